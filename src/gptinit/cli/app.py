@@ -1,0 +1,94 @@
+"""The application: its commands, and how an error becomes one line and an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from gptinit import __version__
+from gptinit.cli.check import check
+from gptinit.cli.compare import compare
+from gptinit.cli.inspect import inspect
+from gptinit.cli.schemes import schemes
+from gptinit.errors import GptInitError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="gptinit",
+    help=(
+        "How a GPT is initialised, and what that does before the first training step.\n\n"
+        "Example: gptinit inspect --n-layer 48"
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(inspect)
+app.add_typer(compare, name="compare")
+app.command()(check)
+app.command()(schemes)
+
+
+def _version(asked: bool) -> None:
+    """Print the version and stop."""
+    if asked:
+        sys.stdout.write(f"gptinit {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Hold the options that stand before a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Returns:
+        0; 1 where a finding is severe enough; 2 for wrong usage, a wrong file or a failed run;
+        130 for Ctrl-C.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = app(args=args, prog_name="gptinit", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone: stop quietly, also when Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted.", 130)
+    except Exception as error:  # the last line of defence: a crash is never a 1
+        return _failed(error, debug="--debug" in args)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    """Say in one line what went wrong; exit code 2."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, GptInitError):
+        return _fail(str(error), 2)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error}\n")
+        return 2
+    usage = getattr(error, "format_message", None)  # Typer's errors of usage have it
+    if usage is not None:
+        return _fail(usage(), 2)
+    hint = "" if debug else " Use --debug for the traceback."
+    return _fail(f"the run failed: {type(error).__name__}: {error}.{hint}", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    """One line on stderr."""
+    sys.stderr.write(f"gptinit: {' '.join(message.split())}\n")
+    return code

@@ -1,0 +1,156 @@
+"""`gptinit compare`: several schemes, depths or widths side by side."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from gptinit import api
+from gptinit.cli.options import (
+    RUN,
+    OutputOptions,
+    RunOptions,
+    SchemeOption,
+    ShapeOptions,
+    with_option_groups,
+)
+from gptinit.cli.output import (
+    check_output,
+    deliver,
+    exit_code,
+    progress_on_stderr,
+    show_notes,
+    width,
+)
+from gptinit.errors import ConfigError
+from gptinit.presets import DEFAULT_PRESET
+from gptinit.report.csvdoc import comparison_csv
+from gptinit.report.jsondoc import comparison_document, render_json
+from gptinit.report.markdown import comparison_markdown
+from gptinit.report.terminal import Layout, comparison_view
+from gptinit.schemes import DEFAULT_SCHEME
+
+__all__ = ["compare"]
+
+compare = typer.Typer(
+    help="Compare schemes, depths or widths in one table.\n\n"
+    "Example: gptinit compare schemes --n-layer 48",
+    no_args_is_help=True,
+)
+
+Model = Annotated[str, typer.Option("--model", help="A preset.")]
+Grad = Annotated[
+    bool,
+    typer.Option("--grad/--no-grad", help="Run the backward pass too.", rich_help_panel=RUN),
+]
+
+
+@compare.command()
+@with_option_groups
+def schemes(
+    shape: ShapeOptions,
+    run: RunOptions,
+    output: OutputOptions,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Schemes or .toml files; else all built in."),
+    ] = None,
+    model: Model = DEFAULT_PRESET,
+    grad: Grad = True,
+) -> None:
+    """Compare init schemes on one shape, ranked.
+
+    Example: gptinit compare schemes plain nanogpt --n-layer 48
+    """
+    _compare("schemes", names or (), shape, run, output, model=model, grad=grad)
+
+
+@compare.command()
+@with_option_groups
+def depths(
+    shape: ShapeOptions,
+    run: RunOptions,
+    output: OutputOptions,
+    values: Annotated[str, typer.Argument(metavar="N,N,...", help="Numbers of layers.")],
+    model: Model = DEFAULT_PRESET,
+    scheme: SchemeOption = DEFAULT_SCHEME,
+    grad: Grad = True,
+) -> None:
+    """Compare numbers of layers under one scheme.
+
+    Example: gptinit compare depths 6,12,24,48 --scheme plain
+    """
+    depths = _numbers("depths", values)
+    _compare("depths", depths, shape, run, output, model=model, grad=grad, scheme=scheme)
+
+
+@compare.command()
+@with_option_groups
+def widths(
+    shape: ShapeOptions,
+    run: RunOptions,
+    output: OutputOptions,
+    values: Annotated[str, typer.Argument(metavar="N,N,...", help="Widths of the stream.")],
+    model: Model = DEFAULT_PRESET,
+    scheme: SchemeOption = DEFAULT_SCHEME,
+    grad: Grad = True,
+) -> None:
+    """Compare widths of the stream under one scheme.
+
+    Example: gptinit compare widths 256,768,1600
+    """
+    widths = _numbers("widths", values)
+    _compare("widths", widths, shape, run, output, model=model, grad=grad, scheme=scheme)
+
+
+def _compare(
+    axis: str,
+    values: Sequence[str | int],
+    shape: ShapeOptions,
+    run: RunOptions,
+    output: OutputOptions,
+    *,
+    model: str,
+    grad: bool,
+    scheme: str = DEFAULT_SCHEME,
+) -> None:
+    """What the three commands have in common."""
+    check_output(output, ("table", "json", "markdown", "csv"))
+    with progress_on_stderr(output) as progress:
+        comparison = api.compare(
+            axis,
+            values,
+            model=model,
+            scheme=scheme,
+            run=run.config(grad=grad),
+            timing=output.timing,
+            progress=progress,
+            **shape.fields(),
+        )
+    first = comparison.profiles[0]
+    show_notes(first.notes, first.cost, output)
+    deliver(
+        output,
+        {
+            "table": lambda: comparison_view(comparison, Layout(width=width())),
+            "json": lambda: render_json(comparison_document(comparison)),
+            "markdown": lambda: comparison_markdown(comparison),
+            "csv": lambda: comparison_csv(comparison),
+        },
+    )
+    found = [finding for profile in comparison.profiles for finding in profile.findings]
+    raise typer.Exit(exit_code(found, output, default="never"))
+
+
+def _numbers(what: str, text: str) -> list[int]:
+    """The integers of a comma-separated list.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(
+            f"{what} must be integers separated by commas, got {text!r}. Example: 6,12,24."
+        ) from error

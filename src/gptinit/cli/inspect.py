@@ -1,0 +1,79 @@
+"""`gptinit inspect`: the profile of one model."""
+
+from typing import Annotated
+
+import typer
+
+from gptinit import api
+from gptinit.cli.options import (
+    RUN,
+    AllLayers,
+    OutputOptions,
+    RunOptions,
+    SchemeOption,
+    ShapeOptions,
+    with_option_groups,
+)
+from gptinit.cli.output import (
+    check_output,
+    deliver,
+    exit_code,
+    progress_on_stderr,
+    show_notes,
+    width,
+)
+from gptinit.presets import DEFAULT_PRESET
+from gptinit.report.csvdoc import profile_csv
+from gptinit.report.jsondoc import profile_document, render_json
+from gptinit.report.markdown import profile_markdown
+from gptinit.report.plots import check_plot_path, save_profile_plot
+from gptinit.report.terminal import Layout, profile_view
+from gptinit.schemes import DEFAULT_SCHEME
+
+__all__ = ["inspect"]
+
+
+@with_option_groups
+def inspect(
+    shape: ShapeOptions,
+    run: RunOptions,
+    output: OutputOptions,
+    model: Annotated[str, typer.Argument(help="A preset.")] = DEFAULT_PRESET,
+    scheme: SchemeOption = DEFAULT_SCHEME,
+    grad: Annotated[
+        bool, typer.Option("--grad", help="Run the backward pass too.", rich_help_panel=RUN)
+    ] = False,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+    ] = None,
+    all_layers: AllLayers = False,
+) -> None:
+    """Measure how a model starts: the stream, attention, logits and gradients of every layer.
+
+    Example: gptinit inspect --n-layer 48 --scheme plain --grad
+    """
+    check_output(output, ("table", "json", "markdown", "csv"))
+    if plot:
+        check_plot_path(plot)
+    with progress_on_stderr(output) as progress:
+        profile = api.inspect(
+            model,
+            scheme=scheme,
+            run=run.config(grad=grad),
+            timing=output.timing,
+            progress=progress,
+            **shape.fields(),
+        )
+    show_notes(profile.notes, profile.cost, output)
+    deliver(
+        output,
+        {
+            "table": lambda: profile_view(profile, Layout(width=width(), all_layers=all_layers)),
+            "json": lambda: render_json(profile_document(profile)),
+            "markdown": lambda: profile_markdown(profile),
+            "csv": lambda: profile_csv(profile),
+        },
+    )
+    if plot:
+        save_profile_plot(profile, plot)
+    raise typer.Exit(exit_code(profile.findings, output, default="never"))

@@ -1,0 +1,166 @@
+"""The options that commands share, and what they turn into."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from gptinit.config import ACTIVATIONS, DEVICES, DTYPES, GPTConfig, RunConfig
+from gptinit.errors import ConfigError, unknown_name
+
+SHAPE, RUN, OUTPUT = "Shape", "Run", "Output"
+
+
+def _option(flag: str, text: str, panel: str, **more: Any) -> Any:
+    """An option with its help and its panel."""
+    return typer.Option(*flag.split(), help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeOptions:
+    """The shape of the model: what is given replaces the preset's."""
+
+    n_layer: Annotated[int | None, _option("--n-layer", "Blocks.", SHAPE)] = None
+    n_head: Annotated[
+        int | None,
+        _option("--n-head", "Attention heads; n_embd/64 once --n-embd is given.", SHAPE),
+    ] = None
+    n_embd: Annotated[int | None, _option("--n-embd", "Width of the stream.", SHAPE)] = None
+    head_dim: Annotated[
+        int | None, _option("--head-dim", "Width of a head; else n_embd/n_head.", SHAPE)
+    ] = None
+    d_ff: Annotated[int | None, _option("--d-ff", "Width of the MLP; else 4 n_embd.", SHAPE)] = None
+    block_size: Annotated[int | None, _option("--block-size", "Positions there are.", SHAPE)] = None
+    vocab_size: Annotated[int | None, _option("--vocab-size", "Tokens there are.", SHAPE)] = None
+    activation: Annotated[
+        str | None, _option("--activation", f"One of {', '.join(ACTIVATIONS)}.", SHAPE)
+    ] = None
+    bias: Annotated[
+        bool | None, _option("--bias/--no-bias", "Biases in linear layers and norms.", SHAPE)
+    ] = None
+    tied: Annotated[
+        bool | None, _option("--tied/--untied", "Head shares the embedding.", SHAPE)
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        _option("--set", "Any of these by its name.", SHAPE, metavar="KEY=VALUE"),
+    ] = None
+
+    def fields(self) -> dict[str, int | str | bool]:
+        """The fields of GPTConfig that were given.
+
+        Raises:
+            ConfigError: if a `--set` is not KEY=VALUE, or a field is given twice.
+        """
+        given = {name: getattr(self, name) for name in GPTConfig.field_names()}
+        shape = {name: value for name, value in given.items() if value is not None}
+        for pair in self.set_ or ():
+            name, equals, text = pair.partition("=")
+            if not equals or not text:
+                raise ConfigError(f"--set must be KEY=VALUE, got {pair!r}. Example: n_layer=48.")
+            if name not in GPTConfig.field_names():
+                raise unknown_name("--set key", name, GPTConfig.field_names())
+            if name in shape:
+                raise ConfigError(f"{name} must be given once, got it twice.")
+            shape[name] = _typed(text)
+        return shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How to measure: what is not given keeps RunConfig's default."""
+
+    engine: Annotated[
+        str | None,
+        _option("--engine", "dense (weights resident), stream (drawn when used) or auto.", RUN),
+    ] = None
+    device: Annotated[str | None, _option("--device", f"{', '.join(DEVICES)}.", RUN)] = None
+    dtype: Annotated[str | None, _option("--dtype", f"{', '.join(DTYPES)}.", RUN)] = None
+    seed: Annotated[int | None, _option("--seed", "First seed; else 0.", RUN)] = None
+    seeds: Annotated[int | None, _option("--seeds", "Repetitions; else 3.", RUN)] = None
+    batch_size: Annotated[int | None, _option("--batch-size", "Sequences; else 1.", RUN)] = None
+    seq_len: Annotated[
+        int | None, _option("--seq-len", "Positions; else 256, or the block size.", RUN)
+    ] = None
+    data: Annotated[
+        str | None,
+        _option("--data", "zipf, uniform, text, a text file or a nanoGPT .bin; else zipf.", RUN),
+    ] = None
+
+    def config(self, *, grad: bool) -> RunConfig:
+        """The run that was asked for.
+
+        Raises:
+            ConfigError: if a value is out of range or not a known name.
+        """
+        given = {name: getattr(self, name) for name in RunConfig.field_names() if name != "grad"}
+        return RunConfig(grad=grad, **{k: v for k, v in given.items() if v is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """What to do with the result."""
+
+    format: Annotated[str, _option("--format", "table, json, markdown or csv.", OUTPUT)] = "table"
+    output: Annotated[
+        str | None, _option("--output -o", "Write to this file.", OUTPUT, metavar="FILE")
+    ] = None
+    fail_on: Annotated[
+        str | None,
+        _option("--fail-on", "Exit 1 on findings: never, warning, error (check: error).", OUTPUT),
+    ] = None
+    quiet: Annotated[bool, _option("--quiet -q", "No progress and no notes.", OUTPUT)] = False
+    timing: Annotated[bool, _option("--timing", "Add seconds and peak memory.", OUTPUT)] = False
+    debug: Annotated[bool, _option("--debug", "Show the traceback of an error.", OUTPUT)] = False
+
+
+SchemeOption = Annotated[
+    str, typer.Option("--scheme", help="Init: a name or a .toml file.", rich_help_panel=RUN)
+]
+AllLayers = Annotated[
+    bool,
+    typer.Option("--all-layers", help="Show every layer of a long model.", rich_help_panel=OUTPUT),
+]
+
+
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose dataclass parameters become one option for each of their fields.
+
+    Typer reads a flat signature; the command itself gets the groups.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    own = [p for p in signature(command).parameters.values() if p.name not in groups]
+    flat = [p.replace(annotation=hints[p.name], kind=Parameter.KEYWORD_ONLY) for p in own]
+    for kind in groups.values():
+        kinds = get_type_hints(kind, include_extras=True)
+        flat += [
+            Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=kinds[f.name])
+            for f in fields(kind)
+        ]
+
+    @wraps(command)
+    def flattened(**given: Any) -> None:
+        made = {
+            name: kind(**{f.name: given.pop(f.name) for f in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**given, **made)
+
+    flattened.__signature__ = Signature(flat)  # type: ignore[attr-defined]
+    flattened.__annotations__ = {p.name: p.annotation for p in flat}
+    del flattened.__wrapped__  # its signature is not ours
+    return flattened
+
+
+def _typed(text: str) -> int | str | bool:
+    """A value as a person types it: an integer, true or false, or a name."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text)
+    except ValueError:
+        return text

@@ -1,0 +1,196 @@
+"""The distributions a parameter can be drawn from: moments and names, no sampling."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from gptinit.errors import ConfigError
+
+__all__ = [
+    "Constant",
+    "Distribution",
+    "Normal",
+    "Piecewise",
+    "TruncatedNormal",
+    "Uniform",
+]
+
+
+def _require(what: str, value: float, *, positive: bool = False) -> None:
+    """Raise unless `value` is finite (and not negative, with `positive`)."""
+    if not math.isfinite(value) or (positive and value < 0):
+        rule = "finite and not negative" if positive else "finite"
+        raise ConfigError(f"{what} must be {rule}, got {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """Independent entries, normal with `mean` and standard deviation `std`."""
+
+    kind: ClassVar[str] = "normal"
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        _require("mean", self.mean)
+        _require("std", self.std, positive=True)
+
+    def __str__(self) -> str:
+        return f"N({self.mean:.4g}, {self.std:.4g})"
+
+
+@dataclass(frozen=True, slots=True)
+class TruncatedNormal:
+    """Independent entries, normal with `loc` and `scale`, redrawn until within [low, high].
+
+    `scale` is the parameter before the cut; `std` is the realised standard deviation.
+
+    Example:
+        >>> round(TruncatedNormal(0.0, 1.0, -2.0, 2.0).std, 8)
+        0.87962566
+    """
+
+    kind: ClassVar[str] = "truncated_normal"
+    loc: float
+    scale: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _require("loc", self.loc)
+        _require("scale", self.scale, positive=True)
+        if not self.low <= self.loc <= self.high:
+            raise ConfigError(
+                f"loc must lie between low and high, got {self.low!r}, {self.loc!r}, {self.high!r}."
+            )
+
+    @property
+    def mean(self) -> float:
+        """Realised mean."""
+        if self.scale == 0:
+            return self.loc
+        a, b, mass = self._cut()
+        return self.loc + self.scale * (_pdf(a) - _pdf(b)) / mass
+
+    @property
+    def std(self) -> float:
+        """Realised standard deviation."""
+        if self.scale == 0:
+            return 0.0
+        a, b, mass = self._cut()
+        shift = (_pdf(a) - _pdf(b)) / mass
+        edge = (_edge(a) - _edge(b)) / mass
+        return self.scale * math.sqrt(1 + edge - shift * shift)
+
+    def _cut(self) -> tuple[float, float, float]:
+        """The two bounds in units of `scale` and the probability between them."""
+        a, b = (self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale
+        return a, b, 0.5 * (math.erf(b / math.sqrt(2)) - math.erf(a / math.sqrt(2)))
+
+    def __str__(self) -> str:
+        return f"TN({self.loc:.4g}, {self.scale:.4g}; {self.low:.4g} to {self.high:.4g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Independent entries, uniform on [low, high).
+
+    Example:
+        >>> round(Uniform(-1.0, 1.0).std, 6)
+        0.57735
+    """
+
+    kind: ClassVar[str] = "uniform"
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _require("low", self.low)
+        _require("high", self.high)
+        if self.low > self.high:
+            raise ConfigError(f"low must not exceed high={self.high!r}, got low={self.low!r}.")
+
+    @property
+    def mean(self) -> float:
+        """Middle of the interval."""
+        return (self.low + self.high) / 2
+
+    @property
+    def std(self) -> float:
+        """Width of the interval over sqrt(12)."""
+        return (self.high - self.low) / math.sqrt(12)
+
+    def __str__(self) -> str:
+        return f"U({self.low:.4g}, {self.high:.4g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Every entry equals `value`."""
+
+    kind: ClassVar[str] = "constant"
+    value: float
+
+    def __post_init__(self) -> None:
+        _require("value", self.value)
+
+    @property
+    def mean(self) -> float:
+        """The value itself."""
+        return self.value
+
+    @property
+    def std(self) -> float:
+        """Zero."""
+        return 0.0
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Piecewise:
+    """Row blocks of a matrix, each with a distribution of its own: a fused q, k, v.
+
+    Attributes:
+        pieces: (number of rows, distribution) from the first row on.
+
+    Example:
+        >>> str(Piecewise(((2, Normal(0.0, 0.02)), (4, Constant(0.0)))))
+        'N(0, 0.02) | 0'
+    """
+
+    kind: ClassVar[str] = "piecewise"
+    pieces: tuple[tuple[int, "Distribution"], ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over all rows."""
+        return sum(n * d.mean for n, d in self.pieces) / self._rows
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over all rows, pooled."""
+        second = sum(n * (d.std**2 + d.mean**2) for n, d in self.pieces) / self._rows
+        return math.sqrt(max(0.0, second - self.mean**2))
+
+    @property
+    def _rows(self) -> int:
+        return sum(n for n, _ in self.pieces)
+
+    def __str__(self) -> str:
+        return " | ".join(str(d) for _, d in self.pieces)
+
+
+Distribution: TypeAlias = Normal | TruncatedNormal | Uniform | Constant | Piecewise
+"""Any of them; each has `kind`, `mean` and `std`."""
+
+
+def _pdf(x: float) -> float:
+    """Density of the standard normal at `x`."""
+    return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def _edge(x: float) -> float:
+    """Point times density of the standard normal there: 0 at infinity."""
+    return 0.0 if math.isinf(x) else x * _pdf(x)

@@ -1,0 +1,470 @@
+"""Profiles against bounds: what holds, what does not, and what is too noisy to tell."""
+
+import bisect
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gptinit.bounds import Bound
+from gptinit.errors import ConfigError
+from gptinit.profile import Finding, Profile
+from gptinit.student import student_quantile
+from gptinit.vocabulary import STATISTICS
+
+__all__ = [
+    "BoundResult",
+    "CheckReport",
+    "findings_of",
+    "judge",
+    "nonfinite_findings",
+    "nonfinite_place",
+    "out_of_bounds",
+    "places_of",
+]
+
+_MOST_SEEDS = 10_000
+"""Seeds beyond which nobody would go to settle a bound."""
+
+_COUNT = "nonfinite"
+"""The one statistic that is a count of what must not happen: one in one seed is no noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundResult:
+    """One bound at one place of one model.
+
+    Attributes:
+        model: name of the model as in the configuration.
+        stat: the statistic.
+        where: the place: "embedding", "layer 3", "final", "whole".
+        value: mean over seeds; None where it is not finite.
+        stderr: standard error of the mean; None where value is None.
+        min: lowest allowed value, or None.
+        max: highest allowed value, or None.
+        verdict: "ok", "violated" or "inconclusive".
+        why: the bound's reason; for an inconclusive result also how many seeds it needs.
+    """
+
+    model: str
+    stat: str
+    where: str
+    value: float | None
+    stderr: float | None
+    min: float | None
+    max: float | None
+    verdict: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """Everything a check found.
+
+    Attributes:
+        results: one entry a bound, place and model.
+        findings: what violates or cannot be told, with severities.
+    """
+
+    results: tuple[BoundResult, ...]
+    findings: tuple[Finding, ...]
+
+
+def judge(
+    profile: Profile, bounds: Sequence[Bound], *, model: str, alpha: float = 1e-4
+) -> tuple[BoundResult, ...]:
+    """Every bound at each of its places: ok, violated or inconclusive.
+
+    A bound holds (or is violated) where the whole interval value ± t standard errors lies inside
+    (outside) it; standard deviations and ratios are judged as logarithms. t is the one-sided
+    Student quantile with seeds - 1 degrees of freedom at `alpha` divided by the number of bounds,
+    where a bound on every layer counts once a layer. That is stricter than one count a bound: so
+    the chance that a model within all its bounds has any violation is at most `alpha`, however
+    deep it is (for normal errors and bounds with min < max; at a bound with min = max twice its
+    share). Without noise the limits decide exactly, and belong to the range. So they do for the
+    count `nonfinite`: a single one in a single seed violates a max of 0.
+
+    Args:
+        profile: a measured profile of at least 2 seeds.
+        bounds: what to hold it to.
+        model: its name in results.
+        alpha: chance of any false violation, above 0 and below 0.5.
+
+    Returns:
+        One result a bound and place, in that order. A value that is not finite violates its
+        bound.
+
+    Raises:
+        ConfigError: if there are fewer than 2 seeds, `alpha` is out of range, a bound names a
+            layer that is not there or a statistic that was not measured.
+
+    References:
+        Family-wise error of any set of tests: Bonferroni; Lehmann & Romano 2005, "Testing
+        Statistical Hypotheses", section 9.1.
+    """
+    if profile.run.seeds < 2:
+        raise ConfigError(
+            f"seeds must be at least 2 to judge the bounds of {model}, got "
+            f"seeds={profile.run.seeds}. One seed says nothing about noise."
+        )
+    if not 0 < alpha < 0.5:
+        raise ConfigError(f"alpha must be above 0 and below 0.5, got {alpha!r}.")
+    pairs = [(b, where) for b in bounds for where in places_of(b, len(profile.layers))]
+    return tuple(_judge_one(profile, b, w, model, alpha / len(pairs)) for b, w in pairs)
+
+
+def places_of(bound: Bound, n_layer: int) -> tuple[str, ...]:
+    """Names of the places that a bound speaks of, in a model of `n_layer` blocks.
+
+    Raises:
+        ConfigError: if it names a layer that is not there.
+
+    Example:
+        >>> places_of(Bound(stat="resid_var", where="every layer", max=1), 2)
+        ('layer 0', 'layer 1')
+    """
+    if bound.where == "every layer":
+        return tuple(f"layer {i}" for i in range(n_layer))
+    if bound.where == "last layer":
+        return (f"layer {n_layer - 1}",)
+    if bound.place != "layer":
+        return (bound.where,)
+    layer = int(bound.where.removeprefix("layer "))
+    if layer >= n_layer:
+        raise ConfigError(
+            f"bound on {bound.stat} must be at a layer from 0 to {n_layer - 1}, "
+            f"got where={bound.where!r}. Write 'last layer' for the last one."
+        )
+    return (f"layer {layer}",)
+
+
+def _judge_one(profile: Profile, bound: Bound, where: str, model: str, tail: float) -> BoundResult:
+    """One bound at one place; `tail` is the one-sided probability of a false violation."""
+    place = dict(profile.places())[where]
+    value = place.values.get(bound.stat)
+    if value is None or not math.isfinite(value):
+        return _without_value(profile, bound, where, model)
+    if bound.stat not in place.stderr:
+        raise ConfigError(
+            f"bound on {bound.stat} at {bound.where} must be on a value with a standard error, "
+            f"got none in {model}. Measure the model with several seeds."
+        )
+    stderr = place.stderr[bound.stat]
+    noise = 0.0 if bound.stat == _COUNT else stderr
+    scale = _Scale.of(bound.stat, value, noise)
+    reach = scale.stderr * student_quantile(tail, profile.run.seeds - 1) if noise else 0.0
+    verdict = scale.verdict(bound, reach)
+    why = bound.why
+    if verdict == "inconclusive":
+        why = _sentences(why, _more_seeds(scale, bound, profile.run.seeds, tail))
+    return BoundResult(
+        model=model,
+        stat=bound.stat,
+        where=where,
+        value=value,
+        stderr=stderr,
+        min=bound.min,
+        max=bound.max,
+        verdict=verdict,
+        why=why,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """A value on the scale where its noise is judged: logarithms or the numbers themselves."""
+
+    log: bool
+    value: float
+    stderr: float
+
+    @classmethod
+    def of(cls, stat: str, value: float, stderr: float) -> "_Scale":
+        """The log scale for what seeds average as logarithms; without noise none is needed."""
+        if STATISTICS[stat].log and value > 0 and stderr > 0:
+            return cls(log=True, value=math.log(value), stderr=stderr / value)
+        return cls(log=False, value=value, stderr=stderr)
+
+    def limits(self, bound: "Bound | BoundResult") -> tuple[float, float]:
+        """Both limits on this scale, infinite where there is none."""
+        low = -math.inf if bound.min is None else self._of(bound.min)
+        high = math.inf if bound.max is None else self._of(bound.max)
+        return low, high
+
+    def _of(self, limit: float) -> float:
+        if not self.log:
+            return limit
+        return math.log(limit) if limit > 0 else -math.inf
+
+    def verdict(self, bound: Bound, reach: float) -> str:
+        """What value ± `reach` says of the bound."""
+        low, high = self.limits(bound)
+        if self.value - reach >= low and self.value + reach <= high:
+            return "ok"
+        if self.value + reach < low or self.value - reach > high:
+            return "violated"
+        return "inconclusive"
+
+
+def _more_seeds(scale: _Scale, bound: Bound, seeds: int, tail: float) -> str:
+    """How many seeds would tell, if value and noise stay what they are."""
+    distance = min(abs(scale.value - limit) for limit in scale.limits(bound))
+    spread = scale.stderr * math.sqrt(seeds)
+
+    def settles(n: int) -> bool:
+        return student_quantile(tail, n - 1) * spread / math.sqrt(n) < distance
+
+    if not settles(_MOST_SEEDS):
+        return "The value sits on the limit: more seeds cannot settle it soon"
+    counts = range(seeds + 1, _MOST_SEEDS)
+    needed = counts[0] + bisect.bisect_left(counts, True, key=settles)
+    return f"Too noisy to tell with {seeds} seeds; about {needed} would"
+
+
+def _without_value(profile: Profile, bound: Bound, where: str, model: str) -> BoundResult:
+    """A violation if the value is not finite; what was never measured is refused."""
+    cause = nonfinite_place(profile, bound.stat, where)
+    if cause is None:
+        raise _not_measured(bound, where, model)
+    return BoundResult(
+        model=model,
+        stat=bound.stat,
+        where=where,
+        value=None,
+        stderr=None,
+        min=bound.min,
+        max=bound.max,
+        verdict="violated",
+        why=_sentences(f"The value is not finite: NaN or infinity in {cause}", bound.why),
+    )
+
+
+def _not_measured(bound: Bound, where: str, model: str) -> ConfigError:
+    """The error for a bound on what the profile lacks, with what to do about it."""
+    if STATISTICS[bound.stat].needs_grad:
+        remedy = "Set grad = true under [run] or remove the bound."
+    else:
+        remedy = (
+            "It is undefined there, as at seq_len = 1 or in a stream of zeros: use a longer "
+            "seq_len or remove the bound."
+        )
+    return ConfigError(
+        f"bound on {bound.stat} at {bound.where} must be on a measured statistic, got none in "
+        f"{model} at {where}. {remedy}"
+    )
+
+
+def nonfinite_place(profile: Profile, stat: str, where: str) -> str | None:
+    """The first place whose NaN or infinity reaches `stat` at `where`; None if none does.
+
+    A place hears of itself, of all places before it and of the logits; gradients, which come from
+    the loss, of every place. A value of its own that is not finite counts as well.
+    """
+    places = profile.places()
+    names = [name for name, _ in places]
+    heard = names if STATISTICS[stat].needs_grad else [*names[: names.index(where) + 1], "final"]
+    for name, place in places:
+        if name in heard and place.values.get(_COUNT, 0) > 0:
+            return name
+    own = dict(places)[where].values.get(stat, 0.0)
+    return None if math.isfinite(own) else where
+
+
+def findings_of(
+    results: Iterable[BoundResult], *, rule: str = "out-of-bounds"
+) -> tuple[Finding, ...]:
+    """A finding for every bound that is violated (an error) or inconclusive (a warning).
+
+    Layers that miss the same bound share one finding, whose `where` lists them ("big: layers 3,
+    40-47") and whose message tells of the worst.
+
+    Args:
+        results: of one model or several, from `judge` or `compare_to_baseline`.
+        rule: what a violation is called.
+    """
+    return tuple(
+        Finding(
+            rule=rule if group.worst.verdict == "violated" else "inconclusive",
+            severity="error" if group.worst.verdict == "violated" else "warning",
+            where=f"{group.worst.model}: {group.where}",
+            message=group.message,
+        )
+        for group in _groups(results)
+    )
+
+
+def out_of_bounds(profile: Profile, bounds: Iterable[Bound]) -> tuple[Finding, ...]:
+    """A finding for every bound that the plain means miss, whatever their noise.
+
+    For a look at a model, where seeds may be few: a warning each. A value that is not finite is
+    an error, and so is a count of such values; a statistic that was not measured is skipped.
+
+    Raises:
+        ConfigError: if a bound names a layer that is not there.
+    """
+    pairs = [(b, where) for b in bounds for where in places_of(b, len(profile.layers))]
+    results = [r for b, where in pairs for r in _compare_plainly(profile, b, where)]
+    return tuple(
+        Finding(
+            rule="out-of-bounds",
+            severity="error" if g.worst.value is None or g.worst.stat == _COUNT else "warning",
+            where=g.where,
+            message=g.message,
+        )
+        for g in _groups(results)
+    )
+
+
+def _compare_plainly(profile: Profile, bound: Bound, where: str) -> Iterator[BoundResult]:
+    """The result without an interval; nothing for a statistic that was not measured."""
+    place = dict(profile.places())[where]
+    value = place.values.get(bound.stat)
+    if value is None or not math.isfinite(value):
+        if nonfinite_place(profile, bound.stat, where) is not None:
+            yield _without_value(profile, bound, where, profile.model.name)
+        return
+    yield BoundResult(
+        model=profile.model.name,
+        stat=bound.stat,
+        where=where,
+        value=value,
+        stderr=place.stderr.get(bound.stat),
+        min=bound.min,
+        max=bound.max,
+        verdict=_Scale.of(bound.stat, value, 0.0).verdict(bound, 0.0),
+        why=bound.why,
+    )
+
+
+def nonfinite_findings(profile: Profile) -> tuple[Finding, ...]:
+    """One error that names the first place with NaN or infinity; nothing if there is none."""
+    for where, place in profile.places():
+        count = place.values.get(_COUNT, 0)
+        if count > 0:
+            what = "the logits" if where == "final" else "the residual stream"
+            message = (
+                f"Values of {what} must be finite, got {count:.4g} NaN or infinity (mean over "
+                f"{profile.run.seeds} seeds); what comes after has no meaning."
+            )
+            return (Finding(rule="nonfinite", severity="error", where=where, message=message),)
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Results of one bound with one verdict, told by the worst (or least certain) of them."""
+
+    worst: BoundResult
+    where: str
+    message: str
+
+
+def _groups(results: Iterable[BoundResult]) -> Iterator[_Group]:
+    """What is not ok, the layers of a bound together, in the order of the results."""
+    results = tuple(results)
+    totals = Counter(key for key, _ in {(_key(r), r.where) for r in results})
+    missed: dict[tuple[object, ...], list[BoundResult]] = {}
+    for result in results:
+        if result.verdict != "ok":
+            missed.setdefault((*_key(result), result.verdict), []).append(result)
+    for (*key, _), group in missed.items():
+        noisy = group[0].verdict == "inconclusive"
+        worst = max(group, key=_doubt if noisy else _excess)
+        message, places = _message(worst), {r.where for r in group}
+        if len(places) > 1:
+            what = "hardest to tell" if noisy else "worst"
+            total = totals[tuple(key)]
+            message = f"{len(places)} of {total} layers, {what} {worst.where}: {message}"
+        yield _Group(worst=worst, where=_place_list(places), message=message)
+
+
+def _key(result: BoundResult) -> tuple[object, ...]:
+    """Equal for results of one bound that differ by layer alone."""
+    place = "layer" if result.where.startswith("layer") else result.where
+    return (result.model, result.stat, place, result.min, result.max)
+
+
+def _place_list(places: Iterable[str]) -> str:
+    """The places of one group in one phrase.
+
+    Example:
+        >>> _place_list({"layer 3"}), _place_list({"layer 0", "layer 2", "layer 3", "layer 4"})
+        ('layer 3', 'layers 0, 2-4')
+    """
+    first, *more = places
+    if not more:
+        return first
+    runs: list[list[int]] = []
+    for layer in sorted(int(p.removeprefix("layer ")) for p in (first, *more)):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    spans = [f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs]
+    return f"layers {', '.join(spans)}"
+
+
+def _excess(result: BoundResult) -> float:
+    """How far beyond its nearest limit a value is; infinite where it is not finite."""
+    if result.value is None:
+        return math.inf
+    log = STATISTICS[result.stat].log and result.value > 0
+    scale = _Scale(log=log, value=math.log(result.value) if log else result.value, stderr=0.0)
+    low, high = scale.limits(result)
+    return max(scale.value - high, low - scale.value)
+
+
+def _doubt(result: BoundResult) -> float:
+    """How many seeds it would take, in no particular unit."""
+    if result.value is None or not result.stderr:
+        return 0.0
+    scale = _Scale.of(result.stat, result.value, result.stderr)
+    distance = min(abs(scale.value - limit) for limit in scale.limits(result))
+    return scale.stderr / distance if distance else math.inf
+
+
+def _message(result: BoundResult) -> str:
+    """What the bound asks, what was found, and why it matters."""
+    limits = [x for x in (result.min, result.max) if x is not None]
+    found = "no finite value"
+    if result.value is not None:
+        found = _number(result.value, limits)
+        found += f" ± {result.stderr:.2g}" if result.stderr else ""
+    return _sentences(f"{result.stat} must be {_range(result)}, got {found}", result.why)
+
+
+def _range(result: BoundResult) -> str:
+    """The allowed values in words."""
+    if result.min is not None and result.min == result.max:
+        return f"{result.min:.6g}"
+    if result.min is None:
+        return f"at most {result.max:.6g}"
+    if result.max is None:
+        return f"at least {result.min:.6g}"
+    return f"between {result.min:.6g} and {result.max:.6g}"
+
+
+def _number(value: float, limits: Iterable[float]) -> str:
+    """Four digits, or as many as show on which side of the limits the value is.
+
+    Example:
+        >>> _number(0.123456, [2]), _number(2.000004, [2])
+        ('0.1235', '2.000004')
+    """
+    limits = tuple(limits)
+    shown = ""
+    for digits in range(4, 18):
+        shown = f"{value:.{digits}g}"
+        if all(_side(float(shown), x) == _side(value, x) for x in limits):
+            break
+    return shown
+
+
+def _side(value: float, limit: float) -> int:
+    return (value > limit) - (value < limit)
+
+
+def _sentences(*parts: str) -> str:
+    """The parts that say something as sentences, each with its full stop."""
+    said = [p.strip() for p in parts if p.strip()]
+    return " ".join(p if p.endswith((".", "!", "?")) else f"{p}." for p in said)

@@ -1,0 +1,256 @@
+"""A subject, a run and its weights policy in; a Profile out.
+
+The module runs its own forward once a seed; the probes' statistics stay on the device until the
+seed is done.
+"""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gptinit.averaging import SeedPlace, average_place
+from gptinit.config import RunConfig
+from gptinit.errors import MeasureError
+from gptinit.memory import Workload, available_bytes, check_memory, required_bytes
+from gptinit.probes import Probes, SeedResult
+from gptinit.profile import Note, Place, Profile, RunFacts
+from gptinit.sites import BlockSites, find_blocks
+from gptinit.stats import query_rows
+from gptinit.subject import Subject
+from gptinit.tokens import open_tokens
+from gptinit.weights.dense import install_dense
+from gptinit.weights.draws import Draws, seed_of
+from gptinit.weights.policy import WeightsPolicy
+from gptinit.weights.stream import install_stream
+
+__all__ = ["LENS_ROWS", "QUERY_ROWS", "Progress", "choose_device", "choose_engine", "measure"]
+
+LENS_ROWS = 512
+"""Vocabulary rows that the logit lens reads at layers."""
+
+QUERY_ROWS = 32
+"""Query positions a sequence whose attention scores are read."""
+
+POLICIES: Mapping[str, WeightsPolicy] = MappingProxyType(
+    {"dense": install_dense, "stream": install_stream}
+)
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all) as a run goes on."""
+
+
+def measure(subject: Subject, run: RunConfig, *, progress: Progress | None = None) -> Profile:
+    """The profile of `subject`, from running its own forward (and backward) pass.
+
+    Args:
+        subject: what to measure.
+        run: how.
+        progress: told after every block.
+
+    Raises:
+        ConfigError: if sequence, data and model do not go together.
+        MeasureError: if the device is not there or the memory is not enough.
+    """
+    facts = subject.facts
+    device, dtype = choose_device(run.device), _dtype(run.dtype)
+    seq_len = run.resolve_seq_len(facts.block_size)
+    source = open_tokens(
+        run.data, vocab_size=facts.vocab_size, batch_size=run.batch_size, seq_len=seq_len
+    )
+    work = Workload(tokens=run.batch_size * seq_len, dtype=dtype, grad=run.grad)
+    engine, note = choose_engine(subject, work, run, device)
+    check_memory(subject, work, engine, device)
+
+    seeds = range(run.seed, run.seed + run.seeds)
+    module = subject.build()
+    pass_ = _Pass(subject, module, engine, run.grad)
+    steps = _Steps(progress, run.seeds * (facts.n_layer + (facts.n_layer + 1) * run.grad))
+    results = [
+        pass_.run(Draws(seed=s, device=device, dtype=dtype), source.draw(s), steps) for s in seeds
+    ]
+    embedding, layers, final, whole = _places(results)
+    return Profile(
+        torch=torch.__version__,
+        model=facts,
+        scheme=subject.scheme,
+        run=RunFacts(
+            engine=engine,
+            weights="traced",
+            device=device.type,
+            device_name=_device_name(device),
+            dtype=run.dtype,
+            seed=run.seed,
+            seeds=run.seeds,
+            batch_size=run.batch_size,
+            seq_len=seq_len,
+            data=run.data,
+            data_sha256=source.fingerprint(seeds),
+            lens_rows=min(LENS_ROWS, facts.vocab_size),
+            query_rows=min(QUERY_ROWS, seq_len),
+        ),
+        embedding=embedding,
+        layers=layers,
+        final=final,
+        whole=whole,
+        notes=(note,),
+    )
+
+
+class _Steps:
+    """Counts steps and tells about them."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._progress:
+            self._progress(self._done, self._total)
+
+
+class _Pass:
+    """Forward (and backward) passes of one module, its weights installed anew for every seed."""
+
+    def __init__(self, subject: Subject, module: nn.Module, engine: str, grad: bool) -> None:
+        self._subject, self._module, self._grad = subject, module, grad
+        self._install = POLICIES[engine]
+        self._blocks: tuple[BlockSites, ...] = find_blocks(module)
+
+    def run(self, draws: Draws, ids: object, step: Callable[[], None]) -> SeedResult:
+        """What one seed gives; `ids` are its tokens with one more for the last target, (B, T+1)."""
+        self._install(self._module, self._subject.program, draws)
+        tokens = torch.as_tensor(ids, dtype=torch.int64).to(draws.device)
+        idx, targets = tokens[:, :-1], tokens[:, 1:]
+        probes = self._probes(draws, idx.shape[1], step)
+        with torch.set_grad_enabled(self._grad):
+            if self._grad:
+                with probes.attached_to_weights(self._module, self._subject.program):
+                    self._forward(probes, idx, targets).backward()
+            else:
+                self._forward(probes, idx, targets)
+        return probes.result(targets.numel())
+
+    def _forward(self, probes: Probes, idx: Tensor, targets: Tensor) -> Tensor:
+        """The summed loss of one forward pass with the probes listening; ()."""
+        with probes.attached():
+            logits: Tensor = self._module(idx)  # (B, T, V)
+        losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
+        probes.see_logits(logits, idx, losses / targets.numel())
+        return losses
+
+    def _probes(self, draws: Draws, T: int, step: Callable[[], None]) -> Probes:
+        """Probes with this seed's vocabulary rows for the lens."""
+        vocab_size = self._subject.facts.vocab_size
+        shuffle = torch.Generator().manual_seed(seed_of(draws.seed, "lens rows"))
+        chosen = torch.randperm(vocab_size, generator=shuffle)[:LENS_ROWS].sort().values
+        chosen = chosen.to(draws.device)
+        return Probes(
+            self._blocks,
+            lens=lambda stream: self._subject.readout(self._module, stream, chosen),
+            rows=torch.tensor(query_rows(T, QUERY_ROWS), device=draws.device),
+            step=step,
+        )
+
+
+def _places(results: Sequence[SeedResult]) -> tuple[Place, tuple[Place, ...], Place, Place]:
+    """Means over seeds at the embedding, the layers, the logits and the whole."""
+    related = [_with_ratios(r) for r in results]
+    n_layer = len(results[0].layers)
+    layers = tuple(average_place([r.layers[i] for r in related]) for i in range(n_layer))
+    growth = [
+        SeedPlace(values={k: v for k, v in r.layers[-1].values.items() if k == "resid_growth"})
+        for r in related
+    ]
+    return (
+        average_place([r.embedding for r in related]),
+        layers,
+        average_place([r.final for r in related]),
+        average_place(growth),
+    )
+
+
+def _with_ratios(result: SeedResult) -> SeedResult:
+    """The same with growth of the stream and of its gradient, each seed against itself."""
+    start = result.embedding.values["resid_var"]
+    last = result.layers[-1].values.get("grad_rms")
+
+    def related(place: SeedPlace, *, growth: bool) -> SeedPlace:
+        values = dict(place.values)
+        if growth and start:
+            values["resid_growth"] = values["resid_var"] / start
+        if last and "grad_rms" in values:
+            values["grad_growth"] = values["grad_rms"] / last
+        return SeedPlace(values=values, weight_grad=place.weight_grad)
+
+    return SeedResult(
+        embedding=related(result.embedding, growth=False),
+        layers=tuple(related(place, growth=True) for place in result.layers),
+        final=result.final,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        MeasureError: if it is not there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, usable in there.items() if usable)
+    if not there[name]:
+        usable = ", ".join(kind for kind, is_there in there.items() if is_there)
+        raise MeasureError(f"device must be available here, got {name!r}. Available: {usable}.")
+    return torch.device(name)
+
+
+def choose_engine(
+    subject: Subject, work: Workload, run: RunConfig, device: torch.device
+) -> tuple[str, Note]:
+    """The engine to use, with a note that says which and why.
+
+    `stream` where every weight is needed once (a forward pass of one seed) or memory is short, else
+    `dense`, which draws once for both passes, in parallel, into the same memory for every seed.
+    """
+    if run.engine != "auto":
+        return run.engine, Note(kind="engine", where=run.engine, message="As asked for.")
+    there = available_bytes(device)
+    needed = required_bytes(subject, work, "dense")
+    if there is not None and needed > there / 2:
+        why = f"All weights at once would take {needed / 1e9:.3g} GB, over half of what is free."
+        return "stream", Note(kind="engine", where="stream", message=why)
+    if device.type == "cpu" and not run.grad and run.seeds == 1:
+        why = "One forward pass needs every weight once: nothing is gained by keeping them."
+        return "stream", Note(kind="engine", where="stream", message=why)
+    why = "All weights fit in memory."
+    return "dense", Note(kind="engine", where="dense", message=why)
+
+
+def _dtype(name: str) -> torch.dtype:
+    """The torch dtype called `name` in RunConfig."""
+    return {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }[name]
+
+
+def _device_name(device: torch.device) -> str:
+    """The maker's name of the device, as well as it can be known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

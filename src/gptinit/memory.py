@@ -1,0 +1,122 @@
+"""How much memory a run needs and how much there is: known before anything is allocated."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gptinit.errors import MeasureError
+from gptinit.subject import Subject
+
+__all__ = ["Workload", "available_bytes", "check_memory", "required_bytes"]
+
+_FLOAT32 = 4
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What one forward (and backward) pass works on.
+
+    Attributes:
+        tokens: positions in all sequences, B * T.
+        dtype: of weights and activations.
+        grad: whether activations are kept for a backward pass.
+    """
+
+    tokens: int
+    dtype: torch.dtype
+    grad: bool
+
+
+def required_bytes(subject: Subject, work: Workload, engine: str) -> int:
+    """Bytes that a run of `engine` holds at its peak: weights, activations, logits; an estimate.
+
+    Counts what grows with the model; the interpreter and torch itself come on top.
+    """
+    return _weight_bytes(subject, work, engine) + _activation_bytes(subject, work)
+
+
+def _weight_bytes(subject: Subject, work: Workload, engine: str) -> int:
+    """Weights resident at once, one gradient, and the float32 values a draw starts from."""
+    item = work.dtype.itemsize
+    largest = max(p.numel for p in subject.program)
+    in_blocks = [p.numel for p in subject.program if p.layer is not None]
+    passing = largest * (_FLOAT32 if item < _FLOAT32 else 0)
+    gradient = max(in_blocks) * item if work.grad else 0
+    if engine == "dense":
+        return subject.facts.n_params * item + passing + gradient
+    outside = subject.facts.n_params - sum(in_blocks)
+    return (outside + max(in_blocks)) * item + passing + gradient
+
+
+def _activation_bytes(subject: Subject, work: Workload) -> int:
+    """Activations alive at once, and the logits with what the loss makes of them."""
+    facts, item = subject.facts, work.dtype.itemsize
+    inner = facts.n_head * facts.head_dim
+    # Kept a layer for the backward pass: stream twice, two norms with inputs, qkv, attention, MLP.
+    block = 6 * facts.n_embd + 5 * inner + 2 * facts.d_ff
+    layers = facts.n_layer if work.grad else 1
+    logits = facts.vocab_size * (item + 2 * _FLOAT32 + (item if work.grad else 0))
+    return work.tokens * (layers * block * item + logits)
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Bytes free on `device`, or None where that cannot be read."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    limits = [n for n in (_free_physical_bytes(), _cgroup_bytes()) if n is not None]
+    return min(limits, default=None)
+
+
+def _free_physical_bytes() -> int | None:
+    """What the operating system could give this process: free memory, or all of it."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _cgroup_bytes() -> int | None:
+    """What is left under a container's limit (cgroup v2); None without one."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else max(0, int(limit) - used)
+
+
+def check_memory(subject: Subject, work: Workload, engine: str, device: torch.device) -> None:
+    """Refuse a run that cannot fit, before it allocates anything.
+
+    Raises:
+        MeasureError: with what it needs, what there is, and what `--engine stream` would need.
+    """
+    there = available_bytes(device)
+    needed = required_bytes(subject, work, engine)
+    if there is None or needed <= there:
+        return
+    streamed = required_bytes(subject, work, "stream")
+    remedy = (
+        f"--engine stream needs {_gb(streamed)}."
+        if engine == "dense"
+        else "Try fewer tokens (--seq-len, --batch-size), --dtype bfloat16 or no --grad."
+    )
+    raise MeasureError(
+        f"{subject.facts.name} must fit in memory: engine={engine} needs {_gb(needed)} on "
+        f"{device.type}, got {_gb(there)} free. {remedy}"
+    )
+
+
+def _gb(count: int) -> str:
+    """Bytes for a person."""
+    return f"{count / 1e9:.3g} GB"

@@ -1,0 +1,97 @@
+"""Named model shapes, each with its source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gptinit.config import GPTConfig
+from gptinit.errors import ConfigError, unknown_name
+
+__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_config"]
+
+DEFAULT_PRESET = "gpt2"
+"""The model measured when none is named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A published shape: what differs from GPTConfig's defaults, and where it was read."""
+
+    shape: Mapping[str, int | str | bool]
+    source: str
+
+
+_GPT2_SOURCE = (
+    "Radford et al. 2019, 'Language Models are Unsupervised Multitask Learners', table 2; "
+    "heads, vocabulary and context: openai/gpt-2 src/model.py and released hparams.json"
+)
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "gpt2": Preset(shape={"n_layer": 12, "n_head": 12, "n_embd": 768}, source=_GPT2_SOURCE),
+        "gpt2-medium": Preset(
+            shape={"n_layer": 24, "n_head": 16, "n_embd": 1024}, source=_GPT2_SOURCE
+        ),
+        "gpt2-large": Preset(
+            shape={"n_layer": 36, "n_head": 20, "n_embd": 1280}, source=_GPT2_SOURCE
+        ),
+        "gpt2-xl": Preset(shape={"n_layer": 48, "n_head": 25, "n_embd": 1600}, source=_GPT2_SOURCE),
+        "gpt3-175b": Preset(
+            shape={"n_layer": 96, "n_head": 96, "n_embd": 12288, "block_size": 2048},
+            source=(
+                "Brown et al. 2020, arXiv 2005.14165, table 2.1; vocabulary of GPT-2. The paper's "
+                "alternating sparse attention is not modelled: every layer is dense"
+            ),
+        ),
+        "nanogpt-char": Preset(
+            shape={
+                "n_layer": 6,
+                "n_head": 6,
+                "n_embd": 384,
+                "block_size": 256,
+                "vocab_size": 65,
+                "activation": "gelu",
+                "bias": False,
+            },
+            source=(
+                "karpathy/nanoGPT config/train_shakespeare_char.py @3adf61e1; vocabulary: the 65 "
+                "characters of its data/shakespeare_char/readme.md"
+            ),
+        ),
+    }
+)
+"""Every preset by its name."""
+
+
+def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> GPTConfig:
+    """The shape called `preset`, with `overrides` in place of its own values.
+
+    Once n_embd is given and n_head and head_dim are not, there are n_embd / 64 heads.
+
+    Args:
+        preset: a name in PRESETS.
+        overrides: fields of GPTConfig.
+
+    Raises:
+        ConfigError: if the preset or a field is unknown, or the shape is not possible.
+
+    Example:
+        >>> get_config("gpt2", n_embd=1600).n_head
+        25
+    """
+    if preset not in PRESETS:
+        raise unknown_name("model", preset, PRESETS)
+    for name in overrides:
+        if name not in GPTConfig.field_names():
+            raise unknown_name("shape option", name, GPTConfig.field_names())
+    shape = {**PRESETS[preset].shape, **overrides}
+    n_embd = overrides.get("n_embd")
+    if type(n_embd) is int and n_embd > 0 and not {"n_head", "head_dim"} & overrides.keys():
+        if n_embd % 64:
+            nearest = max(1, round(n_embd / 64)) * 64
+            raise ConfigError(
+                f"n_embd must be a multiple of 64 unless n_head is given, got n_embd={n_embd}. "
+                f"Nearest multiple: {nearest}."
+            )
+        shape["n_head"] = n_embd // 64
+    return GPTConfig(**shape)  # type: ignore[arg-type] # GPTConfig checks every type itself

@@ -1,0 +1,217 @@
+"""The one shape of a result: what measuring and theory return; gate and reports read only this."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = [
+    "Comparison",
+    "Cost",
+    "Finding",
+    "ModelFacts",
+    "Note",
+    "Place",
+    "Profile",
+    "Ranking",
+    "RunFacts",
+    "WeightGrad",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """The model that was measured; keys as in the JSON contract."""
+
+    name: str
+    source: str
+    n_layer: int
+    n_head: int
+    n_kv_head: int
+    head_dim: int
+    n_embd: int
+    d_ff: int
+    block_size: int
+    vocab_size: int
+    norm: str
+    norm_placement: str
+    positions: str
+    activation: str
+    bias: bool
+    tied: bool
+    n_params: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """How it was measured, with every `auto` resolved; keys as in the JSON contract."""
+
+    engine: str
+    weights: str
+    device: str
+    device_name: str
+    dtype: str
+    seed: int
+    seeds: int
+    batch_size: int
+    seq_len: int
+    data: str
+    data_sha256: str
+    lens_rows: int
+    query_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightGrad:
+    """Gradient of the mean token loss in the weights of one role of one layer.
+
+    Attributes:
+        grad_rms: RMS of the gradient, nats per unit of weight.
+        weight_rms: RMS of the weight.
+        ratio: grad_rms over weight_rms; None where the weight is zero.
+    """
+
+    grad_rms: float
+    weight_rms: float
+    ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The statistics of one place: the embedding, a layer, the final logits, the whole.
+
+    A statistic that was not measured or is undefined is absent.
+
+    Attributes:
+        values: statistic name to its mean over seeds (standard deviations and ratios: exp of
+            the mean log).
+        stderr: statistic name to the standard error of that mean, in the unit of the value
+            (standard deviations and ratios: value times the standard error of the mean log);
+            empty with one seed.
+        predicted: statistic name to what theory expects.
+        weight_grad: role to the gradient of its weights; only layers have it.
+    """
+
+    values: Mapping[str, float]
+    stderr: Mapping[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    weight_grad: Mapping[str, WeightGrad] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something a person should know, with a severity that decides exit codes.
+
+    Attributes:
+        rule: its name, such as "out-of-bounds".
+        severity: "error", "warning" or "note".
+        where: the place or parameter.
+        message: one or two sentences.
+    """
+
+    rule: str
+    severity: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something about how the numbers came to be.
+
+    Attributes:
+        kind: "materialised", "approximate", "theory-missing" or "engine".
+        where: the place, parameter or setting.
+        message: one or two sentences.
+    """
+
+    kind: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a run took: wall-clock seconds and the peak memory of the process (or GPU), bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How one model starts: statistics at every place, findings and notes.
+
+    Attributes:
+        torch: version that computed it, or None where theory did.
+        scheme: canonical slug of the init, or None for a foreign model's own.
+        cost: present when timing was asked for, so that equal runs give equal profiles.
+    """
+
+    torch: str | None
+    model: ModelFacts
+    scheme: str | None
+    run: RunFacts
+    embedding: Place
+    layers: tuple[Place, ...]
+    final: Place
+    whole: Place
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[Note, ...] = ()
+    cost: Cost | None = None
+
+    def places(self) -> tuple[tuple[str, Place], ...]:
+        """Every place with its name: embedding, layer 0, layer 1 ..., final, whole."""
+        layers = [(f"layer {i}", place) for i, place in enumerate(self.layers)]
+        return (
+            ("embedding", self.embedding),
+            *layers,
+            ("final", self.final),
+            ("whole", self.whole),
+        )
+
+    @property
+    def first_nonfinite_layer(self) -> int | None:
+        """The first layer whose stream holds NaN or infinity; None if there is none."""
+        for i, place in enumerate(self.layers):
+            if place.values.get("nonfinite", 0) > 0:
+                return i
+        return None
+
+    def headroom(self, largest: float) -> float | None:
+        """`largest` (the dtype's maximum) over the largest magnitude in the stream, a ratio."""
+        peaks = [
+            p.values["max_abs"]
+            for p in (self.embedding, *self.layers)
+            if "max_abs" in p.values and math.isfinite(p.values["max_abs"])
+        ]
+        return largest / max(peaks) if peaks and max(peaks) > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """An order of profiles.
+
+    Attributes:
+        by: the criterion, in words.
+        order: labels of the profiles, best first.
+    """
+
+    by: str
+    order: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Several profiles side by side.
+
+    Attributes:
+        axis: what differs: "schemes", "depths" or "widths".
+        labels: one label a profile: a slug, a depth, a width.
+        profiles: the profiles, in the order asked for.
+        ranking: an order of the labels, or None where nothing is ranked.
+    """
+
+    axis: str
+    labels: tuple[str, ...]
+    profiles: tuple[Profile, ...]
+    ranking: Ranking | None = None

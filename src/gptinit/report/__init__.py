@@ -1,0 +1,1 @@
+"""Renderers: results in, text out, and the same bytes for the same result."""

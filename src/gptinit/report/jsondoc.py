@@ -1,0 +1,171 @@
+"""Results as JSON documents: full precision, fixed keys in a fixed order, no nulls for gaps."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+from gptinit import __version__
+from gptinit.config import GPTConfig
+from gptinit.distributions import Distribution
+from gptinit.gate import BoundResult, CheckReport
+from gptinit.profile import Comparison, Place, Profile, WeightGrad
+from gptinit.schemes import Rule, Scheme
+from gptinit.vocabulary import STATISTICS
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Document",
+    "check_document",
+    "comparison_document",
+    "profile_document",
+    "render_json",
+    "schemes_document",
+]
+
+SCHEMA_VERSION = 1
+"""Rises when a key changes its name or meaning; new keys leave it."""
+
+Document: TypeAlias = dict[str, Any]
+"""What `json.dumps` takes: dicts, lists, texts and numbers."""
+
+_ORDER: Mapping[str, int] = {name: i for i, name in enumerate(STATISTICS)}
+
+
+def profile_document(profile: Profile) -> Document:
+    """A profile as in profile.schema.json.
+
+    What was not measured, is undefined or is not finite is absent (`nonfinite` says where a NaN
+    or an infinity was). Standard errors are absent with one seed.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gptinit": __version__,
+        "torch": profile.torch,
+        "model": asdict(profile.model),
+        "scheme": profile.scheme,
+        "run": asdict(profile.run),
+        "embedding": _place(profile.embedding),
+        "layers": [{"layer": i, **_place(place)} for i, place in enumerate(profile.layers)],
+        "final": _place(profile.final),
+        "whole": _place(profile.whole),
+        "findings": [asdict(finding) for finding in profile.findings],
+        "notes": [asdict(note) for note in profile.notes],
+        **({"cost": asdict(profile.cost)} if profile.cost else {}),
+    }
+
+
+def comparison_document(comparison: Comparison) -> Document:
+    """A comparison as in compare.schema.json: whole profiles, and a ranking if there is one."""
+    ranking = comparison.ranking
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gptinit": __version__,
+        "axis": comparison.axis,
+        "labels": list(comparison.labels),
+        "profiles": [profile_document(profile) for profile in comparison.profiles],
+        **({"ranking": {"by": ranking.by, "order": list(ranking.order)}} if ranking else {}),
+    }
+
+
+def check_document(report: CheckReport) -> Document:
+    """A check as in check.schema.json; a result without a value is one that is not finite."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "results": [_result(result) for result in report.results],
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+
+
+def schemes_document(
+    schemes: Iterable[Scheme],
+    *,
+    shape: GPTConfig | None = None,
+    values: Mapping[str, Mapping[str, Sequence[Distribution]]] | None = None,
+) -> Document:
+    """Schemes as in schemes.schema.json, with their values at a shape where those are given.
+
+    Args:
+        schemes: what to describe.
+        shape: the shape that `values` belong to.
+        values: slug to role to what it is drawn from at `shape`: one distribution, or those of
+            the first and the last layer where they differ.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gptinit": __version__,
+        **({"shape": asdict(shape)} if shape else {}),
+        "schemes": [_scheme(scheme, (values or {}).get(scheme.slug, {})) for scheme in schemes],
+    }
+
+
+def render_json(document: Document) -> str:
+    """A document as text: indented by 2, full precision, one newline at the end."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _place(place: Place) -> Document:
+    """The numbers of one place; parts that are empty are left out."""
+    parts = {
+        "stderr": _numbers(place.stderr),
+        "predicted": _numbers(place.predicted),
+        "weight_grad": _weight_grads(place.weight_grad),
+    }
+    return _numbers(place.values) | {name: part for name, part in parts.items() if part}
+
+
+def _numbers(values: Mapping[str, float]) -> Document:
+    """The finite ones of some statistics, in the order of the vocabulary."""
+    names = sorted(values, key=_ORDER.__getitem__)
+    return {name: _number(name, values[name]) for name in names if math.isfinite(values[name])}
+
+
+def _number(stat: str, value: float) -> float:
+    """A value of a statistic; a count that is whole as an integer."""
+    whole = STATISTICS[stat].unit == "count" and float(value).is_integer()
+    return int(value) if whole else value
+
+
+def _weight_grads(grads: Mapping[str, WeightGrad]) -> Document:
+    """Role to the finite ones of its three numbers; roles without any are left out."""
+    found = {role: _finite(asdict(grad)) for role, grad in grads.items()}
+    return {role: numbers for role, numbers in found.items() if numbers}
+
+
+def _finite(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    """Those that are numbers at all."""
+    return {k: v for k, v in numbers.items() if v is not None and math.isfinite(v)}
+
+
+def _result(result: BoundResult) -> Document:
+    """One bound at one place."""
+    numbers = _finite({name: getattr(result, name) for name in ("value", "stderr", "min", "max")})
+    return {
+        "model": result.model,
+        "stat": result.stat,
+        "where": result.where,
+        **{name: _number(result.stat, number) for name, number in numbers.items()},
+        "verdict": result.verdict,
+        "why": result.why,
+    }
+
+
+def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]]) -> Document:
+    """One scheme with its formulas; `values` by role where they are known."""
+    return {
+        "name": scheme.slug,
+        "title": scheme.title,
+        "aliases": list(scheme.aliases),
+        **({} if scheme.year is None else {"year": scheme.year}),
+        "source": list(scheme.source),
+        "verified": scheme.verified,
+        "notes": scheme.notes,
+        "roles": {role: _rule(rule, values.get(role, ())) for role, rule in scheme.rules.items()},
+    }
+
+
+def _rule(rule: Rule, values: Sequence[Distribution]) -> Document:
+    """The formulas of one role, and what they come to at a shape."""
+    moments = [{"kind": d.kind, "mean": d.mean, "std": d.std} for d in values]
+    return {"dist": rule.dist, **rule.formulas, **({"values": moments} if moments else {})}

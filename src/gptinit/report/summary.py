@@ -1,0 +1,127 @@
+"""A profile in words: what happens to the stream, the logits, the gradients and the loss."""
+
+import math
+
+from gptinit.profile import Place, Profile
+from gptinit.report.numbers import short
+
+__all__ = ["summarise"]
+
+
+def summarise(profile: Profile) -> tuple[str, ...]:
+    """Sentences about a profile, one a subject; what was not measured is not spoken of."""
+    sentences = (
+        _stream(profile),
+        _branches(profile),
+        _tokens(profile),
+        _attention(profile),
+        _logits(profile),
+        _gradients(profile),
+        _precision(profile),
+    )
+    return tuple(s for s in sentences if s)
+
+
+def _stream(profile: Profile) -> str:
+    """How the variance of the residual stream goes."""
+    first, last = profile.embedding.values.get("resid_var"), _last(profile).values.get("resid_var")
+    if first is None or last is None:
+        return ""
+    if not first:
+        return f"Stream: starts at variance 0 and ends at {short(last)}."
+    growth = last / first
+    verb = "grows" if growth > 1.05 else "shrinks" if growth < 0.95 else "stays"
+    factor = "" if verb == "stays" else f" {short(growth)} times"
+    share = f"; the embedding is {short(100 / growth)} % of what the head reads" * (growth > 2)
+    return (
+        f"Stream: variance {verb}{factor}, from {short(first)} at the embedding to {short(last)} "
+        f"after the last layer{share}."
+    )
+
+
+def _branches(profile: Profile) -> str:
+    """Which branches add the variance, and whether early or late layers do."""
+    attn = [p.values.get("attn_var", 0.0) for p in profile.layers]
+    mlp = [p.values.get("mlp_var", 0.0) for p in profile.layers]
+    total = sum(attn) + sum(mlp)
+    if not total:
+        return "Branches: add nothing to the stream."
+    half = len(attn) // 2
+    text = f"Branches: MLPs add {_percent(sum(mlp) / total)} of the variance, attention the rest"
+    if half:
+        early = sum(attn[:half]) + sum(mlp[:half])
+        text += f"; the first {half} layers add {_percent(early / total)}"
+    return text + "."
+
+
+def _tokens(profile: Profile) -> str:
+    """Whether positions become alike."""
+    first = profile.embedding.values.get("token_cosine")
+    last = _last(profile).values.get("token_cosine")
+    if first is None or last is None:
+        return ""
+    end = ": positions are nearly alike" if last > 0.9 else ""
+    return f"Tokens: mean cosine of two positions goes from {first:.2f} to {last:.2f}{end}."
+
+
+def _attention(profile: Profile) -> str:
+    """How far attention is from uniform."""
+    entropies = [p.values["attn_entropy"] for p in profile.layers if "attn_entropy" in p.values]
+    stds = [p.values["attn_score_std"] for p in profile.layers if "attn_score_std" in p.values]
+    if not entropies or not stds:
+        return ""
+    manner = (
+        "near uniform" if min(entropies) > 0.9 else "uneven" if min(entropies) > 0.6 else "peaked"
+    )
+    return (
+        f"Attention: {manner}; scores have std {_span(stds)}, entropy is {_span(entropies)} of "
+        f"its maximum."
+    )
+
+
+def _logits(profile: Profile) -> str:
+    """How large the logits are and what the first loss is."""
+    final = profile.final.values
+    if "logit_std" not in final or "loss" not in final:
+        return ""
+    uniform = math.log(profile.model.vocab_size)
+    excess = final["loss_excess"]
+    sign = "+" if excess >= 0 else "-"
+    return (
+        f"Logits: std {short(final['logit_std'])}; first loss {short(final['loss'])} = "
+        f"ln({profile.model.vocab_size}) {uniform:.2f} {sign} {short(abs(excess))} nats."
+    )
+
+
+def _gradients(profile: Profile) -> str:
+    """How the gradient grows on its way back."""
+    growth = profile.embedding.values.get("grad_growth")
+    if growth is None:
+        return ""
+    way = f"{short(growth)} times as large" if growth >= 1 else f"{short(1 / growth)} times smaller"
+    return f"Gradients: {way} at the embedding as after the last layer."
+
+
+def _precision(profile: Profile) -> str:
+    """How near the stream comes to the largest number of its type."""
+    largest = {"float16": 65504.0}.get(profile.run.dtype)
+    headroom = profile.headroom(largest) if largest else None
+    if headroom is None:
+        return ""
+    return f"Precision: the largest activation is {short(headroom)} times below float16's maximum."
+
+
+def _last(profile: Profile) -> Place:
+    """The last layer."""
+    return profile.layers[-1]
+
+
+def _span(values: list[float]) -> str:
+    """The range of some values; one number where three digits do not tell them apart."""
+    low, high = short(min(values)), short(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _percent(share: float) -> str:
+    """A share as a whole percentage."""
+    return f"{100 * share:.0f} %"

@@ -1,0 +1,336 @@
+"""Profiles, comparisons, checks and schemes as Rich renderables for a terminal."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gptinit.config import GPTConfig
+from gptinit.distributions import Distribution
+from gptinit.gate import CheckReport
+from gptinit.profile import Comparison, Finding, Place, Profile
+from gptinit.report.numbers import cell, short, with_error
+from gptinit.report.summary import summarise
+from gptinit.schemes import Scheme
+from gptinit.vocabulary import STATISTICS
+
+__all__ = ["check_view", "comparison_view", "profile_view", "scheme_view", "schemes_view"]
+
+_WIDE = 100
+"""Columns from which tables show everything."""
+
+_FOLDED = 13
+"""Rows that a folded profile shows of its layers."""
+
+_LAYER_STATS = (
+    "attn_var",
+    "mlp_var",
+    "logit_std",
+    "attn_score_std",
+    "attn_entropy",
+    "token_cosine",
+    "grad_rms",
+)
+_BARS = " ▏▎▍▌▋▊▉█"
+_SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
+_VERDICT_STYLE = {"ok": "green", "violated": "bold red", "inconclusive": "yellow"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How much room there is.
+
+    Attributes:
+        width: columns of the terminal.
+        all_layers: whether to show every layer.
+    """
+
+    width: int
+    all_layers: bool = False
+
+    @property
+    def wide(self) -> bool:
+        """Whether tables show everything."""
+        return self.width >= _WIDE
+
+
+def profile_view(profile: Profile, layout: Layout) -> RenderableType:
+    """A profile for a person: what it is, a row a layer, what it means, what is out of bounds."""
+    return Group(
+        *_heading(profile),
+        _layer_table(profile, layout),
+        *_bulleted(summarise(profile)),
+        *_verdicts(profile),
+    )
+
+
+def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
+    """Several profiles in one table, in the order of the ranking where there is one."""
+    order = comparison.ranking.order if comparison.ranking else comparison.labels
+    by_label = dict(zip(comparison.labels, comparison.profiles, strict=True))
+    table = _table()
+    if comparison.ranking:
+        table.add_column("#", justify="right")
+    table.add_column(comparison.axis.removesuffix("s"), no_wrap=True)
+    headings = ("growth", "final\nstream var", "logit\nstd", "loss\nexcess", "gradient\ngrowth")
+    for heading in (*headings, "bounds\nmissed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for rank, label in enumerate(order, 1):
+        number = [str(rank)] if comparison.ranking else []
+        table.add_row(*number, label, *_comparison_cells(by_label[label], layout))
+    return Group(*_heading(comparison.profiles[0], shared=True), table, *_legend(comparison))
+
+
+def check_view(report: CheckReport, layout: Layout) -> RenderableType:
+    """What passed and what did not, with value, standard error and bound."""
+    table = _table()
+    for heading in ("model", "statistic", "where"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("value", "bound"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in _check_rows(report):
+        table.add_row(*row)
+    held = sum(r.verdict == "ok" for r in report.results)
+    closing = Text(f"{held} of {len(report.results)} bounds hold.", style="bold")
+    return Group(table, *_findings(report.findings), closing)
+
+
+def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
+    """The zoo: one row a scheme."""
+    table = _table()
+    table.add_column("scheme", no_wrap=True, style="bold")
+    table.add_column("what it does", overflow="fold")
+    table.add_column("verified", no_wrap=True)
+    for scheme in schemes:
+        names = "\n".join([scheme.slug, *(f"  ({alias})" for alias in scheme.aliases)])
+        table.add_row(names, scheme.title, scheme.verified)
+    hint = Text("gptinit schemes NAME shows the formulas, the values and the source.", style="dim")
+    return Group(table, hint)
+
+
+def scheme_view(
+    scheme: Scheme, values: Mapping[str, Sequence[Distribution]], config: GPTConfig
+) -> RenderableType:
+    """One scheme: formulas, values at a shape, source.
+
+    Args:
+        scheme: what to show.
+        values: role to its distribution at that shape (two: of the first and the last layer).
+        config: the shape.
+    """
+    names = ", ".join([scheme.slug, *(f"also {alias}" for alias in scheme.aliases)])
+    table = _table()
+    table.add_column("role", no_wrap=True)
+    table.add_column("rule", overflow="fold")
+    table.add_column(f"{config.n_layer} layers, {config.n_embd} wide", overflow="fold")
+    for role, rule in scheme.rules.items():
+        table.add_row(role, str(rule), " to ".join(str(d) for d in values[role]))
+    sources = [Padding(Text(source), (0, 0, 0, 2)) for source in scheme.source]
+    return Group(
+        Text.assemble((names, "bold"), f": {scheme.title}"),
+        Text(scheme.notes),
+        table,
+        Text(f"Source (verified: {scheme.verified})", style="bold"),
+        *sources,
+    )
+
+
+def _heading(profile: Profile, *, shared: bool = False) -> list[Text]:
+    """What was measured and how; `shared`: what all profiles of a comparison have in common."""
+    model, run = profile.model, profile.run
+    name = model.name.partition(",")[0] if shared else model.name
+    title = Text(name, style="bold")
+    if not shared:
+        title.append(f" · scheme {profile.scheme} · {_count(model.n_params)} parameters")
+    head = "tied" if model.tied else "untied"
+    bias = "biases" if model.bias else "no biases"
+    shape = Text(
+        f"{model.n_layer} layers, {model.n_embd} wide, {model.n_head} heads of {model.head_dim}, "
+        f"d_ff {model.d_ff}, vocabulary {model.vocab_size}, {model.activation}, {bias}, "
+        f"{head} head",
+        style="dim",
+    )
+    how = Text(
+        f"{run.seeds} {'seed' if run.seeds == 1 else 'seeds'} from {run.seed} · "
+        f"{run.batch_size} x {run.seq_len} tokens of {run.data} · {run.engine} weights, "
+        f"{run.dtype} on {run.device}",
+        style="dim",
+    )
+    return [title, how] if shared else [title, shape, how]
+
+
+def _layer_table(profile: Profile, layout: Layout) -> Table:
+    """The layers, with the variance as a bar."""
+    columns = _layer_columns(profile)
+    table = _table()
+    table.add_column("layer", justify="right", no_wrap=True)
+    table.add_column("stream\nvar", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for stat in columns:
+        heading = STATISTICS[stat].title.replace(" ", "\n", 1)
+        table.add_column(heading, justify="right", no_wrap=True)
+    shown = _shown_layers(len(profile.layers), all_layers=layout.all_layers)
+    rows = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
+    largest = max((_finite(p.values.get("resid_var")) for _, p in rows), default=0.0)
+    bar = 24 if layout.wide else 8
+    for label, place in rows:
+        variance = _value(place, "resid_var", with_stderr=layout.wide)
+        drawn = _bar(_finite(place.values.get("resid_var")), largest, bar)
+        table.add_row(label, variance, drawn, *(_value(place, stat) for stat in columns))
+    final = {"logit_std": _value(profile.final, "logit_std")}
+    table.add_row("final", "", "", *(final.get(stat, "") for stat in columns), style="bold")
+    caption = "± standard error over seeds. " if layout.wide and profile.run.seeds > 1 else ""
+    caption += "Bar: stream variance, linear."
+    if len(shown) < len(profile.layers):
+        caption += f" {len(shown)} of {len(profile.layers)} layers; --all-layers shows the rest."
+    table.caption, table.caption_justify = caption, "left"
+    return table
+
+
+def _layer_columns(profile: Profile) -> list[str]:
+    """The statistics of layers that were measured, in table order."""
+    return [stat for stat in _LAYER_STATS if any(stat in place.values for place in profile.layers)]
+
+
+def _comparison_cells(profile: Profile, layout: Layout) -> list[str]:
+    """Growth, final variance, logit std, loss excess, gradient growth and bounds missed."""
+    places = (
+        (profile.whole, "resid_growth"),
+        (profile.layers[-1], "resid_var"),
+        (profile.final, "logit_std"),
+        (profile.final, "loss_excess"),
+        (profile.embedding, "grad_growth"),
+    )
+    cells = [_value(place, stat, with_stderr=layout.wide) for place, stat in places]
+    return [*cells, str(len(profile.findings) or "-")]
+
+
+def _legend(comparison: Comparison) -> list[Text]:
+    """How to read a comparison, and what was missed."""
+    legend = [
+        Text(
+            "growth: variance after the last layer over that of the embedding; gradient growth: "
+            "RMS at the embedding over that after the last layer; loss excess: nats above "
+            "ln(vocabulary).",
+            style="dim",
+        )
+    ]
+    if comparison.ranking:
+        legend.append(Text(f"Ranked by {comparison.ranking.by}.", style="dim"))
+    for label, profile in zip(comparison.labels, comparison.profiles, strict=True):
+        for finding in profile.findings:
+            text = Text(f"{label}: ", style="bold")
+            text.append(finding.message, style=_SEVERITY_STYLE[finding.severity])
+            legend.append(text)
+    return legend
+
+
+def _verdicts(profile: Profile) -> list[RenderableType]:
+    """What is out of bounds, or that nothing is."""
+    if profile.findings:
+        return _findings(profile.findings)
+    return [Text("Bounds: all default bounds hold.", style="green")]
+
+
+def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
+    """One paragraph a finding."""
+    lines = []
+    for finding in findings:
+        text = Text(f"{finding.severity}: ", style=_SEVERITY_STYLE[finding.severity])
+        text.append(f"{finding.where}: {finding.message}", style="default")
+        lines.append(Padding(text, (0, 0, 0, 0)))
+    return list(lines)
+
+
+def _check_rows(report: CheckReport) -> list[tuple[str | Text, ...]]:
+    """One row a result; the layers of one bound that hold, and those that do not, in one each."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, r in enumerate(report.results):
+        place = "layer" if r.where.startswith("layer ") else r.where
+        groups.setdefault((r.model, r.stat, place, r.min, r.max, r.verdict), []).append(i)
+    rows: list[tuple[str | Text, ...]] = []
+    for members in groups.values():
+        results = [report.results[i] for i in members]
+        worst = max(results, key=lambda r: _nearness(r.value, r.min, r.max))
+        where = worst.where if len(results) == 1 else f"{len(results)} layers, {worst.where}"
+        value = "not finite" if worst.value is None else cell(worst.stat, worst.value, worst.stderr)
+        verdict = Text(worst.verdict, style=_VERDICT_STYLE[worst.verdict])
+        rows.append((worst.model, worst.stat, where, value, _range(worst.min, worst.max), verdict))
+    return rows
+
+
+def _nearness(value: float | None, low: float | None, high: float | None) -> float:
+    """How near a value comes to a limit, larger is nearer or beyond."""
+    if value is None:
+        return math.inf
+    distances = [low - value] if low is not None else []
+    distances += [value - high] if high is not None else []
+    return max(distances)
+
+
+def _range(low: float | None, high: float | None) -> str:
+    """A bound in words."""
+    if low is None:
+        return f"<= {_limit(high)}"
+    if high is None:
+        return f">= {_limit(low)}"
+    return f"{_limit(low)} to {_limit(high)}"
+
+
+def _limit(value: float | None) -> str:
+    """A limit as the user wrote it."""
+    return "" if value is None else f"{value:g}"
+
+
+def _table() -> Table:
+    """An empty table in the house's look."""
+    return Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+
+
+def _bulleted(sentences: Sequence[str]) -> list[Text]:
+    """Sentences whose subject (before the colon) stands out."""
+    lines = []
+    for sentence in sentences:
+        subject, _, rest = sentence.partition(":")
+        lines.append(Text.assemble((f"{subject}:", "bold"), rest))
+    return lines
+
+
+def _value(place: Place, stat: str, *, with_stderr: bool = False) -> str:
+    """A statistic of a place for a table; empty where it was not measured."""
+    if stat not in place.values:
+        return ""
+    value = place.values[stat]
+    return with_error(value, place.stderr.get(stat)) if with_stderr else short(value)
+
+
+def _shown_layers(count: int, *, all_layers: bool) -> list[int]:
+    """The layers that a table shows: all, or some evenly spaced with the first and the last."""
+    if all_layers or count <= _FOLDED + 3:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (_FOLDED - 1)) for i in range(_FOLDED)})
+
+
+def _bar(value: float, largest: float, width: int) -> str:
+    """A bar of `width` columns for `value` out of `largest`, in eighths of a column."""
+    eighths = round(8 * width * value / largest) if largest else 0
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (_BARS[rest] if rest else "")
+
+
+def _finite(value: float | None) -> float:
+    """`value`, or 0 where there is none."""
+    return value if value is not None and math.isfinite(value) else 0.0
+
+
+def _count(number: int) -> str:
+    """A large count for a person: 124 M."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if number >= size:
+            return f"{number / size:.4g} {letter}"
+    return str(number)

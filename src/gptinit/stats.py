@@ -1,0 +1,205 @@
+"""Statistics of activations and scores as tensors on their device: nothing here waits for a GPU.
+
+Population moments, computed in float32 whatever the dtype of the input. Letters in shapes: B batch,
+T positions, C width, V vocabulary, nh heads, hs head width, R query rows.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Attention",
+    "copy_logit",
+    "final_statistics",
+    "logit_std",
+    "query_rows",
+    "rms",
+    "score_statistics",
+    "stream_statistics",
+    "variance",
+]
+
+
+def variance(x: Tensor) -> Tensor:
+    """Population variance over all entries.
+
+    Shape:
+        x: any; result: ().
+    """
+    return x.float().var(correction=0)
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root of the mean square over all entries.
+
+    Shape:
+        x: any; result: ().
+    """
+    return x.float().square().mean().sqrt()
+
+
+def count_nonfinite(x: Tensor) -> Tensor:
+    """How many entries are NaN or infinite.
+
+    Shape:
+        x: any; result: ().
+    """
+    # x - x is 0 where x is finite and NaN elsewhere: ten times faster than isfinite on a CPU.
+    return torch.count_nonzero(x - x)
+
+
+def token_cosine(x: Tensor) -> Tensor:
+    """Mean cosine of the vectors of two different positions of one sequence; T >= 2.
+
+    The sum over pairs is |sum of unit vectors|^2 - T, so it costs one pass and no (T, T) matrix.
+    NaN where a vector is zero.
+
+    Shape:
+        x: (B, T, C); result: ().
+    """
+    x = x.float()
+    T = x.shape[1]
+    unit = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    pairs = unit.sum(1).square().sum(-1) - T  # (B,)
+    cosine: Tensor = pairs.mean() / (T * (T - 1))
+    return cosine
+
+
+def stream_statistics(x: Tensor) -> dict[str, Tensor]:
+    """What is measured of the residual stream at one place.
+
+    Shape:
+        x: (B, T, C); results: ().
+    """
+    values = {
+        "resid_var": variance(x),
+        "max_abs": x.abs().max().float(),
+        "nonfinite": count_nonfinite(x),
+    }
+    if x.shape[1] > 1:
+        values["token_cosine"] = token_cosine(x)
+    return values
+
+
+def logit_std(logits: Tensor) -> Tensor:
+    """Standard deviation over the vocabulary, averaged over positions, in logits.
+
+    Shape:
+        logits: (B, T, V) or (B, T, R); result: ().
+    """
+    logits = logits.float()
+    centred = logits - logits.mean(-1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(centred, dim=-1)
+    return norms.mean() / math.sqrt(logits.shape[-1])
+
+
+def copy_logit(logits: Tensor, idx: Tensor) -> Tensor:
+    """Mean logit of the position's own input token.
+
+    Shape:
+        logits: (B, T, V); idx: (B, T); result: ().
+    """
+    return logits.gather(-1, idx.unsqueeze(-1)).float().mean()
+
+
+def final_statistics(logits: Tensor, idx: Tensor, loss: Tensor) -> dict[str, Tensor]:
+    """What is measured of the logits.
+
+    Args:
+        logits: of the model's own forward.
+        idx: its input.
+        loss: mean next-token cross-entropy in nats.
+
+    Shape:
+        logits: (B, T, V); idx: (B, T); loss: (); results: ().
+    """
+    return {
+        "logit_std": logit_std(logits),
+        "nonfinite": count_nonfinite(logits),
+        "loss": loss,
+        "loss_excess": loss - math.log(logits.shape[-1]),
+        "copy_logit": copy_logit(logits, idx),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """The arguments of one scaled_dot_product_attention call.
+
+    Attributes:
+        query: (B, nh, T, hs).
+        key: (B, n_kv_head, S, hs); nh is a multiple of n_kv_head.
+        mask: boolean (True: allowed) or additive, broadcastable to (B, nh, T, S); or None.
+        causal: whether query i may see keys 0 to i only.
+        scale: factor on the scores; None means 1/sqrt(hs).
+    """
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None = None
+    causal: bool = False
+    scale: float | None = None
+
+
+def query_rows(T: int, count: int) -> list[int]:
+    """Positions of `count` query rows, the middles of equal strata; all of them where T is less.
+
+    Example:
+        >>> query_rows(8, 4)
+        [1, 3, 5, 7]
+    """
+    rows = min(T, count)
+    return [(2 * i + 1) * T // (2 * rows) for i in range(rows)]
+
+
+def score_statistics(attention: Attention, rows: Tensor) -> dict[str, Tensor]:
+    """Std and maximum of the allowed scores on some query rows, and entropy of the weights.
+
+    Entropy is relative, H(row) / ln(allowed keys), averaged over heads and over rows with two or
+    more allowed keys; absent where no row has two.
+
+    Shape:
+        query: (B, nh, T, hs); key: (B, n_kv_head, S, hs); rows: (R,) positions; results: ().
+    """
+    scores, allowed = _scores(attention, rows)  # (B, nh, R, S); broadcastable to it
+    heads = scores.shape[:2].numel() // allowed.shape[:2].numel()  # that share a row of `allowed`
+    keys = allowed.sum(-1, keepdim=True)  # (.., R, 1)
+    pairs = keys.sum() * heads
+    blocked = scores.masked_fill(~allowed, -torch.inf)
+    mean = scores.masked_fill(~allowed, 0.0).sum() / pairs
+    spread = (scores - mean).masked_fill(~allowed, 0.0).square().sum() / pairs
+    values = {"attn_score_std": spread.sqrt(), "attn_score_max": blocked.max()}
+    if allowed.shape[-1] > 1:
+        # H = ln sum e^s - sum p s, so only the weights of allowed keys enter.
+        weights = torch.softmax(blocked, -1)
+        held = (weights * scores).masked_fill(~allowed, 0.0).sum(-1, keepdim=True)
+        entropy = torch.logsumexp(blocked, -1, keepdim=True) - held  # (B, nh, R, 1)
+        several = keys > 1
+        relative = (entropy / keys.clamp(min=2).log()).masked_fill(~several, 0.0)
+        values["attn_entropy"] = relative.sum() / (several.sum() * heads)
+    return values
+
+
+def _scores(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of the query rows, (B, nh, R, S), and which are allowed, (1, 1, R, S) or more."""
+    query, key = attention.query, attention.key
+    scale = query.shape[-1] ** -0.5 if attention.scale is None else attention.scale
+    query = query.index_select(2, rows).float()
+    if key.shape[1] != query.shape[1]:  # grouped-query attention: one key head for several queries
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scores = query @ key.float().transpose(-1, -2) * scale
+    keys = torch.arange(scores.shape[-1], device=rows.device)
+    last = rows if attention.causal else torch.full_like(rows, scores.shape[-1])
+    allowed = (keys <= last.unsqueeze(1))[None, None]
+    if attention.mask is not None:
+        mask = attention.mask.expand(*scores.shape[:2], attention.query.shape[2], -1)
+        mask = mask.index_select(2, rows)
+        if mask.dtype == torch.bool:
+            allowed = allowed & mask
+        else:
+            allowed = allowed & (mask > torch.finfo(mask.dtype).min / 2)
+            scores = scores + mask.float()
+    return scores, allowed

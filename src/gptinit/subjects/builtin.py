@@ -1,0 +1,132 @@
+"""The built-in GPT as a subject: a shape and a scheme."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gptinit.config import GPTConfig
+from gptinit.distributions import Distribution, Piecewise
+from gptinit.model import GPT
+from gptinit.profile import ModelFacts
+from gptinit.program import ParameterProgram, Program
+from gptinit.roles import layer_of, role_of
+from gptinit.schemes import Scheme
+from gptinit.subject import Subject
+
+__all__ = ["builtin_program", "builtin_subject"]
+
+
+def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Subject:
+    """The built-in GPT of the shape `config`, drawn as `scheme` says.
+
+    Args:
+        config: the shape.
+        scheme: the init.
+        name: what to call it in results.
+        source: where the shape comes from.
+
+    Raises:
+        ConfigError: if the scheme lacks a role or a formula fails at this shape.
+    """
+    program = builtin_program(config, scheme)
+
+    def build() -> nn.Module:
+        return _build(config)
+
+    return Subject(
+        facts=ModelFacts(
+            name=name,
+            source=source,
+            n_layer=config.n_layer,
+            n_head=config.n_head,
+            n_kv_head=config.n_kv_head,
+            head_dim=config.head_dim,
+            n_embd=config.n_embd,
+            d_ff=config.d_ff,
+            block_size=config.block_size,
+            vocab_size=config.vocab_size,
+            norm="layernorm",
+            norm_placement="pre",
+            positions="learned",
+            activation=config.activation,
+            bias=config.bias,
+            tied=config.tied,
+            n_params=sum(p.numel for p in program),
+        ),
+        scheme=scheme.slug,
+        program=program,
+        build=build,
+        readout=_readout,
+    )
+
+
+def builtin_program(config: GPTConfig, scheme: Scheme) -> Program:
+    """What every parameter of the built-in GPT is drawn from; a tied head is the embedding.
+
+    Raises:
+        ConfigError: if the scheme lacks a role or a formula fails at this shape.
+    """
+    shapes = {name: tuple(p.shape) for name, p in _build(config).named_parameters()}
+    return tuple(
+        ParameterProgram(
+            name=name,
+            shape=shape,
+            role=role_of(name),
+            layer=layer_of(name),
+            distribution=_distribution(name, shapes, config, scheme),
+        )
+        for name, shape in shapes.items()
+    )
+
+
+_DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves PyTorch's default draws out: on meta they have no effect but import torch._dynamo."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Return the tensor that a draw would have filled; make any other call."""
+        kwargs = kwargs or {}
+        if func in _DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _build(config: GPTConfig) -> GPT:
+    """The module with parameters that have no storage."""
+    with torch.device("meta"), _NoDraws():
+        return GPT(config)
+
+
+def _distribution(
+    name: str, shapes: dict[str, tuple[int, ...]], config: GPTConfig, scheme: Scheme
+) -> Distribution:
+    """The distribution of one parameter; a fused qkv is judged as q, k and v."""
+    role, layer = role_of(name), layer_of(name) or 0
+    # A bias is drawn by the fans of its matrix (torch.nn.Linear.reset_parameters does so).
+    matrix = shapes.get(name.removesuffix("bias") + "weight", shapes[name])
+    fan_out, fan_in = matrix[0], matrix[-1]
+    if role != "qkv":
+        return scheme.distribution(role, config, layer=layer, fan_in=fan_in, fan_out=fan_out)
+    rows = fan_out // 3
+    pieces = tuple(
+        (rows, scheme.distribution(r, config, layer=layer, fan_in=fan_in, fan_out=rows))
+        for r in ("q", "k", "v")
+    )
+    same = len({distribution for _, distribution in pieces}) == 1
+    return pieces[0][1] if same else Piecewise(pieces)
+
+
+def _readout(module: nn.Module, stream: Tensor, rows: Tensor | None) -> Tensor:
+    """Final norm and head of the built-in GPT."""
+    assert isinstance(module, GPT)  # build() makes nothing else
+    return module.readout(stream, rows)

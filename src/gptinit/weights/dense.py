@@ -1,0 +1,23 @@
+"""Every weight drawn once and resident.
+
+exact for: everything a program can hold. Needs memory for all parameters.
+"""
+
+from torch import nn
+
+from gptinit.program import Program
+from gptinit.weights.draws import Draws
+from gptinit.weights.policy import put_parameter, tied_names
+
+__all__ = ["install_dense"]
+
+
+def install_dense(module: nn.Module, program: Program, draws: Draws) -> None:
+    """Draw every parameter; a second seed reuses the memory of the first."""
+    names = tied_names(module)
+    for parameter in program:
+        current = module.get_parameter(parameter.name)
+        if current.is_meta:
+            put_parameter(module, names[parameter.name], draws.new(parameter))
+        else:
+            draws.into(parameter, current.data)

@@ -1,0 +1,133 @@
+"""Drawing a parameter from its program: every draw has a generator of its own.
+
+exact for: normal, truncated normal (by rejection), uniform, constant and row blocks of them.
+approximate for: nothing. Entries are drawn in float32 and rounded once to the dtype of the run.
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from gptinit.distributions import (
+    Constant,
+    Distribution,
+    Normal,
+    Piecewise,
+    TruncatedNormal,
+    Uniform,
+)
+from gptinit.program import ParameterProgram
+
+__all__ = ["Draws", "seed_of"]
+
+
+_CHUNK = 1 << 19
+"""Entries drawn by one generator: small enough to share a matrix among the cores of a CPU."""
+
+
+def seed_of(seed: int, name: str, node: int = 0, chunk: int = 0) -> int:
+    """Seed of the generator of one chunk of draw number `node` of the parameter `name`.
+
+    63 bits of a SHA-256; torch's CPU generator (mt19937) uses the low 32 of them, CUDA's (Philox)
+    all.
+    """
+    key = f"gptinit/weights/{seed}/{name}/{node}/{chunk}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """All draws of one seed on one device in one dtype.
+
+    The values of a parameter depend on the seed and its name alone: chunk i of its entries, in
+    memory order, has a generator of its own. So policies agree bitwise, in whatever order and on
+    however many cores they draw.
+    """
+
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def new(self, parameter: ParameterProgram) -> Tensor:
+        """A fresh tensor with the values of `parameter`."""
+        out = torch.empty(parameter.shape, device=self.device, dtype=torch.float32)
+        self._fill(out, parameter)
+        return out.to(self.dtype)
+
+    def into(self, parameter: ParameterProgram, out: Tensor) -> None:
+        """Write the values of `parameter` over `out`, which has its shape and the run's dtype."""
+        if out.dtype == torch.float32:
+            self._fill(out, parameter)
+        else:
+            out.copy_(self.new(parameter))
+
+    def _fill(self, out: Tensor, parameter: ParameterProgram) -> None:
+        """Draw float32 values in place, chunk by chunk."""
+        chunks = _chunks(out, parameter.distribution)
+
+        def fill(index: int) -> None:
+            generator = torch.Generator(device=self.device)
+            generator.manual_seed(seed_of(self.seed, parameter.name, chunk=index))
+            _fill(*chunks[index], generator)
+
+        if self.device.type == "cpu" and len(chunks) > 1:
+            list(_pool().map(fill, range(len(chunks))))
+        else:
+            for index in range(len(chunks)):
+                fill(index)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads that draw: a draw holds one core and releases the interpreter."""
+    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="gptinit-draw")
+
+
+def _chunks(out: Tensor, distribution: Distribution) -> list[tuple[Tensor, Distribution]]:
+    """The entries of `out` in memory order, in chunks that have one distribution each."""
+    if isinstance(distribution, Piecewise):
+        parts = out.split([rows for rows, _ in distribution.pieces])
+        pieces = [piece for _, piece in distribution.pieces]
+        return [c for part, d in zip(parts, pieces, strict=True) for c in _chunks(part, d)]
+    return [(chunk, distribution) for chunk in out.view(-1).split(_CHUNK)]
+
+
+def _fill(flat: Tensor, distribution: Distribution, generator: torch.Generator) -> None:
+    """Draw `flat` in place from `distribution`."""
+    match distribution:
+        case Normal(mean=mean, std=std):
+            flat.normal_(mean, std, generator=generator)
+        case TruncatedNormal():
+            _fill_truncated(flat, distribution, generator)
+        case Uniform(low=low, high=high):
+            flat.uniform_(low, high, generator=generator)
+        case Constant(value=value):
+            flat.fill_(value)
+        case Piecewise():
+            raise AssertionError(distribution)  # _chunks has taken it apart
+
+
+def _fill_truncated(
+    flat: Tensor, distribution: TruncatedNormal, generator: torch.Generator
+) -> None:
+    """Draw a normal and redraw what falls outside, until nothing does."""
+    if distribution.scale == 0:
+        flat.fill_(distribution.loc)
+        return
+    flat.normal_(distribution.loc, distribution.scale, generator=generator)
+    outside = _outside(flat, distribution)
+    while outside.numel():
+        again = torch.empty(outside.numel(), device=flat.device)
+        again.normal_(distribution.loc, distribution.scale, generator=generator)
+        flat[outside] = again
+        outside = outside[_outside(again, distribution)]
+
+
+def _outside(values: Tensor, distribution: TruncatedNormal) -> Tensor:
+    """Indices of the values beyond the bounds."""
+    beyond = (values < distribution.low) | (values > distribution.high)
+    return beyond.nonzero().squeeze(1)

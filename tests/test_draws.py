@@ -1,0 +1,133 @@
+"""Draws have the distribution they claim and depend on seed and name alone."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from subjects import cpu_draws
+
+from gptinit.distributions import (
+    Constant,
+    Distribution,
+    Normal,
+    Piecewise,
+    TruncatedNormal,
+    Uniform,
+)
+from gptinit.program import ParameterProgram
+from gptinit.weights.draws import Draws, seed_of
+
+
+def program(distribution: Distribution, *shape: int, name: str = "w") -> ParameterProgram:
+    return ParameterProgram(
+        name=name, shape=shape, role="qkv", layer=0, distribution=distribution
+    )
+
+
+@pytest.mark.parametrize(
+    ("distribution", "law"),
+    [
+        (Normal(0.5, 0.02), stats.norm(0.5, 0.02)),
+        (Uniform(-1.0, 3.0), stats.uniform(-1, 4)),
+        (TruncatedNormal(0.0, 0.5, -1.0, 1.0), stats.truncnorm(-2, 2, 0, 0.5)),
+        (TruncatedNormal(0.0, 1.0, -0.1, 3.0), stats.truncnorm(-0.1, 3, 0, 1)),
+    ],
+    ids=str,
+)
+def test_values_have_the_law_of_the_distribution(
+    distribution: Distribution, law: "stats.rv_frozen"
+) -> None:
+    values = cpu_draws(0).new(program(distribution, 700, 800)).flatten().double().numpy()
+
+    # One Kolmogorov-Smirnov test each at a fixed seed; 1e-3 over four cases.
+    assert stats.kstest(values, law.cdf).pvalue > 1e-3
+    # the standard error of a mean is std / sqrt(n); k = 4
+    assert abs(values.mean() - distribution.mean) < 4 * distribution.std / math.sqrt(values.size)
+
+
+def test_truncated_values_stay_inside_the_cut() -> None:
+    values = cpu_draws(0).new(program(TruncatedNormal(0.0, 1.0, -0.5, 0.25), 300, 300))
+
+    assert float(values.min()) >= -0.5
+    assert float(values.max()) <= 0.25
+
+
+def test_constants_and_row_blocks_stand_where_they_belong() -> None:
+    pieces = Piecewise(((2, Constant(1.0)), (3, Normal(0.0, 5.0)), (1, Constant(2.0))))
+
+    values = cpu_draws(0).new(program(pieces, 6, 4))
+
+    assert torch.equal(values[:2], torch.ones(2, 4))
+    assert torch.equal(values[5:], torch.full((1, 4), 2.0))
+    assert float(values[2:5].std()) > 1
+
+
+def test_values_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = program(Normal(0.0, 1.0), 1100, 1000)  # three chunks
+    parallel = cpu_draws(3).new(weight)
+    monkeypatch.setattr("gptinit.weights.draws._pool", lambda: SerialPool())
+
+    serial = cpu_draws(3).new(weight)
+
+    assert torch.equal(parallel, serial)
+
+
+class SerialPool:
+    """Does in order what a pool of threads does."""
+
+    def map(self, function: object, items: object) -> list[object]:
+        return [function(item) for item in reversed(list(items))]  # type: ignore[operator,call-overload]
+
+
+def test_chunks_of_one_weight_differ() -> None:
+    flat = cpu_draws(0).new(program(Normal(0.0, 1.0), 1 << 20)).view(2, -1)
+
+    assert not torch.equal(flat[0], flat[1])
+
+
+@pytest.mark.parametrize(
+    ("seed", "name"), [(1, "w"), (0, "v")], ids=["another seed", "another name"]
+)
+def test_another_seed_or_name_gives_other_values(seed: int, name: str) -> None:
+    law = Normal(0.0, 1.0)
+
+    first = cpu_draws(0).new(program(law, 64, 64))
+    other = cpu_draws(seed).new(program(law, 64, 64, name=name))
+
+    # The correlation of two independent draws has standard error 1 / sqrt(n); k = 4.
+    assert abs(float((first * other).mean())) < 4 / 64
+
+
+def test_lower_precision_is_the_float32_draw_rounded_once() -> None:
+    weight = program(Normal(0.0, 0.02), 64, 64)
+
+    half = cpu_draws(0, torch.bfloat16).new(weight)
+
+    assert torch.equal(half, cpu_draws(0).new(weight).to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_drawing_into_memory_gives_the_same_values(dtype: torch.dtype) -> None:
+    weight = program(Normal(0.0, 0.02), 800, 900)
+    out = torch.full((800, 900), torch.nan, dtype=dtype)
+
+    cpu_draws(2, dtype).into(weight, out)
+
+    assert torch.equal(out, cpu_draws(2, dtype).new(weight))
+
+
+def test_seeds_of_draws_are_those_of_the_hash() -> None:
+    # sha256("gptinit/weights/0/w/0/0")[:8], little endian, without its lowest bit: values are part
+    # of what a seed means, so a change of this number is a change that users notice.
+    assert seed_of(0, "w") == 5995251038873184729
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_draws_have_the_same_law() -> None:
+    draws = Draws(seed=0, device=torch.device("cuda"), dtype=torch.float32)
+
+    values = draws.new(program(Normal(0.0, 0.02), 700, 800)).flatten().double().cpu().numpy()
+
+    assert stats.kstest(values, stats.norm(0, 0.02).cdf).pvalue > 1e-3

@@ -1,0 +1,172 @@
+"""The built-in GPT against a forward pass written by hand and against transformers' GPT-2."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import erf
+from subjects import TINY, dense_module, tiny_subject
+from torch import Tensor
+
+from gptinit.model import GPT
+
+# One float32 operation rounds to 2^-24; a value here passes through some 40 dependent ones with
+# sums of up to 128 terms, whose errors add as a random walk: 2^-24 * sqrt(40 * 128) = 4e-6.
+FLOAT32_ROUNDING = 4e-6
+
+
+def hand_written_streams(module: GPT, idx: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """The stream at the embedding and after every block, in float64 and plain numpy."""
+    w = {name: p.detach().double().numpy() for name, p in module.named_parameters()}
+    config = module.transformer.h[0].attn
+    nh, hs = int(config.n_head), int(config.head_dim)
+    T = idx.shape[1]
+
+    def norm(x: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+        x = x - x.mean(-1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+        return x * w[name + ".weight"] + w.get(name + ".bias", 0.0)
+
+    def linear(x: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+        return x @ w[name + ".weight"].T + w.get(name + ".bias", 0.0)
+
+    x = w["transformer.wte.weight"][idx] + w["transformer.wpe.weight"][:T]
+    yield x
+    for i in range(len(module.transformer.h)):
+        at = f"transformer.h.{i}"
+        qkv = linear(norm(x, f"{at}.ln_1"), f"{at}.attn.c_attn")
+        out = np.zeros((*idx.shape, nh * hs))
+        for b in range(idx.shape[0]):
+            for h in range(nh):
+                q, k, v = (qkv[b, :, (j * nh + h) * hs :][:, :hs] for j in range(3))
+                for t in range(T):
+                    scores = k[: t + 1] @ q[t] / math.sqrt(hs)
+                    weights = np.exp(scores - scores.max())
+                    out[b, t, h * hs : (h + 1) * hs] = weights @ v[: t + 1] / weights.sum()
+        x = x + linear(out, f"{at}.attn.c_proj")
+        hidden = linear(norm(x, f"{at}.ln_2"), f"{at}.mlp.c_fc")
+        hidden = activated(hidden, module)
+        x = x + linear(hidden, f"{at}.mlp.c_proj")
+        yield x
+
+
+def activated(x: np.ndarray[Any, Any], module: GPT) -> np.ndarray[Any, Any]:
+    """The activation from its formula."""
+    name = module.transformer.h[0].mlp.activation.__name__  # type: ignore[union-attr]
+    if name == "relu":
+        return np.maximum(x, 0)
+    if name == "gelu":
+        return np.asarray(0.5 * x * (1 + erf(x / math.sqrt(2))))
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def streams(module: torch.nn.Module, blocks: Any, idx: Tensor) -> list[Tensor]:
+    """The stream into the first block and out of every block, by hooks."""
+    seen: list[Tensor] = []
+    handles = [blocks[0].register_forward_pre_hook(lambda m, args: seen.append(args[0]))]
+    for block in blocks:
+        handles.append(
+            block.register_forward_hook(
+                lambda m, args, out: seen.append(out[0] if isinstance(out, tuple) else out)
+            )
+        )
+    with torch.no_grad():
+        module(idx)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def tokens(batch: int = 2, length: int = 24) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(TINY["vocab_size"], (batch, length), generator=generator)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"activation": "gelu"},
+        {"activation": "gelu_tanh", "bias": False},
+        {"activation": "relu", "tied": False},
+        {"head_dim": 12, "d_ff": 56},
+    ],
+)
+def test_streams_equal_a_forward_pass_written_by_hand(shape: dict[str, Any]) -> None:
+    # pytorch-default draws biases too and large scores: nothing is hidden by zeros.
+    module = dense_module(tiny_subject("pytorch-default", **shape))
+    assert isinstance(module, GPT)
+
+    ours = streams(module, module.transformer.h, tokens())
+    by_hand = list(hand_written_streams(module, tokens().numpy()))
+
+    assert len(ours) == len(by_hand) == TINY["n_layer"] + 1
+    for mine, theirs in zip(ours, by_hand, strict=True):
+        largest = float(np.abs(theirs).max())
+        assert float(np.abs(mine.double().numpy() - theirs).max()) < FLOAT32_ROUNDING * largest
+
+
+@pytest.mark.parametrize("scheme", ["nanogpt", "pytorch-default"])
+def test_streams_and_logits_equal_transformers_with_the_same_weights(scheme: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    module = dense_module(tiny_subject(scheme))
+    assert isinstance(module, GPT)
+    config = transformers.GPT2Config(
+        n_layer=TINY["n_layer"],
+        n_head=TINY["n_head"],
+        n_embd=TINY["n_embd"],
+        n_positions=TINY["block_size"],
+        vocab_size=TINY["vocab_size"],
+        resid_pdrop=0,
+        embd_pdrop=0,
+        attn_pdrop=0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    theirs = transformers.GPT2LMHeadModel(config).eval()
+    theirs.load_state_dict(transformers_state(module, theirs.state_dict()))
+
+    mine = streams(module, module.transformer.h, tokens())
+    # Not hidden_states: its last entry is taken after the final norm.
+    other = streams(theirs, theirs.transformer.h, tokens())
+
+    for a, b in zip(mine, other, strict=True):
+        assert float((a - b).abs().max()) < FLOAT32_ROUNDING * float(b.abs().max())
+    with torch.no_grad():
+        logits, expected = module(tokens()), theirs(tokens()).logits
+    assert float((logits - expected).abs().max()) < FLOAT32_ROUNDING * float(expected.abs().max())
+
+
+def transformers_state(module: GPT, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights under transformers' names; its Conv1D stores matrices of blocks transposed."""
+    state = {}
+    for name, tensor in like.items():
+        ours = module.state_dict()[name]
+        state[name] = ours.T if ours.shape != tensor.shape or is_conv1d(name) else ours
+    return state
+
+
+def is_conv1d(name: str) -> bool:
+    return name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
+
+
+def test_readout_of_some_rows_is_the_same_as_those_rows_of_all() -> None:
+    module = dense_module(tiny_subject())
+    assert isinstance(module, GPT)
+    stream = torch.randn(2, 5, TINY["n_embd"], generator=torch.Generator().manual_seed(1))
+    rows = torch.tensor([3, 50, 100])
+
+    some, every = module.readout(stream, rows), module.readout(stream)
+
+    assert torch.allclose(some, every[..., rows], rtol=1e-5, atol=0)
+
+
+def test_a_tied_head_is_the_embedding() -> None:
+    tied, untied = dense_module(tiny_subject()), dense_module(tiny_subject(tied=False))
+    assert isinstance(tied, GPT)
+    assert isinstance(untied, GPT)
+
+    assert tied.lm_head.weight is tied.transformer.wte.weight
+    assert untied.lm_head.weight is not untied.transformer.wte.weight

@@ -1,0 +1,163 @@
+"""The built-in schemes against the rules they claim, and files of the user's."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from gptinit.config import GPTConfig
+from gptinit.distributions import Normal, TruncatedNormal, Uniform
+from gptinit.errors import ConfigError
+from gptinit.schemes import get_scheme, load_schemes, role_fans, scheme_names
+from gptinit.vocabulary import ROLES
+
+CONFIG = GPTConfig(n_layer=48)
+
+# Std of a residual projection at 48 layers and 768 wide, from the rule in words of each scheme.
+RESIDUAL_STD = {
+    "plain": 0.02,
+    "nanogpt": 0.02 / math.sqrt(96),
+    "cproj-0.02": 0.0004,
+    "cproj-sqrt-l": 0.02 / math.sqrt(48),
+    "cproj-sqrt-2-over-l": 0.02 * math.sqrt(2 / 48),
+    "inv-sqrt-width": 0.02 / math.sqrt(768),
+    "pytorch-default": 1 / math.sqrt(3 * 768),
+    "gpt2-code": 0.02,
+}
+
+
+def std(slug: str, role: str, *, layer: int = 0) -> float:
+    fan_in, fan_out = role_fans(role, CONFIG)
+    scheme = get_scheme(slug)
+    return scheme.distribution(role, CONFIG, layer=layer, fan_in=fan_in, fan_out=fan_out).std
+
+
+def test_the_schemes_asked_for_are_all_there() -> None:
+    assert list(load_schemes()) == list(RESIDUAL_STD)
+
+
+@pytest.mark.parametrize("slug", RESIDUAL_STD)
+def test_residual_projections_have_the_std_of_the_rule(slug: str) -> None:
+    assert std(slug, "attn_out") == pytest.approx(RESIDUAL_STD[slug], rel=1e-12)
+    # mlp_down has fan_in 3072, which only pytorch-default looks at.
+    wider = 2.0 if slug == "pytorch-default" else 1.0
+    assert std(slug, "mlp_down") == pytest.approx(RESIDUAL_STD[slug] / wider, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("slug", "role", "expected"),
+    [
+        ("plain", "tok_emb", 0.02),
+        ("plain", "pos_emb", 0.02),
+        ("nanogpt", "mlp_up", 0.02),
+        ("nanogpt", "lm_head", 0.02),
+        ("gpt2-code", "pos_emb", 0.01),
+        ("gpt2-code", "tok_emb", 0.02),
+        ("inv-sqrt-width", "tok_emb", 0.02),
+        ("inv-sqrt-width", "mlp_up", 0.02 / math.sqrt(768)),
+        ("inv-sqrt-width", "lm_head", 0.02 / math.sqrt(768)),
+        ("pytorch-default", "tok_emb", 1.0),
+        ("pytorch-default", "q", 1 / math.sqrt(3 * 768)),
+        ("pytorch-default", "linear_bias", 1 / math.sqrt(3 * 768)),
+    ],
+)
+def test_other_roles_have_the_std_of_the_rule(slug: str, role: str, expected: float) -> None:
+    assert std(slug, role) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("slug", RESIDUAL_STD)
+def test_every_scheme_writes_out_every_role_and_has_a_source(slug: str) -> None:
+    scheme = get_scheme(slug)
+
+    assert set(scheme.rules) == set(ROLES) - {"qkv"}
+    assert all(scheme.source)
+    assert scheme.notes
+    assert scheme.verified in ("yes", "partly", "claim")
+
+
+def test_alias_resolves_to_the_canonical_slug() -> None:
+    assert get_scheme("gpt2") is get_scheme("nanogpt")
+    assert scheme_names()["gpt2"] == "nanogpt"
+
+
+def test_unknown_scheme_names_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"got 'nanogtp'. Did you mean nanogpt\?"):
+        get_scheme("nanogtp")
+
+
+MINE = """
+[mine]
+title = "depth by layer index"
+source = ["my notebook"]
+[mine.roles]
+tok_emb = { dist = "normal", std = 0.02 }
+attn_out = { dist = "normal", std = "0.02 / sqrt(2 * (layer + 1))" }
+mlp_up = { dist = "truncated_normal", std = "1 / sqrt(fan_in)", cut = 3 }
+mlp_down = { dist = "uniform", bound = "1 / sqrt(fan_in)" }
+norm_weight = { dist = "const", value = 1 }
+"""
+
+
+def test_a_file_of_the_users_is_a_scheme(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE)
+
+    scheme = get_scheme(str(path))
+
+    assert (scheme.slug, scheme.verified) == ("mine", "user")
+    assert scheme.distribution("attn_out", CONFIG, layer=7) == Normal(0.0, 0.02 / 4)
+    assert scheme.distribution("mlp_up", CONFIG, fan_in=100) == TruncatedNormal(
+        0.0, 0.1, -3 * 0.1, 3 * 0.1
+    )
+    assert scheme.distribution("mlp_down", CONFIG, fan_in=100) == Uniform(-0.1, 0.1)
+
+
+def test_a_role_the_file_lacks_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE)
+
+    with pytest.raises(ConfigError, match="scheme mine must have a rule for the role pos_emb"):
+        get_scheme(str(path)).distribution("pos_emb", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[mine", "must be valid TOML"),
+        ("", "must hold exactly one scheme, got 0: none"),
+        ("[a.roles]\n[b.roles]\n", "must hold exactly one scheme, got 2: a, b"),
+        ("mine = 3", "must be a table, got 3"),
+        ("[mine]\n", r"\[mine\] roles must be a table, got None"),
+        ("[mine]\nrols = 1\n", r"key must be one of .*, got 'rols'. Did you mean roles"),
+        ("[mine.roles]\nmlp_out = {}", "key must be .*, got 'mlp_out'. Did you mean"),
+        ("[mine.roles]\nq = {dist = 'norm'}", "q dist must be one of .*, got 'norm'. Did you mean"),
+        ("[mine.roles]\nq = {dist = 'normal'}", "q must have std with dist='normal', got none"),
+        (
+            "[mine.roles]\nq = {dist = 'normal', std = 1, bound = 2}",
+            "q must have only std, mean with normal, got bound",
+        ),
+        ("[mine.roles]\nq = {dist = 'normal', std = 'n_layr'}", "q: variable in formula 'n_layr'"),
+        ("[mine]\nsource = 3\n[mine.roles]\n", "source must be a list of texts, got 3"),
+        ("[plain.roles]\n", r"must give its scheme a name of its own, got the built-in \[plain\]"),
+    ],
+)
+def test_broken_files_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=message) as raised:
+        get_scheme(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"no/such.toml must be an existing file"):
+        get_scheme("no/such.toml")
+
+
+def test_a_negative_std_is_refused_where_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[mine.roles]\nq = {dist = 'normal', std = '12 - n_layer'}")
+
+    with pytest.raises(ConfigError, match="scheme mine, role q: std must be finite and not negat"):
+        get_scheme(str(path)).distribution("q", CONFIG)
