@@ -20,9 +20,7 @@ from gptinit.weights.draws import Draws, seed_of
 
 
 def program(distribution: Distribution, *shape: int, name: str = "w") -> ParameterProgram:
-    return ParameterProgram(
-        name=name, shape=shape, role="qkv", layer=0, distribution=distribution
-    )
+    return ParameterProgram(name=name, shape=shape, role="qkv", layer=0, distribution=distribution)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +72,10 @@ def test_values_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Monke
 
 
 class SerialPool:
-    """Does in order what a pool of threads does."""
+    """Does one after the other, from the last to the first, what a pool of threads does."""
 
     def map(self, function: object, items: object) -> list[object]:
+        """The results, last first."""
         return [function(item) for item in reversed(list(items))]  # type: ignore[operator,call-overload]
 
 

@@ -114,9 +114,9 @@ def test_the_rate_of_false_violations_is_alpha_when_the_truth_lies_on_the_limit(
     assert abs(verdicts.count("ok") / runs - alpha) < tolerance  # as the interval is symmetric
 
 
-def test_alpha_is_shared_by_all_bounds_and_a_bound_on_every_layer_counts_each() -> None:
+def test_alpha_is_shared_by_all_bounds_and_a_bound_on_every_layer_counts_once() -> None:
     layers = Bound(stat="token_cosine", where="every layer", max=0.9, why="Collapse.")
-    tail = 0.05 / 5  # four layers and the loss
+    tail = 0.05 / 2  # one bound on every layer, one on the loss
     reach = student_quantile(tail, 5)
 
     within = judge(loss_profile(6.0, 0.999 / reach), [layers, LOSS], model="big", alpha=0.05)

@@ -158,7 +158,7 @@ def test_every_layer_lens_reads_at_most_512_rows_and_the_final_all() -> None:
     narrow = profile_of()
 
     assert (wide.run.lens_rows, narrow.run.lens_rows) == (512, 101)
-    # With all rows read and nothing after the last block but the readout, lens and logits agree.
+    # With all rows read and the same final norm and head, lens and logits agree.
     assert narrow.layers[-1].values["logit_std"] == pytest.approx(
         narrow.final.values["logit_std"], rel=ORDER
     )

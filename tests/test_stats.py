@@ -100,35 +100,35 @@ def test_query_rows_are_the_middles_of_strata(T: int, count: int, expected: list
     assert query_rows(T, count) == expected
 
 
+def allowed_scores(attention: Attention, b: int, h: int, t: int) -> list[float]:
+    """The scores of one query with the keys that it may see."""
+    query, key = attention.query, attention.key
+    nh, hs = query.shape[1], query.shape[3]
+    row = []
+    for s in range(t + 1 if attention.causal else key.shape[2]):
+        shared = key[b, h * key.shape[1] // nh, s]
+        score = float(query[b, h, t] @ shared) * (attention.scale or hs**-0.5)
+        if attention.mask is None:
+            row.append(score)
+            continue
+        mask = attention.mask.expand(*query.shape[:3], key.shape[2])[b, h, t, s]
+        if mask.dtype != torch.bool:
+            score += float(mask)
+        if bool(mask) if mask.dtype == torch.bool else score > -math.inf:
+            row.append(score)
+    return row
+
+
 def by_definition(attention: Attention, rows: list[int]) -> dict[str, float]:
     """The three statistics pair by pair."""
-    query, key = attention.query, attention.key
-    B, nh, T, hs = query.shape
-    scale = hs**-0.5 if attention.scale is None else attention.scale
-    pairs, entropies = [], []
-    for b in range(B):
-        for h in range(nh):
-            for t in rows:
-                row = []
-                for s in range(key.shape[2]):
-                    score = float(query[b, h, t] @ key[b, h * key.shape[1] // nh, s]) * scale
-                    if attention.causal and s > t:
-                        continue
-                    if attention.mask is not None:
-                        mask = attention.mask.expand(B, nh, T, key.shape[2])[b, h, t, s]
-                        if mask.dtype == torch.bool:
-                            if not mask:
-                                continue
-                        elif mask == -math.inf:
-                            continue
-                        else:
-                            score += float(mask)
-                    row.append(score)
-                pairs += row
-                if len(row) > 1:
-                    total = sum(math.exp(s) for s in row)
-                    p = [math.exp(s) / total for s in row]
-                    entropies.append(-sum(q * math.log(q) for q in p) / math.log(len(row)))
+    B, nh = attention.query.shape[:2]
+    seen = [allowed_scores(attention, b, h, t) for b in range(B) for h in range(nh) for t in rows]
+    pairs = [score for row in seen for score in row]
+    entropies = []
+    for row in seen:
+        if len(row) > 1:
+            weights = [math.exp(s) / sum(math.exp(r) for r in row) for s in row]
+            entropies.append(-sum(w * math.log(w) for w in weights) / math.log(len(row)))
     mean = sum(pairs) / len(pairs)
     return {
         "attn_score_std": math.sqrt(sum((s - mean) ** 2 for s in pairs) / len(pairs)),

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gptinit.baseline import baseline_document, compare_to_baseline
 from gptinit.bounds import DEFAULT_BOUNDS
+from gptinit.checkfile import CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.distributions import Distribution
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.baseline import baseline_document, compare_to_baseline
-from gptinit.checkfile import CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.gate import CheckReport, findings_of, judge, nonfinite_findings, out_of_bounds
 from gptinit.presets import DEFAULT_PRESET, PRESETS, get_config
 from gptinit.profile import Comparison, Cost, Finding, Profile, Ranking
@@ -29,6 +29,24 @@ Progress = Callable[[str, int, int], None]
 ShapeValue = int | str | bool
 
 _RANKED_BY = "fewest bounds missed, then the flattest gradient: |ln grad_growth| of the embedding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One model to measure, checked as far as can be before anything runs."""
+
+    label: str
+    model: str
+    shape: Mapping[str, ShapeValue]
+    scheme: Scheme
+
+    def config(self) -> GPTConfig:
+        """The shape."""
+        return get_config(self.model, **self.shape)
+
+    def name(self) -> str:
+        """The preset with what replaces its shape: "gpt2, n_layer=48"."""
+        return ", ".join([self.model, *(f"{k}={v}" for k, v in self.shape.items())])
 
 
 def inspect(
@@ -136,12 +154,12 @@ def check(
         for name, profile in profiles.items()
         for result in judge(profile, config.bounds_for(name), model=name)
     ]
-    if config.baseline is not None:
-        results += compare_to_baseline(_baseline_text(config.baseline), profiles)
     findings = [*findings_of(results), *_unbounded_nonfinite(config, profiles)]
-    return CheckReport(
-        results=tuple(results), findings=apply_acceptances(findings, config.accept)
-    )
+    if config.baseline is not None:
+        moved = compare_to_baseline(_baseline_text(config.baseline), profiles)
+        results += moved
+        findings += findings_of(moved, rule="drift")
+    return CheckReport(results=tuple(results), findings=apply_acceptances(findings, config.accept))
 
 
 def make_baseline(
@@ -199,9 +217,7 @@ def _baseline_text(path: Path) -> str:
         ) from error
 
 
-def _unbounded_nonfinite(
-    config: CheckConfig, profiles: Mapping[str, Profile]
-) -> Iterator[Finding]:
+def _unbounded_nonfinite(config: CheckConfig, profiles: Mapping[str, Profile]) -> Iterator[Finding]:
     """NaN and infinity in models that no bound on them watches: an error all the same."""
     for name, profile in profiles.items():
         if all(bound.stat != "nonfinite" for bound in config.bounds_for(name)):
@@ -228,24 +244,6 @@ def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distr
         ]
         found[role] = tuple(dict.fromkeys(ends))
     return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """One model to measure, checked as far as can be before anything runs."""
-
-    label: str
-    model: str
-    shape: Mapping[str, ShapeValue]
-    scheme: Scheme
-
-    def config(self) -> GPTConfig:
-        """The shape."""
-        return get_config(self.model, **self.shape)
-
-    def name(self) -> str:
-        """The preset with what replaces its shape: "gpt2, n_layer=48"."""
-        return ", ".join([self.model, *(f"{k}={v}" for k, v in self.shape.items())])
 
 
 def _jobs(
@@ -291,7 +289,8 @@ def _measure(job: _Job, run: RunConfig, *, timing: bool, progress: Progress | No
     subject = builtin_subject(config, job.scheme, name=job.name(), source=source)
     start = time.perf_counter()
     profile = measure(subject, run, progress=_labelled(progress, job.label))
-    findings = (*nonfinite_findings(profile), *out_of_bounds(profile, DEFAULT_BOUNDS))
+    # Where the stream is not finite, every bound that is missed follows from that one finding.
+    findings = nonfinite_findings(profile) or out_of_bounds(profile, DEFAULT_BOUNDS)
     cost = _cost(time.perf_counter() - start, profile.run.device) if timing else None
     return replace(profile, findings=findings, cost=cost)
 

@@ -107,6 +107,16 @@ DEFAULT_BOUNDS: tuple[Bound, ...] = (
         source="participation of a softmax of N independent N(0, s^2) scores, large N: exp(-s^2)",
     ),
     Bound(
+        stat="copy_logit",
+        where="final",
+        max=6,
+        why=(
+            "The head then starts out predicting the token it has just read: a tied head does so "
+            "when branches add too little to the embedding."
+        ),
+        source="share of the probability on the copy = exp(copy_logit) / vocab_size: 0.8 % at 6",
+    ),
+    Bound(
         stat="loss_excess",
         where="final",
         max=0.5,

@@ -78,11 +78,12 @@ def judge(
     A bound holds (or is violated) where the whole interval value ± t standard errors lies inside
     (outside) it; standard deviations and ratios are judged as logarithms. t is the one-sided
     Student quantile with seeds - 1 degrees of freedom at `alpha` divided by the number of bounds,
-    where a bound on every layer counts once a layer. That is stricter than one count a bound: so
-    the chance that a model within all its bounds has any violation is at most `alpha`, however
-    deep it is (for normal errors and bounds with min < max; at a bound with min = max twice its
-    share). Without noise the limits decide exactly, and belong to the range. So they do for the
-    count `nonfinite`: a single one in a single seed violates a max of 0.
+    one on every layer counting once. So the chance that a model within all its bounds has any
+    violation is at most `alpha` (for normal errors and bounds with min < max; at a bound with
+    min = max twice its share), and at most `alpha` times the number of layers where a model sits
+    on the limit of a bound at every one of them. Without noise the limits decide exactly, and
+    belong to the range. So they do for the count `nonfinite`: a single one in a single seed
+    violates a max of 0.
 
     Args:
         profile: a measured profile of at least 2 seeds.
@@ -110,7 +111,7 @@ def judge(
     if not 0 < alpha < 0.5:
         raise ConfigError(f"alpha must be above 0 and below 0.5, got {alpha!r}.")
     pairs = [(b, where) for b in bounds for where in places_of(b, len(profile.layers))]
-    return tuple(_judge_one(profile, b, w, model, alpha / len(pairs)) for b, w in pairs)
+    return tuple(_judge_one(profile, b, w, model, alpha / len(bounds)) for b, w in pairs)
 
 
 def places_of(bound: Bound, n_layer: int) -> tuple[str, ...]:

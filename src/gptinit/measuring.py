@@ -150,7 +150,7 @@ class _Pass:
         chosen = chosen.to(draws.device)
         return Probes(
             self._blocks,
-            lens=lambda stream: self._subject.readout(self._module, stream, chosen),
+            lens=self._subject.lens(self._module, chosen),
             rows=torch.tensor(query_rows(T, QUERY_ROWS), device=draws.device),
             step=step,
         )

@@ -134,13 +134,14 @@ class GPT(nn.Module):
 
     def forward(self, idx: Tensor) -> Tensor:
         """Logits of the next token at every position."""
-        return self.readout(self.transformer(idx))
+        logits: Tensor = self.lm_head(self.transformer.ln_f(self.transformer(idx)))
+        return logits
 
-    def readout(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits of a stream: final norm and head, on all of the vocabulary or on some rows.
+    def lens(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
+        """The logit lens on some rows of the vocabulary, with the head's present weights.
 
         Shape:
-            x: (B, T, C); rows: (R,); result: (B, T, V), or (B, T, R) with rows.
+            rows: (R,); of the lens: a stream (B, T, C) to logits (B, T, R).
         """
-        weight = self.lm_head.weight if rows is None else self.lm_head.weight[rows]
-        return F.linear(self.transformer.ln_f(x), weight)
+        head = self.lm_head.weight[rows]
+        return lambda x: F.linear(self.transformer.ln_f(x), head)

@@ -23,11 +23,9 @@ from gptinit.stats import (
     stream_statistics,
     variance,
 )
+from gptinit.subject import Lens
 
-__all__ = ["Lens", "Probes", "SeedResult"]
-
-Lens = Callable[[Tensor], Tensor]
-"""The logit lens: a stream (B, T, C) to logits on some vocabulary rows (B, T, R)."""
+__all__ = ["Probes", "SeedResult"]
 
 _EMBEDDING, _FINAL = -1, -2  # keys of the two places beside the layers, inside this file only
 

@@ -23,6 +23,10 @@ __all__ = [
 ]
 
 
+_LOGIT_ROWS = 16
+"""Positions whose logits are looked at together."""
+
+
 def variance(x: Tensor) -> Tensor:
     """Population variance over all entries.
 
@@ -88,7 +92,7 @@ def logit_std(logits: Tensor) -> Tensor:
     """Standard deviation over the vocabulary, averaged over positions, in logits.
 
     Shape:
-        logits: (B, T, V) or (B, T, R); result: ().
+        logits: (..., V); result: ().
     """
     logits = logits.float()
     centred = logits - logits.mean(-1, keepdim=True)
@@ -116,9 +120,19 @@ def final_statistics(logits: Tensor, idx: Tensor, loss: Tensor) -> dict[str, Ten
     Shape:
         logits: (B, T, V); idx: (B, T); loss: (); results: ().
     """
+    # A few positions at a time, through one buffer: fresh temporaries as large as the logits would
+    # cost more than all the sums.
+    parts = logits.flatten(0, 1).split(_LOGIT_ROWS)  # (R, V) each
+    buffer = torch.empty(parts[0].shape, device=logits.device)
+    norms, counts = [], []
+    for part in parts:
+        scratch = buffer[: part.shape[0]]
+        counts.append(torch.count_nonzero(torch.sub(part, part, out=scratch)))
+        torch.sub(part, part.mean(-1, keepdim=True, dtype=torch.float32), out=scratch)
+        norms.append(torch.linalg.vector_norm(scratch, dim=-1).sum())
     return {
-        "logit_std": logit_std(logits),
-        "nonfinite": count_nonfinite(logits),
+        "logit_std": torch.stack(norms).sum() / (idx.numel() * math.sqrt(logits.shape[-1])),
+        "nonfinite": torch.stack(counts).sum(),
         "loss": loss,
         "loss_excess": loss - math.log(logits.shape[-1]),
         "copy_logit": copy_logit(logits, idx),
@@ -166,19 +180,19 @@ def score_statistics(attention: Attention, rows: Tensor) -> dict[str, Tensor]:
     """
     scores, allowed = _scores(attention, rows)  # (B, nh, R, S); broadcastable to it
     heads = scores.shape[:2].numel() // allowed.shape[:2].numel()  # that share a row of `allowed`
-    keys = allowed.sum(-1, keepdim=True)  # (.., R, 1)
+    keys, barred = allowed.sum(-1, keepdim=True), ~allowed  # (.., R, 1), (.., R, S)
     pairs = keys.sum() * heads
-    blocked = scores.masked_fill(~allowed, -torch.inf)
-    mean = scores.masked_fill(~allowed, 0.0).sum() / pairs
-    spread = (scores - mean).masked_fill(~allowed, 0.0).square().sum() / pairs
+    blocked = scores.masked_fill(barred, -torch.inf)
+    mean = scores.masked_fill(barred, 0.0).sum() / pairs
+    spread = (scores - mean).masked_fill_(barred, 0.0).square().sum() / pairs
     values = {"attn_score_std": spread.sqrt(), "attn_score_max": blocked.max()}
     if allowed.shape[-1] > 1:
         # H = ln sum e^s - sum p s, so only the weights of allowed keys enter.
         weights = torch.softmax(blocked, -1)
-        held = (weights * scores).masked_fill(~allowed, 0.0).sum(-1, keepdim=True)
+        held = (weights * scores).masked_fill_(barred, 0.0).sum(-1, keepdim=True)
         entropy = torch.logsumexp(blocked, -1, keepdim=True) - held  # (B, nh, R, 1)
         several = keys > 1
-        relative = (entropy / keys.clamp(min=2).log()).masked_fill(~several, 0.0)
+        relative = (entropy / keys.clamp(min=2).log()).masked_fill_(~several, 0.0)
         values["attn_entropy"] = relative.sum() / (several.sum() * heads)
     return values
 
@@ -191,9 +205,10 @@ def _scores(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor]:
     if key.shape[1] != query.shape[1]:  # grouped-query attention: one key head for several queries
         key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
     scores = query @ key.float().transpose(-1, -2) * scale
-    keys = torch.arange(scores.shape[-1], device=rows.device)
-    last = rows if attention.causal else torch.full_like(rows, scores.shape[-1])
-    allowed = (keys <= last.unsqueeze(1))[None, None]
+    allowed = torch.ones(1, 1, *scores.shape[2:], dtype=torch.bool, device=rows.device)
+    if attention.causal:
+        keys = torch.arange(scores.shape[-1], device=rows.device)
+        allowed = (keys <= rows.unsqueeze(1))[None, None]
     if attention.mask is not None:
         mask = attention.mask.expand(*scores.shape[:2], attention.query.shape[2], -1)
         mask = mask.index_select(2, rows)

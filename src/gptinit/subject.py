@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from gptinit.profile import ModelFacts
 from gptinit.program import Program
 
-__all__ = ["Subject"]
+__all__ = ["Lens", "Subject"]
+
+Lens = Callable[[Tensor], Tensor]
+"""The logit lens: a stream (B, T, C) to logits on some rows of the vocabulary (B, T, R)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +23,12 @@ class Subject:
         scheme: canonical slug of its init, or None where it has none.
         program: what every parameter is drawn from.
         build: makes the module with parameters that have no storage (device "meta").
-        readout: (module, stream, rows) to logits: all that follows the last block, on all of the
-            vocabulary (rows None) or on some rows; (B, T, C) to (B, T, V) or (B, T, R).
+        lens: (module, rows) to the logit lens of the module with its present weights: all that
+            follows the last block, on some rows of the vocabulary.
     """
 
     facts: ModelFacts
     scheme: str | None
     program: Program
     build: Callable[[], nn.Module]
-    readout: Callable[[nn.Module, Tensor, Tensor | None], Tensor]
+    lens: Callable[[nn.Module, Tensor], Lens]

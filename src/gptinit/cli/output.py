@@ -16,7 +16,16 @@ from gptinit.cli.options import OutputOptions
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.profile import Cost, Finding, Note
 
-__all__ = ["check_output", "deliver", "exit_code", "progress_on_stderr", "say", "show_notes", "width", "write_whole"]
+__all__ = [
+    "check_output",
+    "deliver",
+    "exit_code",
+    "progress_on_stderr",
+    "say",
+    "show_notes",
+    "width",
+    "write_whole",
+]
 
 FAIL_ON: Mapping[str, tuple[str, ...]] = {
     "never": (),

@@ -24,7 +24,9 @@ def schemes(
     name: Annotated[
         str | None, typer.Argument(help="A scheme or .toml file; else all are listed.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="The preset of the shape.")] = DEFAULT_PRESET,
+    model: Annotated[
+        str, typer.Option("--model", help="The preset of the shape.")
+    ] = DEFAULT_PRESET,
 ) -> None:
     """List the init schemes, or show one: formulas, values at a shape, source.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gptinit.config import GPTConfig
 from gptinit.distributions import Distribution
 from gptinit.gate import BoundResult, CheckReport
-from gptinit.profile import Comparison, Finding, Place, Profile
+from gptinit.profile import Comparison, Cost, Finding, Place, Profile
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place
 from gptinit.report.numbers import ROUNDING, cell, short
 from gptinit.schemes import Scheme
@@ -22,7 +22,7 @@ def profile_markdown(profile: Profile) -> str:
     notes = [f"{note.kind} at {_text(note.where)}: {_text(note.message)}" for note in profile.notes]
     return _document(
         f"# {_text(profile.model.name)}",
-        _facts(profile),
+        _bullets([*_facts(profile), *_cost(profile.cost)]),
         _how_to_read((profile,)),
         _layer_table(profile),
         _single_table(profile),
@@ -48,9 +48,11 @@ def comparison_markdown(comparison: Comparison) -> str:
         profile = profiles[label]
         cells = [_cell(headline_place(profile, where), stat) for where, stat in columns]
         rows.append([_text(label), *cells, str(len(profile.findings))])
+    first, *others = map(_facts, comparison.profiles)
     findings = [(label, found) for label, p in profiles.items() for found in p.findings]
     return _document(
         f"# Comparison of {_text(comparison.axis)}",
+        _bullets(line for line in first if all(line in facts for facts in others)),
         _how_to_read(comparison.profiles),
         _table([*header, "findings"], rows),
         f"Ranked by {_text(ranking.by)}." if ranking else "",
@@ -92,22 +94,23 @@ def schemes_markdown(
     )
 
 
-def _facts(profile: Profile) -> str:
-    """What was measured and how, as a list."""
+def _facts(profile: Profile) -> list[str]:
+    """What was measured and how, a line each."""
     model, run = profile.model, profile.run
     seeds = f"{run.seeds} {'seed' if run.seeds == 1 else 'seeds'} from {run.seed}"
-    took = profile.cost
-    return _bullets(
-        [
-            f"scheme: {_code(profile.scheme) if profile.scheme else 'its own'}",
-            f"model: {model.n_layer} layers, {model.n_embd} wide, {model.n_head} heads of "
-            f"{model.head_dim}, d_ff {model.d_ff}, vocabulary {model.vocab_size}, "
-            f"{model.n_params} parameters",
-            f"run: {seeds}, {run.batch_size} x {run.seq_len} tokens of {_text(run.data)}, "
-            f"{run.engine} weights, {run.dtype} on {_text(run.device)}",
-            *([f"took: {short(took.seconds)} s, {took.peak_bytes} bytes at most"] if took else []),
-        ]
-    )
+    return [
+        f"scheme: {_code(profile.scheme) if profile.scheme else 'its own'}",
+        f"model: {model.n_layer} layers, {model.n_embd} wide, {model.n_head} heads of "
+        f"{model.head_dim}, d_ff {model.d_ff}, vocabulary {model.vocab_size}, "
+        f"{model.n_params} parameters",
+        f"run: {seeds}, {run.batch_size} x {run.seq_len} tokens of {_text(run.data)}, "
+        f"{run.engine} weights, {run.dtype} on {_text(run.device)}",
+    ]
+
+
+def _cost(cost: Cost | None) -> list[str]:
+    """What the run took, where that was asked for."""
+    return [f"took: {short(cost.seconds)} s, peak memory {cost.peak_bytes} bytes"] if cost else []
 
 
 def _how_to_read(profiles: Iterable[Profile]) -> str:

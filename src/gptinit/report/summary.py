@@ -1,7 +1,5 @@
 """A profile in words: what happens to the stream, the logits, the gradients and the loss."""
 
-import math
-
 from gptinit.profile import Place, Profile
 from gptinit.report.numbers import short
 
@@ -84,12 +82,11 @@ def _logits(profile: Profile) -> str:
     final = profile.final.values
     if "logit_std" not in final or "loss" not in final:
         return ""
-    uniform = math.log(profile.model.vocab_size)
     excess = final["loss_excess"]
     sign = "+" if excess >= 0 else "-"
     return (
-        f"Logits: std {short(final['logit_std'])}; first loss {short(final['loss'])} = "
-        f"ln({profile.model.vocab_size}) {uniform:.2f} {sign} {short(abs(excess))} nats."
+        f"Logits: std {short(final['logit_std'])}; the first loss is {final['loss']:.2f} nats = "
+        f"ln({profile.model.vocab_size}) {sign} {abs(excess):.2f}."
     )
 
 

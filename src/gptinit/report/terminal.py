@@ -13,6 +13,7 @@ from gptinit.config import GPTConfig
 from gptinit.distributions import Distribution
 from gptinit.gate import CheckReport
 from gptinit.profile import Comparison, Finding, Place, Profile
+from gptinit.report.headlines import HEADLINES, bounds_held, headline_place
 from gptinit.report.numbers import cell, short, with_error
 from gptinit.report.summary import summarise
 from gptinit.schemes import Scheme
@@ -62,8 +63,11 @@ def profile_view(profile: Profile, layout: Layout) -> RenderableType:
     """A profile for a person: what it is, a row a layer, what it means, what is out of bounds."""
     return Group(
         *_heading(profile),
+        "",
         _layer_table(profile, layout),
+        "",
         *_bulleted(summarise(profile)),
+        "",
         *_verdicts(profile),
     )
 
@@ -76,13 +80,14 @@ def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
     if comparison.ranking:
         table.add_column("#", justify="right")
     table.add_column(comparison.axis.removesuffix("s"), no_wrap=True)
-    headings = ("growth", "final\nstream var", "logit\nstd", "loss\nexcess", "gradient\ngrowth")
-    for heading in (*headings, "bounds\nmissed"):
+    titles = [STATISTICS[stat].title.replace(" ", "\n", 1) for _, stat in HEADLINES]
+    for heading in (*titles, "bounds\nmissed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for rank, label in enumerate(order, 1):
         number = [str(rank)] if comparison.ranking else []
         table.add_row(*number, label, *_comparison_cells(by_label[label], layout))
-    return Group(*_heading(comparison.profiles[0], shared=True), table, *_legend(comparison))
+    heading = _heading(comparison.profiles[0], shared=True)
+    return Group(*heading, "", table, "", *_legend(comparison))
 
 
 def check_view(report: CheckReport, layout: Layout) -> RenderableType:
@@ -95,9 +100,8 @@ def check_view(report: CheckReport, layout: Layout) -> RenderableType:
     table.add_column("verdict", no_wrap=True)
     for row in _check_rows(report):
         table.add_row(*row)
-    held = sum(r.verdict == "ok" for r in report.results)
-    closing = Text(f"{held} of {len(report.results)} bounds hold.", style="bold")
-    return Group(table, *_findings(report.findings), closing)
+    closing = Text(bounds_held(report), style="bold")
+    return Group(table, "", *_findings(report.findings), closing)
 
 
 def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
@@ -199,14 +203,10 @@ def _layer_columns(profile: Profile) -> list[str]:
 
 def _comparison_cells(profile: Profile, layout: Layout) -> list[str]:
     """Growth, final variance, logit std, loss excess, gradient growth and bounds missed."""
-    places = (
-        (profile.whole, "resid_growth"),
-        (profile.layers[-1], "resid_var"),
-        (profile.final, "logit_std"),
-        (profile.final, "loss_excess"),
-        (profile.embedding, "grad_growth"),
-    )
-    cells = [_value(place, stat, with_stderr=layout.wide) for place, stat in places]
+    cells = [
+        _value(headline_place(profile, place), stat, with_stderr=layout.wide)
+        for place, stat in HEADLINES
+    ]
     return [*cells, str(len(profile.findings) or "-")]
 
 
@@ -214,9 +214,9 @@ def _legend(comparison: Comparison) -> list[Text]:
     """How to read a comparison, and what was missed."""
     legend = [
         Text(
-            "growth: variance after the last layer over that of the embedding; gradient growth: "
-            "RMS at the embedding over that after the last layer; loss excess: nats above "
-            "ln(vocabulary).",
+            "stream var: after the last layer; growth: that over the embedding's; grad growth: "
+            "gradient RMS at the embedding over that after the last layer; loss excess: nats above "
+            "ln(vocab_size).",
             style="dim",
         )
     ]

@@ -13,7 +13,7 @@ from gptinit.profile import ModelFacts
 from gptinit.program import ParameterProgram, Program
 from gptinit.roles import layer_of, role_of
 from gptinit.schemes import Scheme
-from gptinit.subject import Subject
+from gptinit.subject import Lens, Subject
 
 __all__ = ["builtin_program", "builtin_subject"]
 
@@ -58,7 +58,7 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
         scheme=scheme.slug,
         program=program,
         build=build,
-        readout=_readout,
+        lens=_lens,
     )
 
 
@@ -126,7 +126,7 @@ def _distribution(
     return pieces[0][1] if same else Piecewise(pieces)
 
 
-def _readout(module: nn.Module, stream: Tensor, rows: Tensor | None) -> Tensor:
-    """Final norm and head of the built-in GPT."""
+def _lens(module: nn.Module, rows: Tensor) -> Lens:
+    """Final norm and those rows of the head of the built-in GPT."""
     assert isinstance(module, GPT)  # build() makes nothing else
-    return module.readout(stream, rows)
+    return module.lens(rows)

@@ -1,0 +1,1 @@
+"""Tables of what gptinit costs: `python -m benchmarks NAME`."""
