@@ -20,6 +20,7 @@ from gptinit.stats import (
     logit_std,
     rms,
     score_statistics,
+    square_sum,
     stream_statistics,
     variance,
 )
@@ -178,8 +179,8 @@ class _WeightSquares:
     def add(self, weight: Tensor) -> None:
         """Take in a weight whose gradient is complete, and free the gradient."""
         assert weight.grad is not None  # the hook runs because there is one
-        self._grads.append(weight.grad.float().square().sum())
-        self._weights.append(weight.detach().float().square().sum())
+        self._grads.append(square_sum(weight.grad))
+        self._weights.append(square_sum(weight.detach()))
         self.count += weight.numel()
         weight.grad = None
 

@@ -18,6 +18,7 @@ __all__ = [
     "query_rows",
     "rms",
     "score_statistics",
+    "square_sum",
     "stream_statistics",
     "variance",
 ]
@@ -42,7 +43,17 @@ def rms(x: Tensor) -> Tensor:
     Shape:
         x: any; result: ().
     """
-    return x.float().square().mean().sqrt()
+    return (square_sum(x) / x.numel()).sqrt()
+
+
+def square_sum(x: Tensor) -> Tensor:
+    """Sum of the squares of all entries, in one pass without a temporary.
+
+    Shape:
+        x: any; result: ().
+    """
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=torch.float32)
+    return norm.square()
 
 
 def count_nonfinite(x: Tensor) -> Tensor:
