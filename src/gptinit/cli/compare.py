@@ -24,6 +24,7 @@ from gptinit.cli.output import (
 )
 from gptinit.errors import ConfigError
 from gptinit.presets import DEFAULT_PRESET
+from gptinit.profile import Comparison, Cost
 from gptinit.report.csvdoc import comparison_csv
 from gptinit.report.jsondoc import comparison_document, render_json
 from gptinit.report.markdown import comparison_markdown
@@ -127,8 +128,7 @@ def _compare(
             progress=progress,
             **shape.fields(),
         )
-    first = comparison.profiles[0]
-    show_notes(first.notes, first.cost, output)
+    show_notes(comparison.profiles[0].notes, _total(comparison), output)
     deliver(
         output,
         {
@@ -140,6 +140,17 @@ def _compare(
     )
     found = [finding for profile in comparison.profiles for finding in profile.findings]
     raise typer.Exit(exit_code(found, output, default="never"))
+
+
+def _total(comparison: Comparison) -> Cost | None:
+    """Seconds of all profiles together and the largest memory; None where nothing was timed."""
+    costs = [profile.cost for profile in comparison.profiles if profile.cost]
+    if not costs:
+        return None
+    return Cost(
+        seconds=sum(cost.seconds for cost in costs),
+        peak_bytes=max(cost.peak_bytes for cost in costs),
+    )
 
 
 def _numbers(what: str, text: str) -> list[int]:

@@ -156,14 +156,18 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         ConfigError: if it cannot be written.
     """
+    partial: Path | None = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        partial = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
     except OSError as error:
-        raise ConfigError(f"--output must be a file that can be written, got {error}.") from error
+        if partial:
+            partial.unlink(missing_ok=True)
+        raise ConfigError(f"{path} must be a file that can be written, got {error}.") from error
 
 
 def _umask() -> int:

@@ -174,7 +174,7 @@ def _layer_table(profile: Profile, layout: Layout) -> Table:
     table = _table()
     table.add_column("layer", justify="right", no_wrap=True)
     table.add_column("stream\nvar", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("", no_wrap=True, style="cyan")
     for stat in columns:
         heading = STATISTICS[stat].title.replace(" ", "\n", 1)
         table.add_column(heading, justify="right", no_wrap=True)
