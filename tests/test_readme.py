@@ -53,7 +53,7 @@ def at_home_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
 
 
-@pytest.mark.parametrize(("command", "shown"), blocks())
+@pytest.mark.parametrize(("command", "shown"), list(blocks()))
 def test_console_blocks_show_what_the_command_prints(
     command: str, shown: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
@@ -92,7 +92,8 @@ def compare_or_regenerate(
     shown = between(begin, end)
     if request.config.getoption("--regen"):
         replace_in_readme(
-            f"<!-- {begin} -->\n{shown}<!-- {end} -->", f"<!-- {begin} -->\n{expected}<!-- {end} -->"
+            f"<!-- {begin} -->\n{shown}<!-- {end} -->",
+            f"<!-- {begin} -->\n{expected}<!-- {end} -->",
         )
         return
     assert shown == expected
@@ -116,9 +117,7 @@ def test_statistics_table_is_the_vocabulary(request: pytest.FixtureRequest) -> N
         grad = " (with `--grad`)" if statistic.needs_grad else ""
         rows.append(f"| `{name}` | {places} | {statistic.definition}{grad} | {statistic.unit} |")
 
-    compare_or_regenerate(
-        "statistics:begin", "statistics:end", "\n".join(rows) + "\n", request
-    )
+    compare_or_regenerate("statistics:begin", "statistics:end", "\n".join(rows) + "\n", request)
 
 
 def test_the_first_two_commands_are_the_set_up() -> None:

@@ -1,7 +1,6 @@
 """The verbs of gptinit: what the command line calls, and what a notebook would."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,9 @@ Progress = Callable[[str, int, int], None]
 
 ShapeValue = int | str | bool
 
-_RANKED_BY = "fewest bounds missed, then the flattest gradient: |ln grad_growth| of the embedding"
+_BY_BOUNDS = "fewest bounds missed (what is not finite last)"
+_BY_GRADIENT = f"{_BY_BOUNDS}, then the flattest gradient: |ln grad_growth| of the embedding"
+_BY_GROWTH = f"{_BY_BOUNDS}, then the flattest stream: |ln resid_growth|"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,8 @@ class _Job:
 
     def name(self) -> str:
         """The preset with what replaces its shape: "gpt2, n_layer=48"."""
-        return ", ".join([self.model, *(f"{k}={v}" for k, v in self.shape.items())])
+        ordered = [k for k in GPTConfig.field_names() if k in self.shape]
+        return ", ".join([self.model, *(f"{k}={self.shape[k]}" for k in ordered)])
 
 
 def inspect(
@@ -148,6 +150,7 @@ def check(
         MeasureError: if a run fails.
     """
     config = _check_config(config)
+    baseline = None if config.baseline is None else _baseline_text(config.baseline)
     profiles = _check_profiles(config, seed, progress)
     results = [
         result
@@ -155,8 +158,8 @@ def check(
         for result in judge(profile, config.bounds_for(name), model=name)
     ]
     findings = [*findings_of(results), *_unbounded_nonfinite(config, profiles)]
-    if config.baseline is not None:
-        moved = compare_to_baseline(_baseline_text(config.baseline), profiles)
+    if baseline is not None:
+        moved = compare_to_baseline(baseline, profiles)
         results += moved
         findings += findings_of(moved, rule="drift")
     return CheckReport(results=tuple(results), findings=apply_acceptances(findings, config.accept))
@@ -283,15 +286,21 @@ def _measure(job: _Job, run: RunConfig, *, timing: bool, progress: Progress | No
     run.resolve_seq_len(config.block_size)
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
     from gptinit.measuring import measure
+    from gptinit.memory import peak_bytes, reset_peak_memory
     from gptinit.subjects.builtin import builtin_subject
 
     source = f"preset {job.model}: {PRESETS[job.model].source}"
     subject = builtin_subject(config, job.scheme, name=job.name(), source=source)
+    if timing:
+        reset_peak_memory()
     start = time.perf_counter()
     profile = measure(subject, run, progress=_labelled(progress, job.label))
     # Where the stream is not finite, every bound that is missed follows from that one finding.
     findings = nonfinite_findings(profile) or out_of_bounds(profile, DEFAULT_BOUNDS)
-    cost = _cost(time.perf_counter() - start, profile.run.device) if timing else None
+    cost = None
+    if timing:
+        seconds = time.perf_counter() - start
+        cost = Cost(seconds=seconds, peak_bytes=peak_bytes(profile.run.device))
     return replace(profile, findings=findings, cost=cost)
 
 
@@ -302,32 +311,18 @@ def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], Non
     return lambda done, total: progress(label, done, total)
 
 
-def _cost(seconds: float, device: str) -> Cost:
-    """Seconds, and the peak memory of the device or of this process since it started."""
-    if device == "cuda":
-        import torch  # only here, where it is loaded already
-
-        return Cost(seconds=seconds, peak_bytes=torch.cuda.max_memory_allocated())
-    return Cost(seconds=seconds, peak_bytes=_peak_resident_bytes())
-
-
-def _peak_resident_bytes() -> int:
-    """Largest resident memory of this process so far; 0 where the system does not tell."""
-    if sys.platform == "win32":
-        return 0
-    import resource  # does not exist on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _ranking(labels: Sequence[str], profiles: Sequence[Profile]) -> Ranking:
-    """Labels in the order of what was missed and how flat the gradient is."""
+    """Labels in the order of what was missed and how flat the gradient (or the stream) is."""
+    with_gradient = all("grad_growth" in profile.embedding.values for profile in profiles)
 
-    def key(item: tuple[str, Profile]) -> tuple[int, float]:
+    def key(item: tuple[str, Profile]) -> tuple[bool, int, float]:
         profile = item[1]
-        steepness = profile.embedding.values.get("grad_growth")
-        return len(profile.findings), math.inf if steepness is None else abs(math.log(steepness))
+        broken = any(finding.severity == "error" for finding in profile.findings)
+        place = profile.embedding if with_gradient else profile.whole
+        ratio = place.values.get("grad_growth" if with_gradient else "resid_growth")
+        steepness = abs(math.log(ratio)) if ratio else math.inf
+        return broken, len(profile.findings), steepness
 
     ordered = sorted(zip(labels, profiles, strict=True), key=key)
-    return Ranking(by=_RANKED_BY, order=tuple(label for label, _ in ordered))
+    by = _BY_GRADIENT if with_gradient else _BY_GROWTH
+    return Ranking(by=by, order=tuple(label for label, _ in ordered))

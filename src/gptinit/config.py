@@ -18,6 +18,8 @@ DEVICES: tuple[str, ...] = ("auto", "cpu", "cuda", "mps")
 DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
 """Type of the weights and activations; statistics are float32 whatever it is."""
 
+_LARGEST = 10**9  # of any size: products of two and a factor still fit 64 bits
+
 DATA_KINDS: tuple[str, ...] = ("zipf", "uniform", "text")
 """Inputs with a name; anything else is the path of a file."""
 
@@ -161,3 +163,5 @@ def _require_count(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         rule = "a positive integer" if least else "a non-negative integer"
         raise ConfigError(f"{name} must be {rule}, got {value!r}.")
+    if value > _LARGEST and name != "seed":
+        raise ConfigError(f"{name} must be at most {_LARGEST}, got {value!r}.")

@@ -430,7 +430,7 @@ def _message(result: BoundResult) -> str:
     found = "no finite value"
     if result.value is not None:
         found = _number(result.value, limits)
-        found += f" ± {result.stderr:.2g}" if result.stderr else ""
+        found += f" ± {_error(result.stderr)}" if result.stderr else ""
     return _sentences(f"{result.stat} must be {_range(result)}, got {found}", result.why)
 
 
@@ -459,6 +459,16 @@ def _number(value: float, limits: Iterable[float]) -> str:
         if all(_side(float(shown), x) == _side(value, x) for x in limits):
             break
     return shown
+
+
+def _error(stderr: float) -> str:
+    """Two digits of a standard error, without an exponent where it is large.
+
+    Example:
+        >>> _error(0.01234), _error(451.2)
+        ('0.012', '451')
+    """
+    return f"{stderr:.2g}" if stderr < 100 else f"{stderr:.0f}"
 
 
 def _side(value: float, limit: float) -> int:

@@ -209,8 +209,8 @@ def choose_device(name: str) -> torch.device:
     if not there[name]:
         usable = ", ".join(kind for kind, is_there in there.items() if is_there)
         raise MeasureError(f"device must be available here, got {name!r}. Available: {usable}.")
-    # With its index, as tensors on it have: "cuda" and "cuda:0" do not compare equal.
-    return torch.device(name, torch.cuda.current_device()) if name == "cuda" else torch.device(name)
+    # With the index that tensors on it have: autograd needs it of a weight without storage.
+    return torch.empty(0, device=name).device
 
 
 def choose_engine(

@@ -1,6 +1,7 @@
 """How much memory a run needs and how much there is: known before anything is allocated."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import torch
 from gptinit.errors import MeasureError
 from gptinit.subject import Subject
 
-__all__ = ["Workload", "available_bytes", "check_memory", "required_bytes"]
+__all__ = [
+    "Workload",
+    "available_bytes",
+    "check_memory",
+    "peak_bytes",
+    "required_bytes",
+    "reset_peak_memory",
+]
 
 _FLOAT32 = 4
 _CGROUP = Path("/sys/fs/cgroup")
@@ -66,7 +74,8 @@ def available_bytes(device: torch.device) -> int | None:
     """Bytes free on `device`, or None where that cannot be read."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free
+        # What torch has cached of earlier tensors is free to it, though not to others.
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     limits = [n for n in (_free_physical_bytes(), _cgroup_bytes()) if n is not None]
     return min(limits, default=None)
 
@@ -86,13 +95,56 @@ def _free_physical_bytes() -> int | None:
 
 
 def _cgroup_bytes() -> int | None:
-    """What is left under a container's limit (cgroup v2); None without one."""
+    """What is left under a container's limit (cgroup v2); None without one.
+
+    Files in the page cache count as used there, but are dropped when memory is asked for.
+    """
     try:
-        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))  # "max": no limit
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        return max(0, limit - used + _droppable_bytes())
     except (OSError, ValueError):
         return None
-    return None if limit == "max" else max(0, int(limit) - used)
+
+
+def _droppable_bytes() -> int:
+    """Page cache of the container that nothing has touched lately; 0 where it is not told."""
+    try:
+        for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines():
+            if line.startswith("inactive_file "):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def reset_peak_memory() -> None:
+    """Begin to count the peak memory of the GPU anew; that of a process cannot be."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_bytes(device: str) -> int:
+    """Peak memory of tensors on a GPU, or of this process since it began; 0 where nobody tells."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return _largest_resident_bytes()
+
+
+def _largest_resident_bytes() -> int:
+    """The peak that getrusage tells, in bytes on macOS and kilobytes elsewhere; 0 on Windows."""
+    if sys.platform == "win32":
+        return 0
+    import resource  # does not exist on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def check_memory(subject: Subject, work: Workload, engine: str, device: torch.device) -> None:
@@ -108,8 +160,9 @@ def check_memory(subject: Subject, work: Workload, engine: str, device: torch.de
     streamed = required_bytes(subject, work, "stream")
     remedy = (
         f"--engine stream needs {_gb(streamed)}."
-        if engine == "dense"
-        else "Try fewer tokens (--seq-len, --batch-size), --dtype bfloat16 or no --grad."
+        if engine == "dense" and streamed <= there
+        else "Try a smaller model, fewer tokens (--seq-len, --batch-size), --dtype bfloat16 or no "
+        "--grad."
     )
     raise MeasureError(
         f"{subject.facts.name} must fit in memory: engine={engine} needs {_gb(needed)} on "

@@ -1,6 +1,5 @@
 """The application: its commands, and how an error becomes one line and an exit code."""
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +15,8 @@ from gptinit.cli.schemes import schemes
 from gptinit.errors import GptInitError
 
 __all__ = ["app", "main"]
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="gptinit",
@@ -60,15 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         code = app(args=args, prog_name="gptinit", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone: stop quietly, also when Python flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted.", 130)
+        code = _INTERRUPTED
     except Exception as error:  # the last line of defence: a crash is never a 1
         return _failed(error, debug="--debug" in args)
+    if code == _INTERRUPTED:  # Typer makes it of Ctrl-C, and says nothing
+        return _fail("interrupted.", _INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

@@ -38,7 +38,7 @@ def check(
         typer.Option(
             "--config",
             metavar="FILE",
-            help="Configuration; else gptinit.toml, else [tool.gptinit] of pyproject.toml.",
+            help="Configuration; else gptinit.toml, else \\[tool.gptinit] of pyproject.toml.",
         ),
     ] = None,
     init: Annotated[bool, typer.Option("--init", help="Write a first gptinit.toml.")] = False,
@@ -50,8 +50,6 @@ def check(
     ] = None,
 ) -> None:
     """Hold models to bounds on their init; exit 1 if one is missed.
-
-    Formats: table, json, markdown, csv, junit, github.
 
     Example: gptinit check --config gptinit.toml --format github
     """

@@ -104,7 +104,10 @@ class RunOptions:
 class OutputOptions:
     """What to do with the result."""
 
-    format: Annotated[str, _option("--format", "table, json, markdown or csv.", OUTPUT)] = "table"
+    format: Annotated[
+        str,
+        _option("--format", "table, json, markdown or csv; check also junit or github.", OUTPUT),
+    ] = "table"
     output: Annotated[
         str | None, _option("--output -o", "Write to this file.", OUTPUT, metavar="FILE")
     ] = None
@@ -133,14 +136,13 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
-    own = [p for p in signature(command).parameters.values() if p.name not in groups]
-    flat = [p.replace(annotation=hints[p.name], kind=Parameter.KEYWORD_ONLY) for p in own]
-    for kind in groups.values():
-        kinds = get_type_hints(kind, include_extras=True)
-        flat += [
-            Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=kinds[f.name])
-            for f in fields(kind)
-        ]
+    flat = []
+    for parameter in signature(command).parameters.values():
+        if parameter.name in groups:
+            flat += _parameters_of(groups[parameter.name])
+        else:
+            annotation = hints[parameter.name]
+            flat.append(parameter.replace(annotation=annotation, kind=Parameter.KEYWORD_ONLY))
 
     @wraps(command)
     def flattened(**given: Any) -> None:
@@ -154,6 +156,15 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     flattened.__annotations__ = {p.name: p.annotation for p in flat}
     del flattened.__wrapped__  # its signature is not ours
     return flattened
+
+
+def _parameters_of(group: Any) -> list[Parameter]:
+    """One keyword parameter for each field of a dataclass."""
+    kinds = get_type_hints(group, include_extras=True)
+    return [
+        Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=kinds[f.name])
+        for f in fields(group)
+    ]
 
 
 def _typed(text: str) -> int | str | bool:

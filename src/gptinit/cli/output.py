@@ -55,24 +55,25 @@ def check_output(options: OutputOptions, formats: Iterable[str]) -> None:
     path = Path(options.output)
     if path.is_dir():
         raise ConfigError(f"--output must be a file, got the folder {options.output!r}.")
-    if not os.access(path.parent, os.W_OK):
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError(f"--output must be in a folder that can be written, got {str(path)!r}.")
 
 
 def deliver(options: OutputOptions, renderers: Renderers) -> None:
     """Write the result in the format asked for, to stdout or as a whole to the file."""
     made = renderers[options.format]()
-    if isinstance(made, str):
-        text = made
-    elif options.output is None:
-        _console(sys.stdout).print(made)
+    if options.output is not None:
+        write_whole(Path(options.output), made if isinstance(made, str) else _plain(made))
         return
-    else:
-        text = _plain(made)
-    if options.output is None:
-        sys.stdout.write(text)
-    else:
-        write_whole(Path(options.output), text)
+    try:
+        if isinstance(made, str):
+            sys.stdout.write(made)
+        else:
+            _console(sys.stdout).print(made)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone: stop quietly, also when Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def width() -> int:
@@ -96,7 +97,7 @@ def show_notes(notes: Iterable[Note], cost: Cost | None, options: OutputOptions)
     """How the numbers came to be, for a person, on stderr."""
     if options.quiet or options.format != "table":
         return
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for note in notes:
         console.print(f"{note.kind} {note.where}: {note.message}", style="dim")
     if cost:
@@ -146,28 +147,42 @@ def _console(stream: object) -> Console:
 def _plain(made: RenderableType) -> str:
     """A renderable as plain text."""
     text = StringIO()
-    Console(file=text, width=width(), highlight=False, no_color=True).print(made)
+    console = Console(
+        file=text, width=width(), highlight=False, force_terminal=False, color_system=None
+    )
+    console.print(made)
     return text.getvalue()
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file all at once: whoever reads it never sees half of it.
 
+    A link is followed; a pipe or a device is written to as it is.
+
     Raises:
         ConfigError: if it cannot be written.
     """
-    partial: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        partial = Path(name)
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+        else:
+            _replace(path, text)
+    except OSError as error:
+        raise ConfigError(f"{path} must be a file that can be written, got {error}.") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside the file and put it in its place; leave nothing behind if that is broken off."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    partial = Path(name)
+    try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
-    except OSError as error:
-        if partial:
-            partial.unlink(missing_ok=True)
-        raise ConfigError(f"{path} must be a file that can be written, got {error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _umask() -> int:

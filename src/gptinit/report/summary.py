@@ -28,19 +28,23 @@ def _stream(profile: Profile) -> str:
     if not first:
         return f"Stream: starts at variance 0 and ends at {short(last)}."
     growth = last / first
-    verb = "grows" if growth > 1.05 else "shrinks" if growth < 0.95 else "stays"
-    factor = "" if verb == "stays" else f" {short(growth)} times"
+    if 0.95 <= growth <= 1.05:
+        verb = "stays"
+    else:
+        verb = f"grows {short(growth)} times" if growth > 1 else f"shrinks by {_factor(1, growth)}"
     share = f"; the embedding is {short(100 / growth)} % of what the head reads" * (growth > 2)
     return (
-        f"Stream: variance {verb}{factor}, from {short(first)} at the embedding to {short(last)} "
+        f"Stream: variance {verb}, from {short(first)} at the embedding to {short(last)} "
         f"after the last layer{share}."
     )
 
 
 def _branches(profile: Profile) -> str:
     """Which branches add the variance, and whether early or late layers do."""
-    attn = [p.values.get("attn_var", 0.0) for p in profile.layers]
-    mlp = [p.values.get("mlp_var", 0.0) for p in profile.layers]
+    if not all({"attn_var", "mlp_var"} <= p.values.keys() for p in profile.layers):
+        return ""
+    attn = [p.values["attn_var"] for p in profile.layers]
+    mlp = [p.values["mlp_var"] for p in profile.layers]
     total = sum(attn) + sum(mlp)
     if not total:
         return "Branches: add nothing to the stream."
@@ -48,7 +52,8 @@ def _branches(profile: Profile) -> str:
     text = f"Branches: MLPs add {_percent(sum(mlp) / total)} of the variance, attention the rest"
     if half:
         early = sum(attn[:half]) + sum(mlp[:half])
-        text += f"; the first {half} layers add {_percent(early / total)}"
+        first = f"first {half} layers add" if half > 1 else "first layer adds"
+        text += f"; the {first} {_percent(early / total)}"
     return text + "."
 
 
@@ -83,7 +88,7 @@ def _logits(profile: Profile) -> str:
     if "logit_std" not in final or "loss" not in final:
         return ""
     excess = final["loss_excess"]
-    sign = "+" if excess >= 0 else "-"
+    sign = "-" if round(excess, 2) < 0 else "+"
     return (
         f"Logits: std {short(final['logit_std'])}; the first loss is {final['loss']:.2f} nats = "
         f"ln({profile.model.vocab_size}) {sign} {abs(excess):.2f}."
@@ -95,8 +100,11 @@ def _gradients(profile: Profile) -> str:
     growth = profile.embedding.values.get("grad_growth")
     if growth is None:
         return ""
-    way = f"{short(growth)} times as large" if growth >= 1 else f"{short(1 / growth)} times smaller"
-    return f"Gradients: {way} at the embedding as after the last layer."
+    if growth >= 1:
+        return (
+            f"Gradients: {short(growth)} times as large at the embedding as after the last layer."
+        )
+    return f"Gradients: smaller at the embedding than after the last layer by {_factor(1, growth)}."
 
 
 def _precision(profile: Profile) -> str:
@@ -106,6 +114,11 @@ def _precision(profile: Profile) -> str:
     if headroom is None:
         return ""
     return f"Precision: the largest activation is {short(headroom)} times below float16's maximum."
+
+
+def _factor(large: float, small: float) -> str:
+    """How many times larger one is than the other, in words."""
+    return f"a factor of {short(large / small)}" if small else "all of it"
 
 
 def _last(profile: Profile) -> Place:

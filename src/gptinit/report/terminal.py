@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -36,6 +36,9 @@ _LAYER_STATS = (
     "token_cosine",
     "grad_rms",
 )
+_EXPENDABLE = ("attn_score_std", "token_cosine", "attn_entropy", "attn_var", "mlp_var")
+"""What a narrow table leaves out first."""
+
 _BARS = " ▏▎▍▌▋▊▉█"
 _SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _VERDICT_STYLE = {"ok": "green", "violated": "bold red", "inconclusive": "yellow"}
@@ -75,26 +78,27 @@ def profile_view(profile: Profile, layout: Layout) -> RenderableType:
 def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
     """Several profiles in one table, in the order of the ranking where there is one."""
     order = comparison.ranking.order if comparison.ranking else comparison.labels
-    by_label = dict(zip(comparison.labels, comparison.profiles, strict=True))
     table = _table()
     if comparison.ranking:
         table.add_column("#", justify="right")
     table.add_column(comparison.axis.removesuffix("s"), no_wrap=True)
-    titles = [STATISTICS[stat].title.replace(" ", "\n", 1) for _, stat in HEADLINES]
-    for heading in (*titles, "bounds\nmissed"):
+    shown = _shown_headlines(comparison)
+    for heading in (*(_heading_of(stat) for _, stat in shown), "bounds\nmissed"):
         table.add_column(heading, justify="right", no_wrap=True)
+    cells = _comparison_cells(comparison, shown, layout)
     for rank, label in enumerate(order, 1):
         number = [str(rank)] if comparison.ranking else []
-        table.add_row(*number, label, *_comparison_cells(by_label[label], layout))
-    heading = _heading(comparison.profiles[0], shared=True)
-    return Group(*heading, "", table, "", *_legend(comparison))
+        table.add_row(*number, Text(label), *cells[label])
+    shared = _heading(comparison.profiles[0], shared=True)
+    return Group(*shared, "", table, "", *_legend(comparison))
 
 
 def check_view(report: CheckReport, layout: Layout) -> RenderableType:
     """What passed and what did not, with value, standard error and bound."""
     table = _table()
-    for heading in ("model", "statistic", "where"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("model", overflow="fold")
+    table.add_column("statistic", no_wrap=True)
+    table.add_column("where", overflow="fold")
     for heading in ("value", "bound"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -154,13 +158,14 @@ def _heading(profile: Profile, *, shared: bool = False) -> list[Text]:
     head = "tied" if model.tied else "untied"
     bias = "biases" if model.bias else "no biases"
     shape = Text(
-        f"{model.n_layer} layers, {model.n_embd} wide, {model.n_head} heads of {model.head_dim}, "
+        f"{_plural(model.n_layer, 'layer')}, {model.n_embd} wide, "
+        f"{_plural(model.n_head, 'head')} of {model.head_dim}, "
         f"d_ff {model.d_ff}, vocabulary {model.vocab_size}, {model.activation}, {bias}, "
         f"{head} head",
         style="dim",
     )
     how = Text(
-        f"{run.seeds} {'seed' if run.seeds == 1 else 'seeds'} from {run.seed} · "
+        f"{_plural(run.seeds, 'seed')} from {run.seed} · "
         f"{run.batch_size} x {run.seq_len} tokens of {run.data} · {run.engine} weights, "
         f"{run.dtype} on {run.device}",
         style="dim",
@@ -169,45 +174,114 @@ def _heading(profile: Profile, *, shared: bool = False) -> list[Text]:
 
 
 def _layer_table(profile: Profile, layout: Layout) -> Table:
-    """The layers, with the variance as a bar."""
-    columns = _layer_columns(profile)
-    table = _table()
-    table.add_column("layer", justify="right", no_wrap=True)
-    table.add_column("stream\nvar", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True, style="cyan")
-    for stat in columns:
-        heading = STATISTICS[stat].title.replace(" ", "\n", 1)
-        table.add_column(heading, justify="right", no_wrap=True)
+    """The layers, with the variance as a bar, in as many columns as there is room for."""
     shown = _shown_layers(len(profile.layers), all_layers=layout.all_layers)
-    rows = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
-    largest = max((_finite(p.values.get("resid_var")) for _, p in rows), default=0.0)
-    bar = 24 if layout.wide else 8
-    for label, place in rows:
-        variance = _value(place, "resid_var", with_stderr=layout.wide)
-        drawn = _bar(_finite(place.values.get("resid_var")), largest, bar)
-        table.add_row(label, variance, drawn, *(_value(place, stat) for stat in columns))
+    places = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
+    plan = _plan(profile, places, layout)
+    table = _table()
+    for heading in ("layer", "stream\nvar"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if plan.bar:
+        table.add_column("", no_wrap=True, style="cyan")
+    for stat in plan.stats:
+        table.add_column(_heading_of(stat), justify="right", no_wrap=True)
+    largest = max((_finite(p.values.get("resid_var")) for _, p in places), default=0.0)
+    for label, place in places:
+        drawn = [_bar(_finite(place.values.get("resid_var")), largest, plan.bar)] * bool(plan.bar)
+        table.add_row(label, plan.variance(place), *drawn, *(_value(place, s) for s in plan.stats))
     final = {"logit_std": _value(profile.final, "logit_std")}
-    table.add_row("final", "", "", *(final.get(stat, "") for stat in columns), style="bold")
-    caption = "± standard error over seeds. " if layout.wide and profile.run.seeds > 1 else ""
-    caption += "Bar: stream variance, linear."
-    if len(shown) < len(profile.layers):
-        caption += f" {len(shown)} of {len(profile.layers)} layers; --all-layers shows the rest."
-    table.caption, table.caption_justify = caption, "left"
+    blank = [""] * bool(plan.bar)
+    table.add_row("final", "", *blank, *(final.get(s, "") for s in plan.stats), style="bold")
+    table.caption, table.caption_justify = _caption(profile, plan, len(shown)), "left"
     return table
 
 
-def _layer_columns(profile: Profile) -> list[str]:
-    """The statistics of layers that were measured, in table order."""
-    return [stat for stat in _LAYER_STATS if any(stat in place.values for place in profile.layers)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a table of layers shows: standard errors, a bar of so many columns, statistics."""
+
+    stderr: bool
+    bar: int
+    stats: tuple[str, ...]
+
+    def variance(self, place: Place) -> str:
+        """The variance of the stream."""
+        return _value(place, "resid_var", with_stderr=self.stderr)
 
 
-def _comparison_cells(profile: Profile, layout: Layout) -> list[str]:
-    """Growth, final variance, logit std, loss excess, gradient growth and bounds missed."""
-    cells = [
-        _value(headline_place(profile, place), stat, with_stderr=layout.wide)
-        for place, stat in HEADLINES
+def _plan(profile: Profile, places: Sequence[tuple[str, Place]], layout: Layout) -> _Plan:
+    """The richest plan that fits: first standard errors go, then the bar, then columns."""
+    stats = tuple(s for s in _LAYER_STATS if any(s in p.values for p in profile.layers))
+    kept = [
+        tuple(s for s in stats if s not in _EXPENDABLE[:n]) for n in range(len(_EXPENDABLE) + 1)
     ]
-    return [*cells, str(len(profile.findings) or "-")]
+    plans = [_Plan(stderr=True, bar=8, stats=stats)] if layout.wide else []
+    plans += [_Plan(stderr=False, bar=4, stats=stats)]
+    plans += [_Plan(stderr=False, bar=0, stats=some) for some in kept]
+    for plan in plans:
+        spare = layout.width - _width(plan, [p for _, p in places])
+        if spare >= 0:
+            return replace(plan, bar=min(24, plan.bar + spare)) if plan.bar else plan
+    return plans[-1]
+
+
+def _width(plan: _Plan, places: Sequence[Place]) -> int:
+    """Columns that a table of this plan takes."""
+    widths = [len("layer"), max(len("stream"), *(len(plan.variance(p)) for p in places))]
+    widths += [plan.bar] if plan.bar else []
+    for stat in plan.stats:
+        heading = max(len(line) for line in _heading_of(stat).splitlines())
+        widths.append(max(heading, *(len(_value(p, stat)) for p in places)))
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _heading_of(stat: str) -> str:
+    """The heading of a statistic in two lines."""
+    return STATISTICS[stat].title.replace(" ", "\n", 1)
+
+
+def _caption(profile: Profile, plan: _Plan, shown: int) -> str:
+    """What stands under a table of layers."""
+    said = []
+    if plan.stderr and profile.run.seeds > 1:
+        said.append("± standard error over seeds.")
+    if plan.bar:
+        said.append("Bar: stream variance, linear.")
+    if shown < len(profile.layers):
+        said.append(f"{shown} of {len(profile.layers)} layers; --all-layers shows the rest.")
+    return " ".join(said)
+
+
+def _shown_headlines(comparison: Comparison) -> list[tuple[str, str]]:
+    """The columns of a comparison: what was measured in at least one of its profiles."""
+    return [
+        (place, stat)
+        for place, stat in HEADLINES
+        if any(stat in headline_place(p, place).values for p in comparison.profiles)
+    ]
+
+
+def _comparison_cells(
+    comparison: Comparison, shown: Sequence[tuple[str, str]], layout: Layout
+) -> dict[str, list[str]]:
+    """Each label's numbers and how many bounds it misses, with standard errors where they fit."""
+
+    def cells(profile: Profile, *, with_stderr: bool) -> list[str]:
+        numbers = [
+            _value(headline_place(profile, place), stat, with_stderr=with_stderr)
+            for place, stat in shown
+        ]
+        return [*numbers, str(len(profile.findings) or "-")]
+
+    def rows(*, with_stderr: bool) -> dict[str, list[str]]:
+        pairs = zip(comparison.labels, comparison.profiles, strict=True)
+        return {label: cells(profile, with_stderr=with_stderr) for label, profile in pairs}
+
+    full = rows(with_stderr=True)
+    columns = zip(*full.values(), strict=True)
+    numbers = sum(max(len("excess"), *map(len, column)) + 2 for column in columns)
+    labels = max(len("scheme"), *map(len, comparison.labels)) + len("#  ")
+    return full if layout.wide and labels + numbers <= layout.width else rows(with_stderr=False)
 
 
 def _legend(comparison: Comparison) -> list[Text]:
@@ -222,12 +296,20 @@ def _legend(comparison: Comparison) -> list[Text]:
     ]
     if comparison.ranking:
         legend.append(Text(f"Ranked by {comparison.ranking.by}.", style="dim"))
+    return legend + _missed(comparison)
+
+
+def _missed(comparison: Comparison) -> list[Text]:
+    """What each profile missed, and every reason once."""
+    lines, reasons = [], dict[str, None]()
     for label, profile in zip(comparison.labels, comparison.profiles, strict=True):
         for finding in profile.findings:
+            fact, _, reason = finding.message.partition(". ")
             text = Text(f"{label}: ", style="bold")
-            text.append(finding.message, style=_SEVERITY_STYLE[finding.severity])
-            legend.append(text)
-    return legend
+            text.append(f"{fact.removesuffix('.')}.", style=_SEVERITY_STYLE[finding.severity])
+            lines.append(text)
+            reasons[reason] = None
+    return [*lines, *(Text(reason, style="dim") for reason in reasons if reason)]
 
 
 def _verdicts(profile: Profile) -> list[RenderableType]:
@@ -260,7 +342,9 @@ def _check_rows(report: CheckReport) -> list[tuple[str | Text, ...]]:
         where = worst.where if len(results) == 1 else f"{len(results)} layers, {worst.where}"
         value = "not finite" if worst.value is None else cell(worst.stat, worst.value, worst.stderr)
         verdict = Text(worst.verdict, style=_VERDICT_STYLE[worst.verdict])
-        rows.append((worst.model, worst.stat, where, value, _range(worst.min, worst.max), verdict))
+        rows.append(
+            (Text(worst.model), worst.stat, where, value, _range(worst.min, worst.max), verdict)
+        )
     return rows
 
 
@@ -326,6 +410,11 @@ def _bar(value: float, largest: float, width: int) -> str:
 def _finite(value: float | None) -> float:
     """`value`, or 0 where there is none."""
     return value if value is not None and math.isfinite(value) else 0.0
+
+
+def _plural(count: int, thing: str) -> str:
+    """A count of things: "1 head", "12 heads"."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _count(number: int) -> str:

@@ -5,9 +5,11 @@ approximate for: nothing. Entries are drawn in float32 and rounded once to the d
 """
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -25,8 +27,9 @@ from gptinit.program import ParameterProgram
 __all__ = ["Draws", "seed_of"]
 
 
-_CHUNK = 1 << 19
-"""Entries drawn by one generator: small enough to share a matrix among the cores of a CPU."""
+_CHUNK: Mapping[str, int] = MappingProxyType({"cpu": 1 << 19, "cuda": 1 << 26, "mps": 1 << 26})
+"""Entries drawn by one generator: on a CPU few enough to share a matrix among its cores, on a GPU
+enough that starting a generator does not count."""
 
 
 def seed_of(seed: int, name: str, node: int = 0, chunk: int = 0) -> int:
@@ -93,7 +96,7 @@ def _chunks(out: Tensor, distribution: Distribution) -> list[tuple[Tensor, Distr
         parts = out.split([rows for rows, _ in distribution.pieces])
         pieces = [piece for _, piece in distribution.pieces]
         return [c for part, d in zip(parts, pieces, strict=True) for c in _chunks(part, d)]
-    return [(chunk, distribution) for chunk in out.view(-1).split(_CHUNK)]
+    return [(chunk, distribution) for chunk in out.view(-1).split(_CHUNK[out.device.type])]
 
 
 def _fill(flat: Tensor, distribution: Distribution, generator: torch.Generator) -> None:

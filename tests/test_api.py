@@ -1,0 +1,353 @@
+"""The verbs as a notebook calls them: what they promise, what they refuse, how they rank."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gptinit
+from gptinit import api
+from gptinit.bounds import Bound
+from gptinit.checkfile import CheckConfig, ModelSpec, ScopedBound
+from gptinit.config import RunConfig
+from gptinit.errors import ConfigError
+from gptinit.presets import PRESETS
+from gptinit.profile import Comparison, Profile
+from gptinit.schemes import load_schemes
+
+TINY: dict[str, Any] = {"n_layer": 2, "n_embd": 64}
+RUN = RunConfig(seq_len=16, seeds=1, device="cpu")
+
+SCHEME = """
+[{slug}]
+title = "one of my own"
+[{slug}.roles]
+tok_emb = {{dist = "normal", std = "0.02"}}
+pos_emb = {{dist = "normal", std = "0.02"}}
+q = {{dist = "normal", std = "{qk}"}}
+k = {{dist = "normal", std = "{qk}"}}
+v = {{dist = "normal", std = "0.02"}}
+attn_out = {{dist = "normal", std = "0.02"}}
+mlp_up = {{dist = "normal", std = "0.02"}}
+mlp_down = {{dist = "normal", std = "{down}"}}
+norm_weight = {{dist = "const", value = "1"}}
+"""
+
+
+def scheme_file(folder: Path, slug: str, *, qk: str = "0.02", down: str = "0.02") -> str:
+    """A scheme of the user's for a model without biases and with a tied head."""
+    path = folder / f"{slug}.toml"
+    path.write_text(SCHEME.format(slug=slug, qk=qk, down=down), encoding="utf-8")
+    return str(path)
+
+
+def tiny(scheme: str = "nanogpt", **run: Any) -> Profile:
+    return gptinit.inspect("nanogpt-char", scheme=scheme, run=replace(RUN, **run), **TINY)
+
+
+def tiny_comparison(*schemes: str, **run: Any) -> Comparison:
+    chosen = replace(RUN, **{"grad": True, **run})
+    return gptinit.compare("schemes", schemes, model="nanogpt-char", run=chosen, **TINY)
+
+
+def test_inspect_says_what_was_measured_and_how() -> None:
+    profile = tiny(seeds=2, seed=3)
+
+    assert (profile.model.name, profile.scheme) == ("nanogpt-char, n_layer=2, n_embd=64", "nanogpt")
+    assert profile.model.source == f"preset nanogpt-char: {PRESETS['nanogpt-char'].source}"
+    assert (profile.run.seeds, profile.run.seed, profile.run.seq_len) == (2, 3, 16)
+    assert profile.run.device == "cpu"
+    assert [note.kind for note in profile.notes] == ["engine"]
+    assert profile.cost is None
+
+
+def test_inspect_takes_a_scheme_by_alias_or_as_an_object() -> None:
+    by_slug = tiny()
+
+    assert tiny("gpt2") == by_slug
+    assert (
+        gptinit.inspect("nanogpt-char", scheme=gptinit.get_scheme("gpt2"), run=RUN, **TINY)
+        == by_slug
+    )
+
+
+def test_inspect_measures_a_scheme_file(tmp_path: Path) -> None:
+    profile = tiny(scheme_file(tmp_path, "mine"))
+
+    assert profile.scheme == "mine"
+    # The very rules of plain, for the roles that this model has.
+    assert profile.final == tiny("plain").final
+
+
+def test_timing_is_the_only_thing_that_differs() -> None:
+    timed = gptinit.inspect("nanogpt-char", run=RUN, timing=True, **TINY)
+
+    assert timed.cost is not None
+    assert timed.cost.seconds > 0
+    assert timed.cost.peak_bytes > 10_000_000  # torch alone is more
+    assert replace(timed, cost=None) == tiny()
+
+
+def test_the_default_run_is_that_of_run_config() -> None:
+    profile = gptinit.inspect("nanogpt-char", n_layer=1, n_embd=64, block_size=8)
+
+    assert (profile.run.seeds, profile.run.seq_len, profile.run.data) == (3, 8, "zipf")
+
+
+def test_progress_is_told_under_the_name_of_the_job() -> None:
+    told: list[tuple[str, int, int]] = []
+
+    gptinit.compare(
+        "depths",
+        [1, 2],
+        model="nanogpt-char",
+        run=RUN,
+        progress=lambda *step: told.append(step),
+        n_embd=64,
+    )
+
+    assert told == [("1", 1, 1), ("2", 1, 2), ("2", 2, 2)]
+
+
+def test_healthy_schemes_have_no_findings() -> None:
+    assert tiny().findings == ()
+
+
+def test_a_bound_that_is_missed_is_one_warning(tmp_path: Path) -> None:
+    # Scores have std std_q std_k n_embd = 64, and the bound is 2.
+    profile = tiny(scheme_file(tmp_path, "loud", qk="1"))
+
+    (finding,) = profile.findings
+    assert (finding.rule, finding.severity) == ("out-of-bounds", "warning")
+    assert finding.where == "layers 0-1"
+    assert finding.message.startswith("2 of 2 layers, worst layer ")
+
+
+def test_drowned_embeddings_are_found_by_the_growth_of_the_stream(tmp_path: Path) -> None:
+    profile = tiny(scheme_file(tmp_path, "drowned", down="2"))
+
+    found = {f.where: f.message for f in profile.findings}
+    assert found["whole"].startswith("resid_growth must be at most 1000, got ")
+    assert all(f.severity == "warning" for f in profile.findings)
+
+
+def overflowing(folder: Path) -> str:
+    """A scheme whose first MLP writes infinities into a stream of bfloat16."""
+    return scheme_file(folder, "overflowing", down="1e38 * 1e3 / 1e3")
+
+
+def test_nan_is_exactly_one_error_that_names_where_it_starts(tmp_path: Path) -> None:
+    # std 1e38 passes float32's and bfloat16's 3.4e38 at 3.4 sigma of a sum of 256 products.
+    profile = tiny(overflowing(tmp_path), dtype="bfloat16", grad=True)
+
+    (finding,) = profile.findings
+    assert (finding.rule, finding.severity, finding.where) == ("nonfinite", "error", "layer 0")
+    assert profile.first_nonfinite_layer == 0
+    assert "resid_growth" not in profile.whole.values
+    assert all(math.isfinite(v) for _, place in profile.places() for v in place.values.values())
+
+
+@pytest.mark.parametrize("axis", api.AXES)
+def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
+    asked: dict[str, tuple[str | int, ...]] = {
+        "schemes": ("plain", "gpt2"),
+        "depths": (2, 1),
+        "widths": (128, 64),
+    }
+    shape: dict[str, Any] = {"n_layer": 1} if axis != "depths" else {"n_embd": 64}
+
+    found = gptinit.compare(axis, asked[axis], model="nanogpt-char", run=RUN, **shape)
+
+    assert found.axis == axis
+    assert (
+        found.labels
+        == {
+            "schemes": ("plain", "nanogpt"),
+            "depths": ("2", "1"),
+            "widths": ("128", "64"),
+        }[axis]
+    )
+    assert (found.ranking is not None) == (axis == "schemes")
+    told = [(p.scheme, p.model.n_layer, p.model.n_embd) for p in found.profiles]
+    assert (
+        told
+        == {
+            "schemes": [("plain", 1, 384), ("nanogpt", 1, 384)],
+            "depths": [("nanogpt", 2, 64), ("nanogpt", 1, 64)],
+            "widths": [("nanogpt", 1, 128), ("nanogpt", 1, 64)],
+        }[axis]
+    )
+
+
+def test_no_names_compare_every_built_in_scheme() -> None:
+    assert tiny_comparison(grad=False).labels == tuple(load_schemes())
+
+
+def test_a_comparison_runs_the_backward_pass_unless_told_otherwise() -> None:
+    found = gptinit.compare("depths", [1], model="nanogpt-char", n_embd=64, block_size=8)
+
+    assert "grad_growth" in found.profiles[0].embedding.values
+
+
+def test_depths_and_widths_take_the_scheme() -> None:
+    asked: dict[str, tuple[int, dict[str, Any]]] = {
+        "depths": (2, {"n_embd": 64}),
+        "widths": (64, {"n_layer": 2}),
+    }
+    for axis, (value, shape) in asked.items():
+        found = gptinit.compare(
+            axis, [value], scheme="plain", model="nanogpt-char", run=RUN, **shape
+        )
+
+        assert [p.scheme for p in found.profiles] == ["plain"]
+        assert found.profiles[0].final == tiny("plain").final
+
+
+def test_the_name_of_a_model_does_not_depend_on_the_order_of_its_options() -> None:
+    one = gptinit.inspect("nanogpt-char", run=RUN, n_layer=2, n_embd=64)
+    other = gptinit.inspect("nanogpt-char", run=RUN, n_embd=64, n_layer=2)
+
+    assert one == other
+
+
+def test_a_profile_of_a_comparison_equals_that_of_inspect_but_for_its_name() -> None:
+    found = gptinit.compare("widths", [64], model="nanogpt-char", run=RUN, n_layer=2)
+
+    assert found.profiles == (tiny(),)
+
+
+def test_schemes_are_ranked_by_bounds_missed_then_by_the_flattest_gradient(tmp_path: Path) -> None:
+    loud = scheme_file(tmp_path, "loud", qk="1")
+
+    found = tiny_comparison("plain", loud, "nanogpt")
+
+    steepness = {
+        label: abs(math.log(p.embedding.values["grad_growth"]))
+        for label, p in zip(found.labels, found.profiles, strict=True)
+    }
+    missed = [len(p.findings) for p in found.profiles]
+    assert missed == [0, 1, 0]
+    assert steepness["nanogpt"] < steepness["plain"]
+    assert found.ranking is not None
+    assert found.ranking.order == ("nanogpt", "plain", "loud")
+    assert "fewest bounds missed" in found.ranking.by
+
+
+def test_a_scheme_that_is_not_finite_is_ranked_last(tmp_path: Path) -> None:
+    # Misses two bounds or more, and has numbers all the same.
+    noisy = scheme_file(tmp_path, "noisy", qk="1", down="2")
+
+    found = tiny_comparison(overflowing(tmp_path), noisy, dtype="bfloat16")
+
+    assert [len(p.findings) >= 2 for p in found.profiles] == [False, True]
+    assert found.ranking is not None
+    assert found.ranking.order == ("noisy", "overflowing")
+
+
+def test_the_criterion_speaks_of_gradients_only_where_there_are_some() -> None:
+    found = tiny_comparison("plain", "nanogpt", grad=False)
+
+    assert found.ranking is not None
+    assert "gradient" not in found.ranking.by
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "shape", "message"),
+    [
+        ("heads", [1], {}, "axis must be one of depths, schemes, widths, got 'heads'"),
+        ("depths", [], {}, "depths must name at least one value, got none"),
+        ("depths", [2, 2], {}, "depths must differ from each other, got 2 twice"),
+        ("depths", [2], {"n_layer": 3}, "n_layer must not be set where depths are compared"),
+        ("depths", [2.5], {}, "n_layer must be a positive integer, got 2.5"),
+        ("widths", ["64"], {}, "n_embd must be a positive integer, got '64'"),
+        ("schemes", ["plain", "plian"], {}, "Did you mean plain"),
+        ("schemes", [], {"n_heads": 3}, "shape option must be one of .* Did you mean n_head"),
+    ],
+)
+def test_nothing_is_measured_where_one_value_is_wrong(
+    axis: str,
+    values: list[Any],
+    shape: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "_measure", lambda *args, **kwargs: pytest.fail("it ran"))
+
+    with pytest.raises(ConfigError, match=message):
+        gptinit.compare(axis, values, **shape)
+
+
+def config(scheme: str, **changes: Any) -> CheckConfig:
+    """A check of one tiny model, without a file."""
+    bound = Bound(stat="resid_growth", where="whole", max=50, why="It drowns.")
+    made = CheckConfig(
+        path=Path("nowhere.toml"),
+        run=replace(RUN, seeds=6),
+        models=(
+            ModelSpec(name="small", model="nanogpt-char", scheme=scheme, overrides={"n_layer": 2}),
+        ),
+        bounds=(ScopedBound(bound=bound),),
+    )
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "verdict", "severities"),
+    [("nanogpt", "ok", []), ("plain", "violated", ["error"])],
+)
+def test_check_takes_a_configuration_as_an_object(
+    scheme: str, verdict: str, severities: list[str]
+) -> None:
+    report = gptinit.check(config(scheme))
+
+    assert [(r.model, r.where, r.verdict) for r in report.results] == [("small", "whole", verdict)]
+    assert [f.severity for f in report.findings] == severities
+
+
+def test_check_reports_nan_that_no_bound_watches(tmp_path: Path) -> None:
+    checked = config(overflowing(tmp_path), run=replace(RUN, seeds=6, dtype="bfloat16"))
+
+    report = gptinit.check(checked)
+
+    assert [r.verdict for r in report.results] == ["violated"]
+    assert report.results[0].value is None
+    found = [(f.rule, f.severity, f.where) for f in report.findings]
+    assert ("nonfinite", "error", "small: layer 0") in found
+
+
+def test_check_measures_every_model_and_holds_it_to_its_own_bounds() -> None:
+    specs = tuple(
+        ModelSpec(name=s, model="nanogpt-char", scheme=s, overrides={"n_layer": 2})
+        for s in ("nanogpt", "plain")
+    )
+    bound = Bound(stat="resid_growth", where="whole", max=50, why="It drowns.")
+    only = (ScopedBound(bound=bound, models=("nanogpt",)),)
+
+    report = gptinit.check(config("nanogpt", models=specs, bounds=only))
+
+    assert [(r.model, r.verdict) for r in report.results] == [("nanogpt", "ok")]
+
+
+def test_check_looks_into_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError, match=r"must have a gptinit\.toml or \[tool\.gptinit\]"):
+        gptinit.check()
+
+
+def test_distributions_are_told_once_unless_layers_differ(tmp_path: Path) -> None:
+    path = tmp_path / "depth.toml"
+    path.write_text(
+        '[depth.roles]\nq = {dist = "normal", std = "0.02"}\n'
+        'mlp_down = {dist = "normal", std = "0.02 / sqrt(layer + 1)"}\n',
+        encoding="utf-8",
+    )
+
+    found = api.distributions_at(gptinit.get_scheme(str(path)), gptinit.GPTConfig(n_layer=4))
+
+    assert [d.std for d in found["q"]] == [0.02]
+    assert [d.std for d in found["mlp_down"]] == [0.02, 0.01]

@@ -1,0 +1,222 @@
+"""What no single module can promise: names, light imports, sources, examples, shipped files."""
+
+import importlib
+import os
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+import gptinit
+from gptinit import api
+from gptinit.bounds import DEFAULT_BOUNDS, Bound
+from gptinit.presets import PRESETS
+from gptinit.schemes import load_schemes
+from gptinit.tomlfile import load_toml
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+PUBLIC_NAMES = [
+    "Comparison",
+    "ConfigError",
+    "Finding",
+    "GPTConfig",
+    "GptInitError",
+    "MeasureError",
+    "Profile",
+    "RunConfig",
+    "Scheme",
+    "SubjectError",
+    "__version__",
+    "check",
+    "compare",
+    "get_scheme",
+    "inspect",
+]
+
+NEEDS_TORCH = {
+    "measuring",
+    "memory",
+    "model",
+    "probes",
+    "sites",
+    "stats",
+    "subject",
+    "subjects",
+    "weights",
+}
+"""The rooms that may import torch."""
+
+LOADS_LAZILY = {"__init__", "__main__", "api", "cli"}
+"""The rooms that reach torch, but only once something is to be measured."""
+
+SHIPPED_DATA = [
+    "data/text.txt",
+    "py.typed",
+    "schema/check.schema.json",
+    "schema/compare.schema.json",
+    "schema/profile.schema.json",
+    "schema/schemes.schema.json",
+    "schemes.toml",
+]
+
+
+def run_python(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    package = str(Path(gptinit.__file__).resolve().parent.parent)  # also where it is not installed
+    terminal = {"COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}
+    # One thread: on a busy machine threads that wait for each other are many times slower.
+    python = {"PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, **terminal, **python}
+    return subprocess.run(
+        [sys.executable, *args],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level packages that a fresh interpreter has loaded after `code`."""
+    script = f"import sys\n{code}\nprint('loaded:', *{{m.partition('.')[0] for m in sys.modules}})"
+
+    done = run_python("-c", script)
+
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+def test_public_names_are_frozen() -> None:
+    assert sorted(gptinit.__all__) == PUBLIC_NAMES
+    assert dir(gptinit) == PUBLIC_NAMES
+
+
+@pytest.mark.parametrize("name", PUBLIC_NAMES)
+def test_every_public_name_can_be_imported(name: str) -> None:
+    assert getattr(gptinit, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'gptinit' has no attribute 'audit'"):
+        gptinit.__getattr__("audit")
+
+
+def test_no_module_bears_the_name_of_a_public_function() -> None:
+    modules = {p.stem for p in (ROOT / "src" / "gptinit").iterdir()}
+
+    assert not modules & set(PUBLIC_NAMES)
+
+
+@pytest.mark.parametrize("name", ["check", "compare", "inspect"])
+def test_a_verb_stays_a_function_after_its_command_was_imported(name: str) -> None:
+    importlib.import_module(f"gptinit.cli.{name}")
+
+    assert getattr(gptinit, name) is getattr(api, name)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gptinit",
+        "from gptinit import *",
+        "import gptinit.cli",
+        "from gptinit.cli import main\nassert main(['--help']) == 0",
+        "from gptinit.cli import main\nassert main(['inspect', '--help']) == 0",
+        "from gptinit.cli import main\nassert main(['schemes', 'nanogpt']) == 0",
+    ],
+)
+def test_help_and_schemes_load_nothing_heavy(code: str) -> None:
+    heavy = {"matplotlib", "numpy", "scipy", "torch", "transformers"}
+
+    assert not loaded_after(code) & heavy
+
+
+def test_every_room_is_known_to_need_torch_or_held_not_to() -> None:
+    rooms = {p.stem for p in (ROOT / "src" / "gptinit").iterdir() if is_module(p)}
+    contracts = load_toml(ROOT / "pyproject.toml")["tool"]["importlinter"]["contracts"]  # type: ignore[index] # a file of ours
+    [light] = [c["source_modules"] for c in contracts if c.get("forbidden_modules") == ["torch"]]
+
+    assert rooms - NEEDS_TORCH - LOADS_LAZILY == {m.removeprefix("gptinit.") for m in light}
+
+
+def is_module(path: Path) -> bool:
+    return path.suffix == ".py" or (path / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("slug", load_schemes())
+def test_every_scheme_has_a_source_and_says_how_far_it_was_verified(slug: str) -> None:
+    scheme = load_schemes()[slug]
+
+    assert scheme.title
+    assert scheme.notes
+    assert scheme.source
+    assert all(source.strip() for source in scheme.source)
+    assert scheme.verified in {"yes", "partly", "claim"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_a_source(name: str) -> None:
+    assert PRESETS[name].source
+
+
+@pytest.mark.parametrize("bound", DEFAULT_BOUNDS, ids=lambda bound: bound.stat)
+def test_every_default_bound_has_a_reason_and_a_source(bound: Bound) -> None:
+    assert bound.why.endswith(".")
+    assert bound.source
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 4
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_runs_alone_and_prints_something(path: Path, tmp_path: Path) -> None:
+    done = run_python(str(path), cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 3
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_uses_the_public_api_only(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+
+    assert "\nimport gptinit\n" in text
+    assert "from gptinit" not in text
+    assert "gptinit._" not in text
+
+
+@pytest.mark.parametrize("name", SHIPPED_DATA)
+def test_data_files_ship_with_the_package(name: str) -> None:
+    assert resources.files("gptinit").joinpath(name).is_file()
+
+
+def test_every_data_file_of_the_package_is_known_here() -> None:
+    package = ROOT / "src" / "gptinit"
+    files = [p.relative_to(package) for p in package.rglob("*") if p.is_file()]
+
+    data = [p.as_posix() for p in files if p.suffix not in {".py", ".pyc"}]
+
+    assert sorted(data) == SHIPPED_DATA
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    folders = ("src", "tests", "docs", "examples", "benchmarks", ".ci", ".github")
+    files = [p for p in ROOT.iterdir() if p.is_file()]
+    files += [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
+    ours = [p for p in files if p.suffix != ".pyc"]
+    machine_paths = [f"/{folder}/".encode() for folder in ("work", "root")]
+
+    guilty = [
+        p.relative_to(ROOT).as_posix()
+        for p in ours
+        if any(path in p.read_bytes() for path in machine_paths)
+    ]
+
+    assert guilty == []
