@@ -251,7 +251,12 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("command", "message"),
-    [(c, m) for c, m in CASES if "-o" not in c.split() and not c.startswith(("inse", "compare h"))],
+    [
+        (c, m)
+        for c, m in CASES
+        if not {"-o", "--init", "--update-baseline"} & set(c.split())
+        and not c.startswith(("inse", "compare h"))
+    ],
     ids=lambda value: value,
 )
 def test_a_file_that_was_there_stays_as_it_was(
@@ -369,3 +374,11 @@ def test_a_size_beyond_any_machine_is_a_setting_or_memory_and_no_crash(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused(command + " --n-layer 1 --device cpu", r"(?!the run failed).* must .*", capsys)
+
+
+@pytest.mark.parametrize("option", ["--init", "--update-baseline"])
+def test_an_output_without_a_report_is_refused(
+    option: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = f"--output must go with a report, got it with {option}."
+    refused(f"check {option} -o result", re.escape(message), capsys)

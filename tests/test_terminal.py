@@ -206,7 +206,6 @@ def test_a_label_of_a_comparison_is_no_markup() -> None:
     assert "plain [mine] " in shown(comparison_view(comparison, Layout(width=WIDE)))
 
 
-@pytest.mark.xfail(strict=True, reason="Rich reads the texts of tables as markup")
 def test_a_scheme_of_the_user_is_no_markup() -> None:
     scheme = replace(get_scheme("plain"), slug="[mine]", title="mine [draft]", verified="[user]")
 

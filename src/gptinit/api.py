@@ -166,9 +166,17 @@ def check(
 
 
 def make_baseline(
-    config: CheckConfig | str | Path | None = None, *, progress: Progress | None = None
+    config: CheckConfig | str | Path | None = None,
+    *,
+    seed: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Path, str]:
     """The baseline file of a configuration: where it belongs, and its new content.
+
+    Args:
+        config: as for `check`.
+        seed: first seed in place of the configuration's.
+        progress: told as work goes on.
 
     Raises:
         ConfigError: if the configuration cannot be used or names no baseline.
@@ -180,7 +188,7 @@ def make_baseline(
             f"{config.path} must name its baseline, got none. "
             'Add baseline = "gptinit-baseline.json" at its top.'
         )
-    return config.baseline, baseline_document(_check_profiles(config, None, progress))
+    return config.baseline, baseline_document(_check_profiles(config, seed, progress))
 
 
 def _check_config(config: CheckConfig | str | Path | None) -> CheckConfig:
@@ -232,21 +240,30 @@ def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distr
     """What a scheme draws every role from at one shape.
 
     Returns:
-        Role to its distribution; to those of the first and the last layer where they differ.
+        Role to its distribution, or to several: those of the first and the last layer, and of
+        biases with different fans, where they differ; none for a role that the model lacks.
 
     Raises:
         ConfigError: if a formula fails at this shape.
     """
-    last = config.n_layer - 1
     found = {}
     for role in scheme.rules:
-        fan_in, fan_out = role_fans(role, config)
-        ends = [
+        fans = [role_fans(role, config)]
+        if role == "linear_bias":
+            fans.append(role_fans("mlp_down", config))
+        every = [
             scheme.distribution(role, config, layer=layer, fan_in=fan_in, fan_out=fan_out)
-            for layer in (0, last)
+            for layer in (0, config.n_layer - 1)
+            for fan_in, fan_out in fans
         ]
-        found[role] = tuple(dict.fromkeys(ends))
+        found[role] = () if role in _lacking(config) else tuple(dict.fromkeys(every))
     return found
+
+
+def _lacking(config: GPTConfig) -> set[str]:
+    """Roles that no parameter of the built-in GPT plays at this shape."""
+    biases = set() if config.bias else {"linear_bias", "norm_bias"}
+    return {"mlp_gate", *biases, *({"lm_head"} if config.tied else ())}
 
 
 def _jobs(

@@ -20,6 +20,8 @@ DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
 
 _LARGEST = 10**9  # of any size: products of two and a factor still fit 64 bits
 
+_DEEPEST = 10**4  # modules are made before anything is measured
+
 DATA_KINDS: tuple[str, ...] = ("zipf", "uniform", "text")
 """Inputs with a name; anything else is the path of a file."""
 
@@ -163,5 +165,6 @@ def _require_count(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         rule = "a positive integer" if least else "a non-negative integer"
         raise ConfigError(f"{name} must be {rule}, got {value!r}.")
-    if value > _LARGEST and name != "seed":
-        raise ConfigError(f"{name} must be at most {_LARGEST}, got {value!r}.")
+    largest = _DEEPEST if name == "n_layer" else _LARGEST
+    if value > largest and name != "seed":
+        raise ConfigError(f"{name} must be at most {largest}, got {value!r}.")

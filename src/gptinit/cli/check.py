@@ -7,7 +7,7 @@ import typer
 
 from gptinit import api
 from gptinit.checkfile import starter_config
-from gptinit.cli.options import OutputOptions, with_option_groups
+from gptinit.cli.options import FailOn, OutputOptions, with_option_groups
 from gptinit.cli.output import (
     check_output,
     deliver,
@@ -48,18 +48,22 @@ def check(
     seed: Annotated[
         int | None, typer.Option("--seed", help="First seed in place of the file's.")
     ] = None,
+    fail_on: FailOn = "error",
 ) -> None:
     """Hold models to bounds on their init; exit 1 if one is missed.
 
     Example: gptinit check --config gptinit.toml --format github
     """
-    check_output(output, ("table", "json", "markdown", "csv", "junit", "github"))
+    check_output(output, ("table", "json", "markdown", "csv", "junit", "github"), fail_on=fail_on)
+    if output.output and (init or update_baseline):
+        other = "--init" if init else "--update-baseline"
+        raise ConfigError(f"--output must go with a report, got it with {other}.")
     if init:
         _write_starter(output)
         return
     with progress_on_stderr(output) as progress:
         if update_baseline:
-            path, text = api.make_baseline(config, progress=progress)
+            path, text = api.make_baseline(config, seed=seed, progress=progress)
             write_whole(path, text)
             say(f"wrote {path}", output)
             return
@@ -75,7 +79,7 @@ def check(
             "github": lambda: check_github(report),
         },
     )
-    raise typer.Exit(exit_code(report.findings, output, default="error"))
+    raise typer.Exit(exit_code(report.findings, fail_on))
 
 
 def _write_starter(output: OutputOptions) -> None:

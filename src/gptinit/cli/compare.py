@@ -1,6 +1,7 @@
 """`gptinit compare`: several schemes, depths or widths side by side."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -8,10 +9,12 @@ import typer
 from gptinit import api
 from gptinit.cli.options import (
     RUN,
+    FailOn,
     OutputOptions,
     RunOptions,
     SchemeOption,
     ShapeOptions,
+    Timing,
     with_option_groups,
 )
 from gptinit.cli.output import (
@@ -58,12 +61,15 @@ def schemes(
     ] = None,
     model: Model = DEFAULT_PRESET,
     grad: Grad = True,
+    fail_on: FailOn = "never",
+    timing: Timing = False,
 ) -> None:
     """Compare init schemes on one shape, ranked.
 
     Example: gptinit compare schemes plain nanogpt --n-layer 48
     """
-    _compare("schemes", names or (), shape, run, output, model=model, grad=grad)
+    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
+    _compare("schemes", names or (), how, model=model)
 
 
 @compare.command()
@@ -76,13 +82,15 @@ def depths(
     model: Model = DEFAULT_PRESET,
     scheme: SchemeOption = DEFAULT_SCHEME,
     grad: Grad = True,
+    fail_on: FailOn = "never",
+    timing: Timing = False,
 ) -> None:
     """Compare numbers of layers under one scheme.
 
     Example: gptinit compare depths 6,12,24,48 --scheme plain
     """
-    depths = _numbers("depths", values)
-    _compare("depths", depths, shape, run, output, model=model, grad=grad, scheme=scheme)
+    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
+    _compare("depths", _numbers("depths", values), how, model=model, scheme=scheme)
 
 
 @compare.command()
@@ -95,38 +103,50 @@ def widths(
     model: Model = DEFAULT_PRESET,
     scheme: SchemeOption = DEFAULT_SCHEME,
     grad: Grad = True,
+    fail_on: FailOn = "never",
+    timing: Timing = False,
 ) -> None:
     """Compare widths of the stream under one scheme.
 
     Example: gptinit compare widths 256,768,1600
     """
-    widths = _numbers("widths", values)
-    _compare("widths", widths, shape, run, output, model=model, grad=grad, scheme=scheme)
+    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
+    _compare("widths", _numbers("widths", values), how, model=model, scheme=scheme)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """The options that the three commands share."""
+
+    shape: ShapeOptions
+    run: RunOptions
+    output: OutputOptions
+    grad: bool
+    fail_on: str
+    timing: bool
 
 
 def _compare(
     axis: str,
     values: Sequence[str | int],
-    shape: ShapeOptions,
-    run: RunOptions,
-    output: OutputOptions,
+    how: _How,
     *,
     model: str,
-    grad: bool,
     scheme: str = DEFAULT_SCHEME,
 ) -> None:
     """What the three commands have in common."""
-    check_output(output, ("table", "json", "markdown", "csv"))
+    output = how.output
+    check_output(output, ("table", "json", "markdown", "csv"), fail_on=how.fail_on)
     with progress_on_stderr(output) as progress:
         comparison = api.compare(
             axis,
             values,
             model=model,
             scheme=scheme,
-            run=run.config(grad=grad),
-            timing=output.timing,
+            run=how.run.config(grad=how.grad),
+            timing=how.timing,
             progress=progress,
-            **shape.fields(),
+            **how.shape.fields(),
         )
     show_notes(comparison.profiles[0].notes, _total(comparison), output)
     deliver(
@@ -139,7 +159,7 @@ def _compare(
         },
     )
     found = [finding for profile in comparison.profiles for finding in profile.findings]
-    raise typer.Exit(exit_code(found, output, default="never"))
+    raise typer.Exit(exit_code(found, how.fail_on))
 
 
 def _total(comparison: Comparison) -> Cost | None:

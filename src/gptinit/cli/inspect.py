@@ -8,10 +8,12 @@ from gptinit import api
 from gptinit.cli.options import (
     RUN,
     AllLayers,
+    FailOn,
     OutputOptions,
     RunOptions,
     SchemeOption,
     ShapeOptions,
+    Timing,
     with_option_groups,
 )
 from gptinit.cli.output import (
@@ -47,12 +49,14 @@ def inspect(
         str | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.")
     ] = None,
     all_layers: AllLayers = False,
+    fail_on: FailOn = "never",
+    timing: Timing = False,
 ) -> None:
     """Measure how a model starts: the stream, attention, logits and gradients of every layer.
 
     Example: gptinit inspect --n-layer 48 --scheme plain --grad
     """
-    check_output(output, ("table", "json", "markdown", "csv"))
+    check_output(output, ("table", "json", "markdown", "csv"), fail_on=fail_on)
     if plot:
         check_plot_path(plot)
     with progress_on_stderr(output) as progress:
@@ -60,7 +64,7 @@ def inspect(
             model,
             scheme=scheme,
             run=run.config(grad=grad),
-            timing=output.timing,
+            timing=timing,
             progress=progress,
             **shape.fields(),
         )
@@ -76,4 +80,4 @@ def inspect(
     )
     if plot:
         save_profile_plot(profile, plot)
-    raise typer.Exit(exit_code(profile.findings, output, default="never"))
+    raise typer.Exit(exit_code(profile.findings, fail_on))

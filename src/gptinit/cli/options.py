@@ -111,17 +111,23 @@ class OutputOptions:
     output: Annotated[
         str | None, _option("--output -o", "Write to this file.", OUTPUT, metavar="FILE")
     ] = None
-    fail_on: Annotated[
-        str | None,
-        _option("--fail-on", "Exit 1 on findings: never, warning, error (check: error).", OUTPUT),
-    ] = None
     quiet: Annotated[bool, _option("--quiet -q", "No progress and no notes.", OUTPUT)] = False
-    timing: Annotated[bool, _option("--timing", "Add seconds and peak memory.", OUTPUT)] = False
     debug: Annotated[bool, _option("--debug", "Show the traceback of an error.", OUTPUT)] = False
 
 
 SchemeOption = Annotated[
     str, typer.Option("--scheme", help="Init: a name or a .toml file.", rich_help_panel=RUN)
+]
+FailOn = Annotated[
+    str,
+    typer.Option(
+        "--fail-on",
+        help="Exit 1 on findings: never, warning or error.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Timing = Annotated[
+    bool, typer.Option("--timing", help="Add seconds and peak memory.", rich_help_panel=OUTPUT)
 ]
 AllLayers = Annotated[
     bool,
@@ -134,7 +140,8 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     Typer reads a flat signature; the command itself gets the groups.
     """
-    hints = get_type_hints(command, include_extras=True)
+    # Not get_type_hints: Python 3.10 hides Annotated in an Optional where the default is None.
+    hints = dict(command.__annotations__)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     flat = []
     for parameter in signature(command).parameters.values():

@@ -39,7 +39,7 @@ Renderers = Mapping[str, Callable[[], str | RenderableType]]
 """Format to what makes the result: a text, or for "table" a Rich renderable."""
 
 
-def check_output(options: OutputOptions, formats: Iterable[str]) -> None:
+def check_output(options: OutputOptions, formats: Iterable[str], *, fail_on: str = "never") -> None:
     """Refuse what could not be delivered, before any work.
 
     Raises:
@@ -48,8 +48,8 @@ def check_output(options: OutputOptions, formats: Iterable[str]) -> None:
     formats = tuple(formats)
     if options.format not in formats:
         raise unknown_name("--format", options.format, formats)
-    if options.fail_on is not None and options.fail_on not in FAIL_ON:
-        raise unknown_name("--fail-on", options.fail_on, FAIL_ON)
+    if fail_on not in FAIL_ON:
+        raise unknown_name("--fail-on", fail_on, FAIL_ON)
     if options.output is None:
         return
     path = Path(options.output)
@@ -81,10 +81,9 @@ def width() -> int:
     return _console(sys.stdout).width
 
 
-def exit_code(findings: Iterable[Finding], options: OutputOptions, *, default: str) -> int:
-    """1 where a finding is at least as severe as `--fail-on` (or else `default`), else 0."""
-    severities = FAIL_ON[options.fail_on or default]
-    return int(any(f.severity in severities for f in findings))
+def exit_code(findings: Iterable[Finding], fail_on: str) -> int:
+    """1 where a finding is at least as severe as `fail_on`, else 0."""
+    return int(any(f.severity in FAIL_ON[fail_on] for f in findings))
 
 
 def say(message: str, options: OutputOptions) -> None:
@@ -169,7 +168,9 @@ def write_whole(path: Path, text: str) -> None:
         else:
             _replace(path, text)
     except OSError as error:
-        raise ConfigError(f"{path} must be a file that can be written, got {error}.") from error
+        raise ConfigError(
+            f"{path} must be a file that can be written, got {error.strerror}."
+        ) from error
 
 
 def _replace(path: Path, text: str) -> None:

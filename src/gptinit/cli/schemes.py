@@ -45,7 +45,7 @@ def schemes(
                 else schemes_view(chosen)
             ),
             "json": lambda: render_json(schemes_document(chosen, shape=config, values=values)),
-            "markdown": lambda: schemes_markdown(chosen),
-            "csv": lambda: schemes_csv(chosen),
+            "markdown": lambda: schemes_markdown(chosen, shape=config, values=values),
+            "csv": lambda: schemes_csv(chosen, values=values),
         },
     )

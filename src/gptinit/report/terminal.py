@@ -89,8 +89,7 @@ def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
     for rank, label in enumerate(order, 1):
         number = [str(rank)] if comparison.ranking else []
         table.add_row(*number, Text(label), *cells[label])
-    shared = _heading(comparison.profiles[0], shared=True)
-    return Group(*shared, "", table, "", *_legend(comparison))
+    return Group(*_shared_heading(comparison), "", table, "", *_legend(comparison))
 
 
 def check_view(report: CheckReport, layout: Layout) -> RenderableType:
@@ -116,7 +115,7 @@ def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
     table.add_column("verified", no_wrap=True)
     for scheme in schemes:
         names = "\n".join([scheme.slug, *(f"  ({alias})" for alias in scheme.aliases)])
-        table.add_row(names, scheme.title, scheme.verified)
+        table.add_row(Text(names), Text(scheme.title), Text(scheme.verified))
     hint = Text("gptinit schemes NAME shows the formulas, the values and the source.", style="dim")
     return Group(table, hint)
 
@@ -137,24 +136,25 @@ def scheme_view(
     table.add_column("rule", overflow="fold")
     table.add_column(f"{config.n_layer} layers, {config.n_embd} wide", overflow="fold")
     for role, rule in scheme.rules.items():
-        table.add_row(role, str(rule), " to ".join(str(d) for d in values[role]))
+        drawn = " to ".join(str(d) for d in values[role]) or "-"
+        table.add_row(role, Text(str(rule)), Text(drawn))
     sources = [Padding(Text(source), (0, 0, 0, 2)) for source in scheme.source]
     return Group(
         Text.assemble((names, "bold"), f": {scheme.title}"),
         Text(scheme.notes),
+        "",
         table,
+        "",
         Text(f"Source (verified: {scheme.verified})", style="bold"),
         *sources,
     )
 
 
-def _heading(profile: Profile, *, shared: bool = False) -> list[Text]:
-    """What was measured and how; `shared`: what all profiles of a comparison have in common."""
-    model, run = profile.model, profile.run
-    name = model.name.partition(",")[0] if shared else model.name
-    title = Text(name, style="bold")
-    if not shared:
-        title.append(f" · scheme {profile.scheme} · {_count(model.n_params)} parameters")
+def _heading(profile: Profile) -> list[Text]:
+    """What was measured and how."""
+    model = profile.model
+    title = Text(model.name, style="bold")
+    title.append(f" · scheme {profile.scheme} · {_count(model.n_params)} parameters")
     head = "tied" if model.tied else "untied"
     bias = "biases" if model.bias else "no biases"
     shape = Text(
@@ -164,13 +164,29 @@ def _heading(profile: Profile, *, shared: bool = False) -> list[Text]:
         f"{head} head",
         style="dim",
     )
-    how = Text(
+    return [title, shape, _run_line(profile)]
+
+
+def _shared_heading(comparison: Comparison) -> list[Text]:
+    """What all profiles of a comparison have in common."""
+    first = comparison.profiles[0]
+    own = {"depths": "n_layer=", "widths": "n_embd="}.get(comparison.axis)
+    name = ", ".join(p for p in first.model.name.split(", ") if not (own and p.startswith(own)))
+    title = Text(name, style="bold")
+    if comparison.axis != "schemes":
+        title.append(f" · scheme {first.scheme}")
+    return [title, _run_line(first)]
+
+
+def _run_line(profile: Profile) -> Text:
+    """Seeds, tokens, weights, dtype and device."""
+    run = profile.run
+    return Text(
         f"{_plural(run.seeds, 'seed')} from {run.seed} · "
         f"{run.batch_size} x {run.seq_len} tokens of {run.data} · {run.engine} weights, "
         f"{run.dtype} on {run.device}",
         style="dim",
     )
-    return [title, how] if shared else [title, shape, how]
 
 
 def _layer_table(profile: Profile, layout: Layout) -> Table:
@@ -205,7 +221,9 @@ class _Plan:
     stats: tuple[str, ...]
 
     def variance(self, place: Place) -> str:
-        """The variance of the stream."""
+        """The variance of the stream, or that it is not finite."""
+        if "resid_var" not in place.values and place.values.get("nonfinite"):
+            return "not finite"
         return _value(place, "resid_var", with_stderr=self.stderr)
 
 
