@@ -11,6 +11,7 @@ from subjects import TINY, dense_module, tiny_subject
 from torch import Tensor, nn
 
 from gptinit.config import RunConfig
+from gptinit.distributions import Normal
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.gate import nonfinite_findings
 from gptinit.measuring import choose_device, choose_engine, measure
@@ -181,7 +182,7 @@ def overflowing_subject() -> Any:
     """A tiny GPT whose second MLP writes values that float16 cannot hold."""
     subject = tiny_subject()
     program = tuple(
-        replace(p, distribution=replace(p.distribution, std=30000.0))  # type: ignore[type-var]
+        replace(p, distribution=Normal(0.0, 30000.0))
         if p.role == "mlp_down" and p.layer == 1
         else p
         for p in subject.program

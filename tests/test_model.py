@@ -13,24 +13,27 @@ from torch import Tensor
 
 from gptinit.model import GPT
 
+Array = Any
+"""A float64 array of numpy."""
+
 # One float32 operation rounds to 2^-24; a value here passes through some 40 dependent ones with
 # sums of up to 128 terms, whose errors add as a random walk: 2^-24 * sqrt(40 * 128) = 4e-6.
 FLOAT32_ROUNDING = 4e-6
 
 
-def hand_written_streams(module: GPT, idx: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+def hand_written_streams(module: GPT, idx: Array) -> Iterator[Array]:
     """The stream at the embedding and after every block, in float64 and plain numpy."""
     w = {name: p.detach().double().numpy() for name, p in module.named_parameters()}
-    config = module.transformer.h[0].attn
-    nh, hs = int(config.n_head), int(config.head_dim)
+    attention: Any = module.transformer.h[0].attn
+    nh, hs = attention.n_head, attention.head_dim
     T = idx.shape[1]
 
-    def norm(x: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    def norm(x: Array, name: str) -> Array:
         x = x - x.mean(-1, keepdims=True)
         x = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
         return x * w[name + ".weight"] + w.get(name + ".bias", 0.0)
 
-    def linear(x: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    def linear(x: Array, name: str) -> Array:
         return x @ w[name + ".weight"].T + w.get(name + ".bias", 0.0)
 
     x = w["transformer.wte.weight"][idx] + w["transformer.wpe.weight"][:T]
@@ -53,7 +56,7 @@ def hand_written_streams(module: GPT, idx: np.ndarray[Any, Any]) -> Iterator[np.
         yield x
 
 
-def activated(x: np.ndarray[Any, Any], module: GPT) -> np.ndarray[Any, Any]:
+def activated(x: Array, module: GPT) -> Array:
     """The activation from its formula."""
     name = module.transformer.h[0].mlp.activation.__name__  # type: ignore[union-attr]
     if name == "relu":
