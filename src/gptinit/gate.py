@@ -458,7 +458,7 @@ def _number(value: float, limits: Iterable[float]) -> str:
         shown = f"{value:.{digits}g}"
         if all(_side(float(shown), x) == _side(value, x) for x in limits):
             break
-    return shown
+    return f"{float(shown):.0f}" if "e" in shown and 1 <= abs(value) < 1e6 else shown
 
 
 def _error(stderr: float) -> str:
