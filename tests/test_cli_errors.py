@@ -382,3 +382,17 @@ def test_an_output_without_a_report_is_refused(
 ) -> None:
     message = f"--output must go with a report, got it with {option}."
     refused(f"check {option} -o result", re.escape(message), capsys)
+
+
+def test_a_plot_and_a_report_in_one_file_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "--plot and --output must be two files, got 'o.svg' for both."
+    refused("inspect TINY --plot o.svg -o o.svg", re.escape(message), capsys)
+    assert not (folder / "o.svg").exists()
+
+
+@pytest.mark.parametrize("option", ["head-dim", "d-ff"])
+def test_zero_is_no_size(option: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = f"{option.replace('-', '_')} must be a positive integer, got 0."
+    refused(f"inspect --{option} 0", re.escape(message), capsys)

@@ -38,7 +38,8 @@ class Bound:
 
     def __post_init__(self) -> None:
         if self.stat not in STATISTICS:
-            raise unknown_name("bound stat", str(self.stat), STATISTICS)
+            known = f"Known: {', '.join(STATISTICS)}."
+            raise unknown_name("bound stat", str(self.stat), STATISTICS, remedy=known)
         if self.where not in _WHERE and not re.fullmatch(r"layer \d+", self.where):
             raise unknown_name("bound where", self.where, (*_WHERE, "layer 0"))
         if self.place not in STATISTICS[self.stat].places:

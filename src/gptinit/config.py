@@ -18,7 +18,7 @@ DEVICES: tuple[str, ...] = ("auto", "cpu", "cuda", "mps")
 DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
 """Type of the weights and activations; statistics are float32 whatever it is."""
 
-_LARGEST = 10**9  # of any size: products of two and a factor still fit 64 bits
+_LARGEST = 10**8  # of any size: the bytes of a product of two and a factor still fit 64 bits
 
 _DEEPEST = 10**4  # modules are made before anything is measured
 

@@ -56,7 +56,8 @@ def parse(text: object) -> ast.expr:
         text = repr(text)
     if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST:
         raise ConfigError(
-            f"formula must be a number or a text of 1 to {_LONGEST} characters, got {text!r}."
+            f"formula must be a number or a text of 1 to {_LONGEST} characters, "
+            f"got {repr(text)[:60]}."
         )
     try:
         tree = ast.parse(text.strip(), mode="eval").body

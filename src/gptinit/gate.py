@@ -343,9 +343,11 @@ def nonfinite_findings(profile: Profile) -> tuple[Finding, ...]:
         count = place.values.get(_COUNT, 0)
         if count > 0:
             what = "the logits" if where == "final" else "the residual stream"
+            seeds = profile.run.seeds
+            mean = f" (mean over {seeds} seeds)" if seeds > 1 else ""
             message = (
-                f"Values of {what} must be finite, got {count:.4g} NaN or infinity (mean over "
-                f"{profile.run.seeds} seeds); what comes after has no meaning."
+                f"Values of {what} must be finite, got {_number(count, ())} NaN or infinity{mean}; "
+                "what comes after has no meaning."
             )
             return (Finding(rule="nonfinite", severity="error", where=where, message=message),)
     return ()

@@ -84,6 +84,8 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
     for name in overrides:
         if name not in GPTConfig.field_names():
             raise unknown_name("shape option", name, GPTConfig.field_names())
+        if name in ("head_dim", "d_ff") and overrides[name] == 0:  # GPTConfig's word for the usual
+            raise ConfigError(f"{name} must be a positive integer, got 0.")
     shape = {**PRESETS[preset].shape, **overrides}
     n_embd = overrides.get("n_embd")
     if type(n_embd) is int and n_embd > 0 and not {"n_head", "head_dim"} & overrides.keys():

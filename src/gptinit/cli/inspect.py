@@ -1,5 +1,6 @@
 """`gptinit inspect`: the profile of one model."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ from gptinit.cli.output import (
     show_notes,
     width,
 )
+from gptinit.errors import ConfigError
 from gptinit.presets import DEFAULT_PRESET
 from gptinit.report.csvdoc import profile_csv
 from gptinit.report.jsondoc import profile_document, render_json
@@ -59,6 +61,8 @@ def inspect(
     check_output(output, ("table", "json", "markdown", "csv"), fail_on=fail_on)
     if plot:
         check_plot_path(plot)
+        if output.output and Path(plot).resolve() == Path(output.output).resolve():
+            raise ConfigError(f"--plot and --output must be two files, got {plot!r} for both.")
     with progress_on_stderr(output) as progress:
         profile = api.inspect(
             model,

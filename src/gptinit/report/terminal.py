@@ -304,14 +304,10 @@ def _comparison_cells(
 
 def _legend(comparison: Comparison) -> list[Text]:
     """How to read a comparison, and what was missed."""
-    legend = [
-        Text(
-            "stream var: after the last layer; growth: that over the embedding's; grad growth: "
-            "gradient RMS at the embedding over that after the last layer; loss excess: nats above "
-            "ln(vocab_size).",
-            style="dim",
-        )
-    ]
+    words = "stream var: after the last layer; growth: that over the embedding's; "
+    if ("embedding", "grad_growth") in _shown_headlines(comparison):
+        words += "grad growth: gradient RMS at the embedding over that after the last layer; "
+    legend = [Text(f"{words}loss excess: nats above ln(vocab_size).", style="dim")]
     if comparison.ranking:
         legend.append(Text(f"Ranked by {comparison.ranking.by}.", style="dim"))
     return legend + _missed(comparison)
