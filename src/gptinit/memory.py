@@ -82,12 +82,9 @@ def available_bytes(device: torch.device) -> int | None:
 
 def _free_physical_bytes() -> int | None:
     """What the operating system could give this process: free memory, or all of it."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    kilobytes = _listed(Path("/proc/meminfo"), "MemAvailable:")
+    if kilobytes is not None:
+        return kilobytes * 1024
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -102,20 +99,21 @@ def _cgroup_bytes() -> int | None:
     try:
         limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))  # "max": no limit
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-        return max(0, limit - used + _droppable_bytes())
     except (OSError, ValueError):
         return None
+    return max(0, limit - used + (_listed(_CGROUP / "memory.stat", "inactive_file") or 0))
 
 
-def _droppable_bytes() -> int:
-    """Page cache of the container that nothing has touched lately; 0 where it is not told."""
+def _listed(path: Path, name: str) -> int | None:
+    """The number after `name` in a file of the kernel's with a line for each; None without it."""
     try:
-        for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines():
-            if line.startswith("inactive_file "):
-                return int(line.split()[1])
-    except (OSError, ValueError):
+        for line in path.read_text(encoding="ascii").splitlines():
+            first, *rest = line.split() or [""]
+            if first == name:
+                return int(rest[0])
+    except (OSError, ValueError, IndexError):
         pass
-    return 0
+    return None
 
 
 def reset_peak_memory() -> None:
@@ -128,13 +126,8 @@ def peak_bytes(device: str) -> int:
     """Peak memory of tensors on a GPU, or of this process since it began; 0 where nobody tells."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return _largest_resident_bytes()
+    kilobytes = _listed(Path("/proc/self/status"), "VmHWM:")
+    return _largest_resident_bytes() if kilobytes is None else kilobytes * 1024
 
 
 def _largest_resident_bytes() -> int:

@@ -6,7 +6,6 @@ from types import MappingProxyType
 
 __all__ = [
     "PLACES",
-    "RESIDUAL_ROLES",
     "ROLES",
     "STATISTICS",
     "Statistic",
@@ -29,9 +28,6 @@ ROLES: tuple[str, ...] = (
     "linear_bias",
 )
 """What a parameter does in a transformer; the same words in schemes, tables and JSON."""
-
-RESIDUAL_ROLES: tuple[str, ...] = ("attn_out", "mlp_down")
-"""The roles whose output is added to the residual stream."""
 
 PLACES: tuple[str, ...] = ("embedding", "layer", "final", "whole")
 """Where a statistic can stand in a profile."""
