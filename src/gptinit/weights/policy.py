@@ -38,17 +38,7 @@ def tied_names(module: nn.Module) -> Mapping[str, tuple[str, ...]]:
 
 def put_parameter(module: nn.Module, names: tuple[str, ...], tensor: Tensor) -> None:
     """Make `tensor` the parameter under all of `names`, without a gradient."""
-    parameter = _as_parameter(tensor)
+    parameter = nn.Parameter(tensor, requires_grad=False)
     for name in names:
         path, _, leaf = name.rpartition(".")
         module.get_submodule(path).register_parameter(leaf, parameter)
-
-
-def _as_parameter(tensor: Tensor) -> nn.Parameter:
-    """`tensor` as a parameter that asks for no gradient."""
-    if type(tensor) is Tensor:
-        return nn.Parameter(tensor, requires_grad=False)
-    # What nn.Parameter does with a subclass, but for its import of torch.distributed: 0.7 seconds.
-    tensor.requires_grad_(False)._is_param = True
-    assert isinstance(tensor, nn.Parameter)  # its metaclass looks at that mark
-    return tensor
