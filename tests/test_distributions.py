@@ -5,7 +5,21 @@ import math
 import numpy as np
 import pytest
 
-from gptinit.distributions import Constant, Normal, Piecewise, TruncatedNormal, Uniform
+from gptinit.distributions import (
+    Constant,
+    Copy,
+    Distribution,
+    Fixed,
+    Measured,
+    Mixture,
+    Normal,
+    Orthogonal,
+    Piecewise,
+    Scaled,
+    TruncatedNormal,
+    Uniform,
+    Unset,
+)
 from gptinit.errors import ConfigError
 
 
@@ -62,3 +76,60 @@ def test_skewed_truncation_matches_a_sample() -> None:
 def test_impossible_parameters_are_refused(make: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "mean", "std", "text"),
+    [
+        # A quarter at N(0, 2), the rest 0: variance 4 / 4.
+        (Mixture(((3, Constant(0.0)), (1, Normal(0.0, 2.0)))), 0.0, 1.0, "75% 0 + 25% N(0, 2)"),
+        # Means 0 and 4 in equal parts: variance 4 beside the parts' own 1.
+        (Mixture(((2, Normal(0.0, 1.0)), (2, Normal(4.0, 1.0)))), 2.0, math.sqrt(5.0), None),
+        # Rows of length gain: mean square gain^2 / longest.
+        (Orthogonal(2.0, 400), 0.0, 0.1, "orthogonal(2)"),
+        (Orthogonal(-1.0, 4), 0.0, 0.5, None),
+        (Fixed(0.5, 0.25, 0.0, 1.0), 0.5, 0.25, "fixed, 0 to 1"),
+        (Copy("a.weight", Normal(1.0, 0.5)), 1.0, 0.5, "copy of a.weight"),
+        (Scaled(Normal(1.0, 0.5), -2.0), -2.0, 1.0, "-2 x N(1, 0.5)"),
+        (
+            Piecewise(((1, Mixture(((1, Constant(0.0)), (1, Constant(2.0))))), (1, Constant(1.0)))),
+            1.0,
+            math.sqrt(0.5),
+            None,
+        ),
+    ],
+    ids=str,
+)
+def test_moments_and_words_of_what_a_trace_finds(
+    distribution: Distribution, mean: float, std: float, text: str | None
+) -> None:
+    assert distribution.mean == pytest.approx(mean)
+    assert distribution.std == pytest.approx(std)
+    if text:
+        assert str(distribution) == text
+
+
+def test_what_nothing_wrote_has_no_moments() -> None:
+    assert math.isnan(Unset().mean)
+    assert math.isnan(Unset().std)
+    assert str(Unset()) == "never written"
+
+
+def test_what_was_measured_says_how_well() -> None:
+    law = Measured(
+        mean=0.001, std=0.0201, mean_stderr=0.0001, std_stderr=0.00007, low=-0.1, high=0.1,
+        kurtosis=3.0, count=1000,
+    )  # fmt: skip
+
+    assert str(law) == "measured 0.001, 0.0201 ± 7e-05"
+
+
+def test_each_kind_has_a_name_of_its_own() -> None:
+    kinds = [
+        k.kind for k in (
+            Normal, TruncatedNormal, Uniform, Constant, Piecewise, Mixture, Orthogonal, Fixed,
+            Copy, Scaled, Unset, Measured,
+        )
+    ]  # fmt: skip
+
+    assert len(set(kinds)) == len(kinds)

@@ -8,11 +8,18 @@ from gptinit.errors import ConfigError
 
 __all__ = [
     "Constant",
+    "Copy",
     "Distribution",
+    "Fixed",
+    "Measured",
+    "Mixture",
     "Normal",
+    "Orthogonal",
     "Piecewise",
+    "Scaled",
     "TruncatedNormal",
     "Uniform",
+    "Unset",
 ]
 
 
@@ -166,24 +173,217 @@ class Piecewise:
     @property
     def mean(self) -> float:
         """Mean over all rows."""
-        return sum(n * d.mean for n, d in self.pieces) / self._rows
+        return _pooled_mean(self.pieces)
 
     @property
     def std(self) -> float:
         """Standard deviation over all rows, pooled."""
-        second = sum(n * (d.std**2 + d.mean**2) for n, d in self.pieces) / self._rows
-        return math.sqrt(max(0.0, second - self.mean**2))
-
-    @property
-    def _rows(self) -> int:
-        return sum(n for n, _ in self.pieces)
+        return _pooled_std(self.pieces)
 
     def __str__(self) -> str:
         return " | ".join(str(d) for _, d in self.pieces)
 
 
-Distribution: TypeAlias = Normal | TruncatedNormal | Uniform | Constant | Piecewise
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Entries of several kinds, interleaved: columns, heads, or a sparse pattern.
+
+    Attributes:
+        parts: (number of entries, distribution).
+
+    Example:
+        >>> str(Mixture(((3, Constant(0.0)), (1, Normal(0.0, 2.0)))))
+        '75% 0 + 25% N(0, 2)'
+    """
+
+    kind: ClassVar[str] = "mixture"
+    parts: tuple[tuple[int, "Distribution"], ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over all entries."""
+        return _pooled_mean(self.parts)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over all entries, pooled."""
+        return _pooled_std(self.parts)
+
+    def __str__(self) -> str:
+        total = sum(n for n, _ in self.parts)
+        return " + ".join(f"{100 * n / total:.3g}% {d}" for n, d in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Orthogonal:
+    """`gain` times a matrix with orthonormal rows or columns, uniform (Haar) over them all.
+
+    Attributes:
+        gain: factor; every singular value equals it.
+        longest: the longer side of the matrix: the mean square of the entries is gain^2 / longest.
+
+    Example:
+        >>> Orthogonal(2.0, 400).std
+        0.1
+    """
+
+    kind: ClassVar[str] = "orthogonal"
+    gain: float
+    longest: int
+
+    @property
+    def mean(self) -> float:
+        """Zero."""
+        return 0.0
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of an entry."""
+        return abs(self.gain) / math.sqrt(self.longest)
+
+    def __str__(self) -> str:
+        return f"orthogonal({self.gain:.4g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Entries that no seed changes and that are not all equal: a table of angles, an identity."""
+
+    kind: ClassVar[str] = "fixed"
+    mean: float
+    std: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"fixed, {self.low:.4g} to {self.high:.4g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The very values of another parameter, drawn once for both.
+
+    Attributes:
+        of: name of the other.
+        source: what that one is drawn from (already scaled, where the copy is).
+    """
+
+    kind: ClassVar[str] = "copy"
+    of: str
+    source: "Distribution"
+
+    @property
+    def mean(self) -> float:
+        """Mean of the source."""
+        return self.source.mean
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the source."""
+        return self.source.std
+
+    def __str__(self) -> str:
+        return f"copy of {self.of}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A distribution times one factor that was computed from drawn values, such as 1 / norm."""
+
+    kind: ClassVar[str] = "scaled"
+    base: "Distribution"
+    factor: float
+
+    @property
+    def mean(self) -> float:
+        """Mean at the factor that was seen."""
+        return self.factor * self.base.mean
+
+    @property
+    def std(self) -> float:
+        """Standard deviation at the factor that was seen."""
+        return abs(self.factor) * self.base.std
+
+    def __str__(self) -> str:
+        return f"{self.factor:.4g} x {self.base}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """Read from memory that nothing wrote: anything at all. Its moments are NaN."""
+
+    kind: ClassVar[str] = "unset"
+
+    @property
+    def mean(self) -> float:
+        """Not known."""
+        return math.nan
+
+    @property
+    def std(self) -> float:
+        """Not known."""
+        return math.nan
+
+    def __str__(self) -> str:
+        return "never written"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Known from values alone: a live parameter, or a program that no formula describes.
+
+    Attributes:
+        mean: of the values.
+        std: of the values.
+        mean_stderr: standard error of the mean.
+        std_stderr: standard error of the std.
+        low: least value.
+        high: greatest value.
+        kurtosis: fourth central moment over the squared variance (3 for a normal).
+        count: how many values were looked at.
+    """
+
+    kind: ClassVar[str] = "measured"
+    mean: float
+    std: float
+    mean_stderr: float
+    std_stderr: float
+    low: float
+    high: float
+    kurtosis: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"measured {self.mean:.3g}, {self.std:.4g} ± {self.std_stderr:.1g}"
+
+
+Distribution: TypeAlias = (
+    Normal
+    | TruncatedNormal
+    | Uniform
+    | Constant
+    | Piecewise
+    | Mixture
+    | Orthogonal
+    | Fixed
+    | Copy
+    | Scaled
+    | Unset
+    | Measured
+)
 """Any of them; each has `kind`, `mean` and `std`."""
+
+
+def _pooled_mean(parts: tuple[tuple[int, "Distribution"], ...]) -> float:
+    """Mean of counted parts taken together."""
+    return sum(n * d.mean for n, d in parts) / sum(n for n, _ in parts)
+
+
+def _pooled_std(parts: tuple[tuple[int, "Distribution"], ...]) -> float:
+    """Standard deviation of counted parts taken together."""
+    total, mean = sum(n for n, _ in parts), _pooled_mean(parts)
+    second = sum(n * (d.std**2 + d.mean**2) for n, d in parts) / total
+    return math.sqrt(max(second - mean**2, 0.0))  # in this order NaN stays NaN
 
 
 def _pdf(x: float) -> float:

@@ -20,22 +20,22 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """The model that was measured; keys as in the JSON contract."""
+    """The model that was looked at; keys as in the JSON contract, None where nobody knows."""
 
     name: str
     source: str
     n_layer: int
-    n_head: int
-    n_kv_head: int
-    head_dim: int
+    n_head: int | None = None
+    n_kv_head: int | None = None
+    head_dim: int | None = None
     n_embd: int
-    d_ff: int
-    block_size: int
-    vocab_size: int
-    norm: str
-    norm_placement: str
-    positions: str
-    activation: str
+    d_ff: int | None = None
+    block_size: int | None = None
+    vocab_size: int | None = None
+    norm: str | None = None
+    norm_placement: str | None = None
+    positions: str | None = None
+    activation: str | None = None
     bias: bool
     tied: bool
     n_params: int

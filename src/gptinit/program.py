@@ -1,22 +1,50 @@
-"""What is known about every parameter before a model runs: its shape, role and distribution."""
+"""What a trace found: every parameter with its role, its distribution and how it got it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gptinit.distributions import Distribution
+from gptinit.profile import ModelFacts
 
-__all__ = ["ParameterProgram", "Program"]
+__all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """One time that all entries of a parameter were set; later ones replace earlier ones.
+
+    Attributes:
+        distribution: what they were set to.
+        step: the operator and where it was called: "normal_(0, 0.02) at model.py:151".
+        by_default: whether the constructor of a torch module did it, not the model's own code.
+    """
+
+    distribution: Distribution
+    step: str
+    by_default: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterProgram:
-    """How one parameter comes into being.
+    """How one parameter or buffer comes into being.
 
     Attributes:
         name: canonical name, the first that `named_parameters` gives; ties appear once.
         shape: its shape.
-        role: one of `vocabulary.ROLES`.
+        role: one of `vocabulary.ROLES`, or "other".
         layer: 0-based block index, or None outside the blocks.
         distribution: what its entries are drawn from.
+        dtype: torch's name of its dtype, without "torch.".
+        kind: "parameter" or "buffer".
+        aliases: its other names, where it is tied.
+        fan_in: inputs that one output sums over, whatever the layout; None for what is no matrix.
+        fan_out: outputs of the matrix; None for what is no matrix.
+        writes_stream: whether its output is added to the residual stream; None if not known.
+        gain: of a norm's weight, the RMS of the norm's output for an input of RMS 1; else None.
+        history: every time that all its entries were set, oldest first; the last one is what
+            `distribution` started from.
+        provenance: the steps that made the distribution, for a person, oldest first.
+        looked: whether the code asked for drawn values and may have acted on them.
     """
 
     name: str
@@ -24,6 +52,16 @@ class ParameterProgram:
     role: str
     layer: int | None
     distribution: Distribution
+    dtype: str = "float32"
+    kind: str = "parameter"
+    aliases: tuple[str, ...] = ()
+    fan_in: int | None = None
+    fan_out: int | None = None
+    writes_stream: bool | None = None
+    gain: float | None = None
+    history: tuple[Draw, ...] = ()
+    provenance: tuple[str, ...] = ()
+    looked: bool = False
 
     @property
     def numel(self) -> int:
@@ -36,3 +74,31 @@ class ParameterProgram:
 
 Program = tuple[ParameterProgram, ...]
 """The init program of a model: one entry a parameter, in the order of `named_parameters`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProgram:
+    """A model as the audit reads it.
+
+    Attributes:
+        facts: its name, source and shape.
+        parameters: every parameter once.
+        buffers: every buffer, and tensors that modules hold as plain attributes.
+        claims_tied: whether its settings say that head and embedding are one; None if they are
+            silent.
+        padding: name of an embedding's weight to the row that stands for padding.
+        build: "own" (the constructor as it is) or "meta" (built without storage, then filled).
+        architecture: name of a published architecture, such as "gpt2" (Hugging Face's
+            model_type); None if it is nobody's.
+        logit_multiplier: product of the numbers by which its forward multiplies the head's input
+            and output; None if it is not known.
+    """
+
+    facts: ModelFacts
+    parameters: Program
+    buffers: Program = ()
+    claims_tied: bool | None = None
+    padding: Mapping[str, int] = field(default_factory=dict)
+    build: str = "own"
+    architecture: str | None = None
+    logit_multiplier: float | None = None

@@ -1,0 +1,137 @@
+"""Tensors made out of nothing: by size, by the example of another, or of one value."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gptinit.distributions import Constant, Distribution, Normal, Uniform
+from gptinit.trace.graph import Node
+from gptinit.trace.provenance import draw_key, step_here
+from gptinit.trace.replay import base_name
+from gptinit.trace.tensor import TracedTensor, of_node, unset
+
+__all__ = ["created", "drawn", "is_like", "is_traced_dtype", "new_like"]
+
+_EMPTY = frozenset(
+    {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+)
+_FILLED: Mapping[str, float] = MappingProxyType(
+    {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0}
+    | {"ones": 1.0, "ones_like": 1.0, "new_ones": 1.0}
+)
+_STANDARD: Mapping[str, Distribution] = MappingProxyType(
+    {"randn": Normal(0.0, 1.0), "randn_like": Normal(0.0, 1.0)}
+    | {"rand": Uniform(0.0, 1.0), "rand_like": Uniform(0.0, 1.0)}
+)
+_LIKE = frozenset({"empty_like", "zeros_like", "ones_like", "full_like", "randn_like", "rand_like"})
+_NEW = frozenset({"new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full"})
+
+
+def is_traced_dtype(dtype: torch.dtype) -> bool:
+    """Whether tensors of it are traced."""
+    return dtype.is_floating_point or dtype.is_complex
+
+
+def is_like(name: str) -> bool:
+    """Whether an operator makes a tensor by the example of its first argument."""
+    return name in _LIKE or name in _NEW
+
+
+def drawn(
+    law: Distribution,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    what: str,
+    generator: torch.Generator | None = None,
+) -> Node:
+    """A draw of independent entries; constants are draws without a key."""
+    step, by_default = step_here(what)
+    node = Node(shape=shape, dtype=dtype, law=law, step=step, by_default=by_default)
+    if not isinstance(law, Constant):
+        node.key = draw_key(generator, node.numel)
+    return node
+
+
+def created(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedTensor | None:
+    """What a factory such as `torch.randn` makes; None where it makes no float tensor we know."""
+    name, dtype = base_name(func), kwargs.get("dtype") or torch.get_default_dtype()
+    generator = kwargs.get("generator")
+    if name == "full":
+        dtype = kwargs.get("dtype") or _dtype_of(args[1])
+        return _filled(args[1], tuple(args[0]), dtype, name)
+    if not is_traced_dtype(dtype) or (dtype.is_complex and (name in _STANDARD or name == "normal")):
+        return None
+    if name in _EMPTY or name in _FILLED or name in _STANDARD:
+        return _made(name, tuple(args[0]), dtype, generator)
+    if name == "normal" and len(args) > 2:
+        mean, std, size = args[:3]
+        what = f"normal({mean:g}, {std:g})"
+        return of_node(drawn(_normal(mean, std), tuple(size), dtype, what, generator))
+    return None
+
+
+def new_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedTensor | Tensor:
+    """What `*_like` or `new_*` makes by the example of `args[0]`: traced where it is of floats."""
+    name, example = base_name(func), args[0]
+    shape = tuple(example.shape if name in _LIKE else args[1])
+    dtype = kwargs.get("dtype") or example.dtype
+    named = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
+    if "fill_value" in named:
+        made = _filled(named["fill_value"], shape, dtype, name)
+        return torch.full(shape, named["fill_value"], dtype=dtype) if made is None else made
+    if not is_traced_dtype(dtype):
+        return torch.full(shape, _FILLED.get(name, 0.0), dtype=torch.float64).to(dtype)
+    return _made(name, shape, dtype, kwargs.get("generator"))
+
+
+def _made(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator | None
+) -> TracedTensor:
+    """A tensor of a kind that the name alone tells."""
+    if name in _EMPTY:
+        return unset(shape, dtype)
+    law = Constant(_FILLED[name]) if name in _FILLED else _STANDARD[name]
+    return of_node(drawn(law, shape, dtype, f"{name}()", generator))
+
+
+def _filled(
+    value: Any, shape: tuple[int, ...], dtype: torch.dtype, name: str
+) -> TracedTensor | None:
+    """A tensor of one value, which may be a traced scalar; None where it is not of floats."""
+    if not is_traced_dtype(dtype):
+        return None
+    if isinstance(value, Tensor | complex):
+        made = unset(shape, dtype)
+        made.copy_(torch.as_tensor(value))
+        return made
+    return of_node(constant(value, shape, dtype, f"{name}({value:g})"))
+
+
+def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, what: str) -> Node:
+    """One value everywhere: a law where it is finite, else the operator itself."""
+    if value == value and abs(value) != float("inf"):
+        return drawn(Constant(float(value)), shape, dtype, what)
+    step, by_default = step_here(what)
+    return Node(
+        op=torch.ops.aten.full.default, args=(shape, value), kwargs={"dtype": dtype},
+        shape=shape, dtype=dtype, step=step, by_default=by_default,
+    )  # fmt: skip
+
+
+def _normal(mean: float, std: float) -> Normal:
+    """The law of `torch.normal`."""
+    return Normal(float(mean), float(std))
+
+
+def _dtype_of(value: Any) -> torch.dtype:
+    """The dtype that `torch.full` takes for a value."""
+    if isinstance(value, Tensor):
+        return value.dtype
+    if isinstance(value, bool):
+        return torch.bool
+    if isinstance(value, complex):
+        return torch.complex64
+    return torch.int64 if isinstance(value, int) else torch.get_default_dtype()

@@ -1,0 +1,74 @@
+"""The entries of a draw: by their positions where it has a law, in blocks where it has none.
+
+Every block of BLOCK entries has a generator of its own, so that any of them can be had alone.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gptinit.trace.graph import Node, reads_in
+from gptinit.trace.noise import draw_at
+
+__all__ = ["draw_by_key", "drawn_entries", "has_blocks", "random_operator", "seeded"]
+
+_BLOCK = 1 << 12
+_MASK = (1 << 63) - 1
+_ODD = 0x9E3779B97F4A7C15
+
+
+def seeded(node: Node, block: int = 0) -> torch.Generator:
+    """A generator with the seed of a block of a draw."""
+    return torch.Generator().manual_seed((node.key ^ (block * _ODD)) & _MASK)
+
+
+def draw_by_key(node: Node) -> Tensor:
+    """All entries of a draw, by its key."""
+    if node.law is not None:
+        values = draw_at(node.law, node.key, torch.arange(node.numel))
+        return values.to(node.dtype).view(node.shape)
+    if not has_blocks(node):
+        return random_operator(node, node.shape, seeded(node))
+    blocks = [_block(node, index) for index in range(math.ceil(node.numel / _BLOCK))]
+    return torch.cat([torch.empty(0, dtype=node.dtype), *blocks])[: node.numel].view(node.shape)
+
+
+def drawn_entries(node: Node, positions: Tensor) -> Tensor:
+    """Some entries of a draw that `has_blocks`, as `draw_by_key` gives them; (M,)."""
+    out = torch.empty(positions.shape, dtype=node.dtype)
+    blocks = positions // _BLOCK
+    for index in blocks.unique().tolist():
+        here = blocks == index
+        out[here] = _block(node, index)[positions[here] - index * _BLOCK]
+    return out
+
+
+def has_blocks(node: Node) -> bool:
+    """Whether a draw without a law fills each entry alike, so that blocks can be drawn alone."""
+    is_alike = not any(isinstance(a, Tensor) for a in (*node.args, *node.kwargs.values()))
+    return node.op._schema.is_mutable and is_alike and not any(True for _ in reads_in(node))
+
+
+def random_operator(node: Node, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """A draw that has no law of ours, such as exponential_, on a tensor of `shape`."""
+    if not node.op._schema.is_mutable:
+        return _functional(node, generator)
+    out = torch.empty(shape, dtype=node.dtype)
+    made: Tensor = node.op(out, *node.args, **node.kwargs, generator=generator)
+    return made
+
+
+def _functional(node: Node, generator: torch.Generator) -> Tensor:
+    """A random operator that returns a new tensor; it may take no generator but the global one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(generator.initial_seed())
+        made: Any = node.op(*node.args, **node.kwargs)
+    out: Tensor = made if node.index is None else made[node.index]
+    return out
+
+
+def _block(node: Node, index: int) -> Tensor:
+    """One block of a draw."""
+    return random_operator(node, (_BLOCK,), seeded(node, index))

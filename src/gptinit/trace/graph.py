@@ -1,0 +1,235 @@
+"""What a trace records: storages that are written, and the nodes whose values were written.
+
+A `Storage` is one allocation; a view of it is a `Geometry`. Every write is kept with the region it
+covers, so a `Read` (storage, version, geometry) names a value that later writes cannot change.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_flatten
+
+from gptinit.distributions import Distribution
+
+__all__ = [
+    "Geometry",
+    "Node",
+    "Read",
+    "Storage",
+    "Write",
+    "dependencies",
+    "keys_behind",
+    "mark_looked",
+    "reads_in",
+]
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where a view lies in its storage, in entries."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int = 0
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        count = 1
+        for size in self.size:
+            count *= size
+        return count
+
+    def span(self) -> tuple[int, int] | None:
+        """(first, end) where the entries are one block of memory in whatever order; else None."""
+        dims = sorted((s, n) for n, s in zip(self.size, self.stride, strict=True) if n > 1)
+        expected = 1
+        for stride, size in dims:
+            if stride != expected:
+                return None
+            expected *= size
+        return self.offset, self.offset + self.numel
+
+    def is_dense(self) -> bool:
+        """Whether the entries are one block of memory in the order of their indices."""
+        expected = 1
+        for size, stride in zip(reversed(self.size), reversed(self.stride), strict=True):
+            if size > 1 and stride != expected:
+                return False
+            expected *= size
+        return True
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Node:
+    """One value: a draw, or an operator without side effects on what was read.
+
+    Attributes:
+        op: the operator (an OpOverload), or None for a draw from `law` or a value of `constant`.
+        args: its arguments with a Read in place of every traced tensor.
+        kwargs: likewise.
+        index: which of its results, where it has several.
+        shape: of the value.
+        dtype: of the value.
+        law: what a draw is drawn from, entry by entry.
+        constant: a tensor that was there before the trace.
+        key: names the random numbers of a draw; equal keys give equal numbers.
+        step: operator and place in the code, for a person.
+        by_default: whether the constructor of a torch module did it.
+    """
+
+    op: Any = None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    index: int | None = None
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    law: Distribution | None = None
+    constant: torch.Tensor | None = None
+    key: int = 0
+    step: str = ""
+    by_default: bool = False
+    number: int = field(default_factory=lambda: next(_numbers))
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws (what it reads may be random besides)."""
+        return self.key != 0
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A value put into a region of a storage."""
+
+    region: Geometry
+    node: Node
+
+
+@dataclass(eq=False, slots=True)
+class Storage:
+    """One allocation: its entries and everything that was written to it, oldest first.
+
+    Attributes:
+        numel: entries.
+        dtype: of the entries.
+        writes: what was written.
+        looked: whether the code asked for drawn values that came from here.
+    """
+
+    numel: int
+    dtype: torch.dtype
+    writes: list[Write] = field(default_factory=list)
+    looked: bool = False
+
+    @property
+    def version(self) -> int:
+        """How many writes there have been."""
+        return len(self.writes)
+
+    def visible(self, version: int) -> list[Write]:
+        """The writes that can still be seen at `version`: from the last that covered all."""
+        first = 0
+        for index in range(version - 1, -1, -1):
+            if self.writes[index].region.span() == (0, self.numel):
+                first = index
+                break
+        return self.writes[first:version]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The value of a view at one version of its storage."""
+
+    storage: Storage
+    version: int
+    geometry: Geometry
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        return self.geometry.numel
+
+    def whole_node(self) -> Node | None:
+        """The one node whose value this is, entry for entry in order; else None."""
+        writes = self.storage.visible(self.version)
+        if len(writes) != 1:
+            return None
+        region, node = writes[0].region, writes[0].node
+        if region == self.geometry:
+            return node
+        same = region.is_dense() and self.geometry.is_dense() and region.numel == self.numel
+        return node if same and region.offset == self.geometry.offset else None
+
+
+def reads_in(node: Node) -> Iterator[Read]:
+    """What a node reads."""
+    for leaf in tree_flatten((node.args, node.kwargs))[0]:
+        if isinstance(leaf, Read):
+            yield leaf
+
+
+def dependencies(read: Read) -> list[Node]:
+    """Every node that a value depends on, each before those that read it."""
+    return _ordered([w.node for w in _written(read)])
+
+
+def keys_behind(write: Write, storage: Storage) -> frozenset[int]:
+    """Keys of the draws that a write to `storage` depends on.
+
+    What it read from the very entries that it overwrites is left out: each entry has its own.
+    """
+    last = [
+        w.node
+        for read in reads_in(write.node)
+        if read.storage is not storage or read.geometry != write.region
+        for w in _written(read)
+    ]
+    own = {write.node.key} if write.node.is_random else set()
+    return frozenset({d.key for d in _ordered(last) if d.is_random} | own)
+
+
+def _ordered(last: list[Node]) -> list[Node]:
+    """The nodes and all that they depend on, each before those that read it."""
+    order: list[Node] = []
+    done: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(node, False) for node in last]
+    while stack:
+        node, is_complete = stack.pop()
+        if is_complete:
+            order.append(node)
+        elif node.number not in done:
+            done.add(node.number)
+            stack.append((node, True))
+            stack += [(w.node, False) for r in reads_in(node) for w in _written(r)]
+    return order
+
+
+def _written(read: Read) -> list[Write]:
+    """The writes that a read may see, last first."""
+    return read.storage.visible(read.version)[::-1]
+
+
+def mark_looked(read: Read) -> None:
+    """Note on every storage of drawn values behind `read`, its own too, that code looked at it."""
+    drawn: set[int] = set()
+    for node in dependencies(read):
+        behind = [r for r in reads_in(node) if any(w.node.number in drawn for w in _written(r))]
+        for other in behind:
+            other.storage.looked = True
+        if node.is_random or behind:
+            drawn.add(node.number)
+    if any(w.node.number in drawn for w in _written(read)):
+        read.storage.looked = True

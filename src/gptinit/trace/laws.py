@@ -1,0 +1,211 @@
+"""The distribution of what was read, worked out from its record: no sampling noise.
+
+exact for: draws, constants, casts, copies, affine maps, sums and means of independent normals, row
+blocks, joins, masks, inverse error functions of uniforms, orthogonal factors, what is divided by
+its own norm. What no rule covers is measured on a sample of its entries and says so.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gptinit.distributions import Constant, Unset
+from gptinit.trace import arithmetic, selection
+from gptinit.trace.graph import Node, Read, Write, dependencies, keys_behind, reads_in
+from gptinit.trace.law import Basis, Known, Law, is_alike
+from gptinit.trace.moments import measured, moments_only, of_fixed_values, unanswered
+from gptinit.trace.pieces import Part, covers, joined, reshaped, seen_blocks, without_order
+from gptinit.trace.replay import LIMIT, Replay, Unanswerable, base_name, sample_positions
+
+__all__ = ["Law", "Laws", "measured"]
+
+_SAME = frozenset({"clone", "_to_copy", "copy", "contiguous", "detach", "lift_fresh", "positive"})
+_FEW = 256
+"""Parts of a tensor up to which the draws of each are compared with those of the others."""
+
+
+class Laws:
+    """Works out distributions; what it found is kept, so that layers share the work.
+
+    Args:
+        replay: gives the values that a rule must see.
+    """
+
+    def __init__(self, replay: Replay | None = None) -> None:
+        self.replay = replay or Replay()
+        self._nodes: dict[int, Law] = {}
+        self._random: dict[int, bool] = {}
+
+    def of(self, read: Read) -> Law:
+        """The law of what was read."""
+        for node in dependencies(read):
+            self._known(node)
+        return self.read(read)
+
+    def read(self, read: Read) -> Law:
+        """The law of a view, from those of the writes that it shows."""
+        node = read.whole_node()
+        if node is not None:
+            law = self._known(node)
+            return reshaped(law, read.geometry.size, read.numel)
+        writes = read.storage.visible(read.version)
+        if not writes:
+            return Law(Unset())
+        if len(writes) == 1 and covers(writes[0].region, read.geometry):
+            part = self._of_part(writes[0], read)
+            if part is not None:
+                return part
+        return self._pieces(read)
+
+    def argument(self, value: Any) -> Law | None:
+        """The law of an operand: a tensor that was read, a real one, or a number."""
+        if isinstance(value, Read):
+            return self.read(value)
+        if isinstance(value, Tensor):
+            return Law(of_fixed_values(value))
+        if isinstance(value, int | float) and math.isfinite(value):
+            return Law(Constant(float(value)))
+        return None
+
+    def _known(self, node: Node) -> Law:
+        """The law of a node, which `of` has seen before."""
+        if node.number not in self._nodes:
+            self._random[node.number] = node.is_random or any(self._behind(node))
+            self._nodes[node.number] = self._node(node)
+        return self._nodes[node.number]
+
+    def _behind(self, node: Node) -> Iterator[bool]:
+        """Whether each write that a node reads is random."""
+        for read in reads_in(node):
+            for write in read.storage.visible(read.version):
+                self._known(write.node)
+                yield self._random[write.node.number]
+
+    # --- parts of a tensor
+
+    def _of_part(self, write: Write, read: Read) -> Law | None:
+        """The law of a view that shows one write, or entries of it in another order."""
+        law, numel = self._known(write.node), write.node.numel
+        basis: Basis = (law.basis, write.region, read.geometry) if law.basis else None
+        if _repeats(read):
+            if not is_alike(law.distribution) or isinstance(law.distribution, Constant):
+                return None if read.numel != numel else replace(law, basis=None)
+            return Law(moments_only(law.distribution.mean, law.distribution.std))
+        if is_alike(law.distribution):
+            return replace(law, basis=basis)
+        if read.numel == numel:
+            return replace(without_order(law, numel), basis=basis)
+        return None
+
+    def _pieces(self, read: Read) -> Law:
+        """The law of a view that several writes show through."""
+        writes = read.storage.visible(read.version)
+        blocks, in_order = seen_blocks(read)
+        is_few = len(blocks) <= _FEW
+        parts = [self._part(n, writes[i] if i >= 0 else None, read, is_few) for n, i in blocks]
+        return joined(parts, read.geometry.size, in_order=in_order)
+
+    def _part(self, count: int, write: Write | None, read: Read, is_few: bool) -> Part:
+        """Some entries, and what wrote them."""
+        if write is None:
+            return Part(count=count, law=Law(Unset()))
+        law = self._known(write.node)
+        keys: frozenset[int] = frozenset()
+        if is_few and self._random[write.node.number]:
+            keys = keys_behind(write, read.storage)
+        if count != write.node.numel:  # a part of it has a basis of its own
+            law = replace(without_order(law, write.node.numel), basis=None)
+        return Part(count=count, law=law, keys=keys, source=write.node.number)
+
+    # --- operators
+
+    def _node(self, node: Node) -> Law:
+        """The law of one value; those that it depends on are known."""
+        if node.law is not None:
+            return Law(node.law, ("draw", node.key, node.shape) if node.key else None)
+        if not self._random[node.number]:
+            return self._fixed(node)
+        if node.is_random:
+            return self._sampled(node, basis=("draw", node.key, node.shape))
+        name = base_name(node.op)
+        if name in _SAME and isinstance(node.args[0], Read):
+            law = self.read(node.args[0])
+            return self._sampled(node) if _is_lossy(node, law) else law
+        rule = _RULES.get(name)
+        found = rule(self, node) if rule else None
+        return found or self._sampled(node)
+
+    def _fixed(self, node: Node) -> Law:
+        """The law of a value that no seed changes."""
+        try:
+            if node.numel <= LIMIT:
+                return Law(of_fixed_values(self.replay.node(node)))
+            return Law(of_fixed_values(self.replay.at_node(node, sample_positions(node.shape))))
+        except Unanswerable:
+            return Law(unanswered())
+
+    def _sampled(self, node: Node, basis: Basis = None) -> Law:
+        """The law of a value that no rule covers: moments of a sample."""
+        signs = base_name(node.op) in {"sgn", "sign"}
+        try:
+            values = self.replay.at_node(node, sample_positions(node.shape))
+        except Unanswerable:
+            return Law(unanswered(), basis, signs=signs)
+        if values.dtype.is_complex:
+            values = torch.view_as_real(values.resolve_conj())
+        if not values.numel() or not bool(torch.isfinite(values).all()):
+            return Law(of_fixed_values(values), basis)
+        return Law(measured(values), basis, signs=signs)
+
+
+def _repeats(read: Read) -> bool:
+    """Whether a view shows entries several times, as an expanded one does."""
+    pairs = zip(read.geometry.size, read.geometry.stride, strict=True)
+    return any(n > 1 and s == 0 for n, s in pairs)
+
+
+def _is_lossy(node: Node, law: Law) -> bool:
+    """Whether a cast changes the kind of the values: complex to real, float to integer."""
+    read = node.args[0]
+    return bool(read.storage.dtype.is_complex) != bool(node.dtype.is_complex) or not (
+        node.dtype.is_floating_point or node.dtype.is_complex
+    )
+
+
+Rule = Callable[[Known, Node], Law | None]
+_RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "add": arithmetic.add,
+        "addcmul": arithmetic.add_product,
+        "cat": selection.concatenated,
+        "clamp": selection.clamp,
+        "clamp_max": selection.clamp,
+        "clamp_min": selection.clamp,
+        "div": arithmetic.divide,
+        "erfinv": selection.inverse_error_function,
+        "flip": selection.shuffled,
+        "index": selection.picked,
+        "index_put": selection.indexed,
+        "index_select": selection.picked,
+        "lerp": arithmetic.interpolate,
+        "linalg_qr": selection.factor,
+        "masked_fill": selection.masked,
+        "mean": arithmetic.mean,
+        "mul": arithmetic.multiply,
+        "neg": arithmetic.negate,
+        "repeat": selection.repeated,
+        "roll": selection.shuffled,
+        "rsub": arithmetic.subtract_from,
+        "stack": selection.concatenated,
+        "sub": arithmetic.subtract,
+        "sum": arithmetic.mean,
+        "tril": selection.triangle,
+        "triu": selection.triangle,
+        "where": selection.chosen,
+    }
+)

@@ -1,0 +1,42 @@
+"""Names of operators, which of them reduce, and what they reduce."""
+
+from typing import Any
+
+__all__ = ["REDUCTIONS", "base_name", "reduced_dims"]
+
+REDUCTIONS = frozenset(
+    {
+        "all",
+        "amax",
+        "amin",
+        "any",
+        "linalg_vector_norm",
+        "max",
+        "mean",
+        "median",
+        "min",
+        "nansum",
+        "norm",
+        "std",
+        "std_mean",
+        "sum",
+        "var",
+        "var_mean",
+    }
+)
+
+
+def base_name(op: Any) -> str:
+    """Name of an operator without its overload: "mul" of aten.mul.Tensor."""
+    return str(op.overloadpacket.__name__)
+
+
+def reduced_dims(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], ndim: int) -> set[int]:
+    """The dimensions that a reduction takes away."""
+    dims = kwargs.get("dim")
+    for argument, value in zip(op._schema.arguments, args, strict=False):
+        if argument.name == "dim":
+            dims = value
+    if dims is None or dims == []:
+        return set(range(ndim))
+    return {d % ndim for d in ([dims] if isinstance(dims, int) else dims)} if ndim else set()

@@ -1,0 +1,214 @@
+"""Rules for some entries of an operator's result, from those entries of what it read that matter.
+
+A rule returns None where it does not apply.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from gptinit.errors import SubjectError
+from gptinit.trace.graph import Node, Read
+from gptinit.trace.operators import REDUCTIONS, base_name, reduced_dims
+from gptinit.trace.points import broadcast, marked, positions_of_rows, ravel, sample_positions
+
+__all__ = ["RULES", "Unanswerable", "Values", "pointwise"]
+
+_SCALED_BY_COUNT = frozenset({"sum", "nansum"})
+
+
+class Unanswerable(SubjectError):
+    """A value was asked for that neither a replay nor a sample can give."""
+
+
+class Values(Protocol):
+    """What a rule may ask for."""
+
+    limit: int
+
+    def at(self, read: Read, positions: Tensor) -> Tensor:
+        """Some entries of what was read."""
+        ...
+
+    def node(self, node: Node) -> Tensor:
+        """The whole value of a node."""
+        ...
+
+
+def _full(known: Values, node: Node, positions: Tensor) -> Tensor:
+    """Entries of a tensor of one value."""
+    return torch.full(positions.shape, node.args[1], dtype=node.dtype)
+
+
+def _eye(known: Values, node: Node, positions: Tensor) -> Tensor:
+    """Entries of an identity matrix."""
+    return (positions // node.shape[1] == positions % node.shape[1]).to(node.dtype)
+
+
+def pointwise(known: Values, node: Node, positions: Tensor) -> Tensor:
+    """Entries of an elementwise operator: the operator on those entries of its arguments."""
+
+    def entries(operand: Read | Tensor) -> Tensor:
+        size = tuple(operand.geometry.size if isinstance(operand, Read) else operand.shape)
+        at = broadcast(size, node.shape, positions) if size else torch.zeros((), dtype=torch.int64)
+        if isinstance(operand, Read):
+            return known.at(operand, at.reshape(-1)).view(at.shape)
+        return operand.reshape(-1)[at]
+
+    args, kwargs = tree_map_only((Read, Tensor), entries, (node.args, node.kwargs))
+    out: Tensor = node.op(*args, **kwargs)
+    return out.expand(positions.shape).to(node.dtype)
+
+
+def _reduce(known: Values, node: Node, positions: Tensor) -> Tensor:
+    """Entries of a reduction: rows in full where some dimensions stay, else a sample."""
+    read = node.args[0]
+    if read.storage.numel <= known.limit:
+        return known.node(node).reshape(-1)[positions]
+    dims = reduced_dims(node.op, node.args, node.kwargs, len(read.geometry.size))
+    if len(dims) == len(read.geometry.size):
+        return _reduce_all(known, node, read).expand(positions.shape)
+    kept = [n for d, n in enumerate(read.geometry.size) if d not in dims]
+    rows, back = positions.unique(return_inverse=True)
+    length = read.numel // max(1, math.prod(kept))
+    if rows.numel() * length > 4 * known.limit:
+        raise Unanswerable(f"{rows.numel()} rows of {length} entries are too many to be replayed.")
+    entries = positions_of_rows(read.geometry.size, dims, rows)  # (U, length)
+    table = known.at(read, entries.flatten()).view(-1, length)
+    made = node.op(table, *_along_rows(node)[0], **_along_rows(node)[1])
+    out: Tensor = made if node.index is None else made[node.index]
+    return out.reshape(-1)[back]
+
+
+def _reduce_all(known: Values, node: Node, read: Read) -> Tensor:
+    """A reduction of all entries from a sample of them."""
+    positions = sample_positions(read.geometry.size)
+    sample = known.at(read, positions)
+    args = list(node.args)
+    index = _argument(node, "dim")
+    if index is not None and args[index] is not None:
+        args[index] = 0 if isinstance(args[index], int) else [0]
+    keywords = {k: v for k, v in node.kwargs.items() if k not in {"dim", "keepdim"}}
+    made = node.op(sample, *_without_keepdim(node, args)[1:], **keywords)
+    out: Tensor = made if node.index is None else made[node.index]
+    return out.reshape(()) * _count_factor(node, read.numel / positions.numel())
+
+
+def _count_factor(node: Node, ratio: float) -> float:
+    """What turns a sum or norm of a sample into that of all entries."""
+    name = base_name(node.op)
+    if name in _SCALED_BY_COUNT:
+        return ratio
+    if name in {"linalg_vector_norm", "norm"}:
+        order = node.args[1] if len(node.args) > 1 and node.args[1] is not None else 2
+        return 1.0 if math.isinf(float(order)) else ratio ** (1 / float(order))
+    return 1.0
+
+
+def _joined(known: Values, node: Node, positions: Tensor) -> Tensor:
+    """Entries of a concatenation or of a stack."""
+    is_stack = base_name(node.op) == "stack"
+    dim = (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(node.shape)
+    index = list(torch.unravel_index(positions, node.shape))
+    out = torch.empty(positions.shape, dtype=node.dtype)
+    start = 0
+    for part in node.args[0]:
+        shape = tuple(part.geometry.size if isinstance(part, Read) else part.shape)
+        length = 1 if is_stack else shape[dim]
+        inside = (index[dim] >= start) & (index[dim] < start + length)
+        where = [i[inside] - (start if d == dim else 0) for d, i in enumerate(index)]
+        if is_stack:
+            del where[dim]
+        flat = ravel(where, shape) if where else torch.zeros(int(inside.sum()), dtype=torch.int64)
+        entries = known.at(part, flat) if isinstance(part, Read) else part.reshape(-1)[flat]
+        out[inside] = entries.to(node.dtype)
+        start += length
+    return out
+
+
+def _product(known: Values, node: Node, positions: Tensor) -> Tensor | None:
+    """Entries of a matrix product: those rows of the one with those columns of the other."""
+    left, right = node.args
+    if not isinstance(left, Read) or not isinstance(right, Read):
+        return None
+    inner, columns = right.geometry.size
+    rows, row = (positions // columns).unique(return_inverse=True)
+    across, column = (positions % columns).unique(return_inverse=True)
+    if inner * (rows.numel() + across.numel()) > 4 * known.limit:
+        raise Unanswerable(f"{rows.numel()} rows of {inner} entries are too many to be replayed.")
+    along = torch.arange(inner)
+    a = known.at(left, (rows.unsqueeze(1) * inner + along).flatten()).view(-1, inner)
+    b = known.at(right, (along.unsqueeze(1) * columns + across).flatten()).view(inner, -1)
+    out: Tensor = (a @ b)[row, column]
+    return out
+
+
+def _overwritten(known: Values, node: Node, positions: Tensor) -> Tensor | None:
+    """Entries of a tensor with one number put where real indices or a real mask say."""
+    target, where, value = node.args[:3]
+    if isinstance(where, Read):
+        marks: Tensor | None = known.at(
+            where, broadcast(where.geometry.size, node.shape, positions)
+        )
+    else:
+        marks = marked(where, node.shape, positions)
+    if marks is None or not isinstance(target, Read) or node.args[3:] == (True,):
+        return None
+    if isinstance(value, Read):
+        if value.numel != 1:
+            return None
+        value = known.at(value, torch.zeros(1, dtype=torch.int64))
+    elif isinstance(value, Tensor) and value.numel() != 1:
+        return None
+    return torch.where(marks, value, known.at(target, positions)).to(node.dtype)
+
+
+def _triangle(known: Values, node: Node, positions: Tensor) -> Tensor:
+    """Entries of tril or triu."""
+    *_, row, column = torch.unravel_index(positions, node.shape)
+    diagonal = node.args[1] if len(node.args) > 1 else node.kwargs.get("diagonal", 0)
+    is_lower = base_name(node.op) == "tril"
+    kept = column - row <= diagonal if is_lower else column - row >= diagonal
+    return torch.where(kept, known.at(node.args[0], positions), 0).to(node.dtype)
+
+
+def _argument(node: Node, name: str) -> int | None:
+    """Position of an operator's argument, where it was passed by position."""
+    for index, argument in enumerate(node.op._schema.arguments):
+        if argument.name == name:
+            return index if index < len(node.args) else None
+    return None
+
+
+def _along_rows(node: Node) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments of the reduction for a table whose second dimension goes away."""
+    args, kwargs = list(node.args[1:]), dict(node.kwargs)
+    for name, single in (("dim", 1), ("keepdim", False)):
+        index = _argument(node, name)
+        old = kwargs.get(name) if index is None else args[index - 1]
+        value: Any = [1] if name == "dim" and not isinstance(old, int) else single
+        if index is not None:
+            args[index - 1] = value
+        elif name in kwargs:
+            kwargs[name] = value
+    return args, kwargs
+
+
+def _without_keepdim(node: Node, args: list[Any]) -> list[Any]:
+    """The arguments with `keepdim` off."""
+    index = _argument(node, "keepdim")
+    return [False if i == index else a for i, a in enumerate(args)]
+
+
+RULES: Mapping[str, Callable[[Values, Node, Tensor], Tensor | None]] = MappingProxyType(
+    dict.fromkeys(REDUCTIONS, _reduce)
+    | dict.fromkeys(("cat", "concat", "stack"), _joined)
+    | dict.fromkeys(("index_put", "masked_fill"), _overwritten)
+    | dict.fromkeys(("tril", "triu"), _triangle)
+    | {"eye": _eye, "full": _full, "mm": _product}
+)

@@ -1,0 +1,56 @@
+"""Where in the code an operator was called, and which random numbers it takes."""
+
+import sys
+from hashlib import blake2b
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+__all__ = ["draw_key", "numbers_in", "step_here"]
+
+_TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(__file__).parent)
+_THROUGH = ("transformers/initialization.py", "contextlib.py", "functools.py")
+"""Ends of files that pass a call on: the line that matters is the caller's."""
+_CONSTRUCTING = frozenset({"__init__", "reset_parameters", "_reset_parameters"})
+
+
+def step_here(what: str) -> tuple[str, bool]:
+    """`what` with the line of the user's code that runs it, and whether torch's constructor did."""
+    frame: FrameType | None = sys._getframe(1)
+    by_default = False
+    while frame is not None:
+        code = frame.f_code
+        file = code.co_filename
+        if file.startswith(_TORCH):
+            by_default |= "/nn/modules/" in file and code.co_name in _CONSTRUCTING
+        elif not file.startswith(_OURS) and not file.endswith(_THROUGH):
+            return f"{what} at {_shown(file)}:{frame.f_lineno}", by_default
+        frame = frame.f_back
+    return what, by_default
+
+
+def _shown(file: str) -> str:
+    """A file from the working folder, where it is below it; else its name alone."""
+    path, here = Path(file), Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
+
+
+def draw_key(generator: torch.Generator | None, numel: int = 1) -> int:
+    """Names the random numbers that a generator gives next, and moves it on.
+
+    Two draws from equal states would be equal numbers, and have equal keys. The state afterwards
+    depends on how many were drawn, as it does when they are.
+    """
+    generator = torch.default_generator if generator is None else generator
+    state = generator.get_state().numpy().tobytes()
+    digest = blake2b(state, digest_size=8).digest()
+    after = blake2b(digest + numel.to_bytes(16, "little"), digest_size=8).digest()
+    generator.manual_seed(int.from_bytes(after, "little") >> 1)
+    return int.from_bytes(digest, "little") | 1
+
+
+def numbers_in(args: tuple[object, ...]) -> str:
+    """The numbers among an operator's arguments, for a person."""
+    return ", ".join(f"{a:g}" for a in args if isinstance(a, int | float) and a is not True)

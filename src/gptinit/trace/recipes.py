@@ -1,0 +1,62 @@
+"""How to draw a traced tensor again, for any seed: its record with draws named after parameters."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gptinit.distributions import Distribution
+from gptinit.trace.graph import Node, Read, dependencies
+from gptinit.trace.replay import Replay, random_operator
+
+__all__ = ["DrawFrom", "Recipe", "recipes"]
+
+DrawFrom = Callable[[str, int, tuple[int, ...], Distribution], Tensor]
+"""(parameter, number of the draw, shape, law) to float32 values: the same whenever asked again."""
+SeedFor = Callable[[str, int], int]
+"""(parameter, number of the draw) to a seed, for draws that have no law of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One tensor's record.
+
+    Attributes:
+        read: what was recorded.
+        names: key of a draw to (parameter, number): the canonical name of its first user.
+    """
+
+    read: Read
+    names: Mapping[int, tuple[str, int]]
+
+    def values(self, draw: DrawFrom, seed: SeedFor) -> Tensor:
+        """All entries, replayed on new draws; in the shape and dtype of the trace.
+
+        Args:
+            draw: gives the draws that have a law.
+            seed: seeds the others.
+        """
+
+        def node_values(node: Node) -> Tensor:
+            name, number = self.names.get(node.key, ("", 0))
+            if node.law is not None:
+                return draw(name, number, node.shape, node.law).to(node.dtype)
+            generator = torch.Generator().manual_seed(seed(name, number))
+            return random_operator(node, node.shape, generator)
+
+        return Replay(node_values, limit=1 << 62).value(self.read)
+
+
+def recipes(reads: Iterable[tuple[str, Read]]) -> dict[str, Recipe]:
+    """A recipe for every traced tensor; draws that several share are named after the first."""
+    names: dict[int, tuple[str, int]] = {}
+    made = {}
+    for name, read in reads:
+        number = 0
+        for node in dependencies(read):
+            if node.is_random and node.key not in names:
+                names[node.key] = (name, number)
+                number += 1
+        made[name] = Recipe(read=read, names=names)
+    return made

@@ -1,0 +1,330 @@
+"""What an operator does to traced tensors: a view, a write, a draw, a node, or an answer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from gptinit.distributions import Normal
+from gptinit.errors import SubjectError
+from gptinit.trace.creation import created, drawn, is_like, is_traced_dtype, new_like
+from gptinit.trace.graph import Geometry, Node, dependencies, mark_looked
+from gptinit.trace.provenance import draw_key, numbers_in, step_here
+from gptinit.trace.replay import LIMIT, Replay, Unanswerable, base_name, draw_by_key
+from gptinit.trace.shapes import broadcast_shape, dummy_results, results_like, twin
+from gptinit.trace.tensor import TracedTensor, of_node, traced
+from gptinit.trace.writing import SNAPSHOT, as_copied, as_written, functional_of_out
+
+__all__ = ["Recorder", "draw_key", "step_here"]
+
+aten = torch.ops.aten
+
+_LOOKS = frozenset({"_local_scalar_dense", "equal", "is_nonzero"})
+_NOT_VIEWS = frozenset({"view_as_complex", "view_as_real", "_conj", "_neg_view", "real", "imag"})
+_ALSO_VIEWS = frozenset({"_unsafe_view", "lift_fresh", "_reshape_alias", "lift"})
+_HELD = 1 << 24
+"""Entries of replayed values that are kept in case they are asked for again."""
+
+
+class Recorder:
+    """Records every operator on traced tensors, and turns what a factory makes into such tensors.
+
+    Args:
+        dummy: whether an integer or a truth value that depends on traced values may be made up: for
+            a forward pass of which only the flow of data is wanted.
+    """
+
+    def __init__(self, *, dummy: bool = False) -> None:
+        self._dummy = dummy
+        self._replay = Replay(draw_by_key)
+
+    def make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operator without traced arguments: what makes a float tensor makes a traced one."""
+        name = base_name(func)
+        real = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Tensor)]
+        if name == "lift_fresh" and is_traced_dtype(args[0].dtype) and not args[0].is_meta:
+            return traced(args[0].clone())
+        target = kwargs.get("device") or (real[0].device if real else "cpu")
+        if torch.device(target).type == "meta" or func._schema.is_mutable:
+            return func(*args, **kwargs)
+        if is_like(name) and real:
+            return new_like(func, args, kwargs)
+        return (
+            self._converted(func, args, kwargs, real) if real else self._factory(func, args, kwargs)
+        )
+
+    def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operator on at least one traced tensor."""
+        name = base_name(func)
+        first = args[0] if args else None
+        if name in _LOOKS:
+            return func(*tree_map_only(TracedTensor, self.ask, args), **kwargs)
+        if isinstance(first, TracedTensor):
+            made = self._without_values(func, name, args, kwargs)
+            if made is not NotImplemented:
+                return made
+        if func._schema.is_mutable:
+            return self._mutate(func, name, args, kwargs)
+        return self._compute(func, args, kwargs)
+
+    def ask(self, tensor: TracedTensor) -> Tensor:
+        """The values of a tensor, noted as looked at where they were drawn.
+
+        Raises:
+            SubjectError: if they are too many and no sample can stand for them.
+        """
+        read = tensor.read()
+        mark_looked(read)
+        if self._replay.held > _HELD:
+            self._replay = Replay(draw_by_key)
+        try:
+            with no_dispatch():  # code may ask outside an operator, where the trace would see this
+                return self._replay.value(read).clone()
+        except Unanswerable as error:
+            raise SubjectError(
+                "init code must not depend on the values of a large random tensor, got "
+                f"{step_here('a use of them')[0]}. {error}"
+            ) from error
+
+    # --- tensors out of nothing
+
+    def _factory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A tensor that depends on no other."""
+        made = created(func, args, kwargs)
+        if made is not None:
+            return made
+        kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory", "layout"}}
+        like = func(*args, **kwargs)
+        if isinstance(like, Tensor) and is_traced_dtype(like.dtype):
+            return of_node(self._node(func, args, kwargs, like, None))
+        return like
+
+    def _converted(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], real: list[Tensor]
+    ) -> Any:
+        """An operator on real tensors: floats that it makes of integers are traced."""
+        made = func(*args, **kwargs)
+        if self._dummy or any(is_traced_dtype(t.dtype) or t.is_meta for t in real):
+            return made
+        return tree_map_only(Tensor, _if_float, made)
+
+    # --- views and writes
+
+    def _without_values(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What needs no values of its first argument; NotImplemented for other operators."""
+        first = args[0]
+        if (func.is_view or name in _ALSO_VIEWS) and name not in _NOT_VIEWS:
+            return self._view(func, first, args, kwargs)
+        if name == "set_":
+            return _become(func, first, args[1:], kwargs)
+        if torch.Tag.inplace_view in func.tags:
+            return _reshape_in_place(func, first, args, kwargs)
+        if _goes_to_meta(kwargs):
+            return func(twin(first), *args[1:], **kwargs)
+        return new_like(func, args, kwargs) if is_like(name) else NotImplemented
+
+    def _view(
+        self, func: Any, tensor: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Another look at the same entries."""
+        if base_name(func) in {"detach", "alias", "lift_fresh"}:
+            return TracedTensor(tensor._store, tensor.geometry)
+        if base_name(func) == "view" and func._overloadname == "dtype":
+            return self._compute(func, args, kwargs)
+        made = func(twin(tensor), *args[1:], **kwargs)
+
+        def wrap(meta: Tensor) -> TracedTensor:
+            geometry = Geometry(tuple(meta.shape), meta.stride(), int(meta.storage_offset()))
+            return TracedTensor(tensor._store, geometry)
+
+        return tree_map_only(Tensor, wrap, made)
+
+    def _mutate(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operator that writes."""
+        if name.startswith("_foreach_"):
+            return self._each(name, args, kwargs)
+        outs = [a.name for a in func._schema.arguments if a.is_out]
+        if outs:
+            return self._write_out(func, outs, args, kwargs)
+        target = args[0]
+        if not isinstance(target, TracedTensor):  # a real tensor takes traced values in
+            args, kwargs = tree_map_only(TracedTensor, self.ask, (args, kwargs))
+            return func(*args, **kwargs)
+        if name == "copy_" or (name == "fill_" and isinstance(args[1], Tensor)):
+            target.write(as_copied(target, args[1], name))
+        elif target.numel():
+            node = as_written(func, target, args, kwargs)
+            target.write(node or self._in_place(func, name, target, args, kwargs))
+        return target
+
+    def _in_place(
+        self,
+        func: Any,
+        name: str,
+        target: TracedTensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Node:
+        """The value that an operator leaves: what its twin without side effects returns."""
+        like = torch.empty(1, dtype=target.dtype).expand(target.shape)
+        return self._node(_functional(func, name), args, kwargs, like, None)
+
+    def _each(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """An in-place operator on each tensor of a list."""
+        method = name.removeprefix("_foreach_")
+        for index, tensor in enumerate(args[0]):
+            rest = [a[index] if isinstance(a, list | tuple) else a for a in args[1:]]
+            getattr(tensor, method)(*rest, **kwargs)
+
+    def _write_out(
+        self, func: Any, outs: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """An operator that writes to tensors of the caller."""
+        rest = {k: v for k, v in kwargs.items() if k not in outs}
+        targets = [kwargs[name] for name in outs]
+        plain = functional_of_out(func)
+        leaves = tree_flatten((args, rest))[0]
+        if not any(isinstance(leaf, Tensor) for leaf in leaves):
+            rest["dtype"] = targets[0].dtype
+        is_traced = any(isinstance(leaf, TracedTensor) for leaf in leaves)
+        made = (self.handle if is_traced else self.make)(plain, args, rest)
+        for target, value in zip(targets, [made] if len(outs) == 1 else made, strict=True):
+            target.copy_(value)
+        return targets[0] if len(outs) == 1 else tuple(targets)
+
+    # --- operators
+
+    def _compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operator without side effects: nodes for its results."""
+        drawn_values = self._composed(func, args, kwargs)
+        if drawn_values is not None:
+            return drawn_values
+        try:
+            like = results_like(func, args, kwargs)
+        except (RuntimeError, NotImplementedError) as error:
+            if not self._dummy:
+                return self._by_value(func, args, kwargs)
+            like = dummy_results(func, args, kwargs, error)
+        if isinstance(like, Tensor):
+            return self._result(self._node(func, args, kwargs, like, None))
+        if isinstance(like, tuple | list):
+            made = [
+                self._result(self._node(func, args, kwargs, m, i)) if isinstance(m, Tensor) else m
+                for i, m in enumerate(like)
+            ]
+            return type(like)(made) if type(like) in {list, tuple} else tuple(made)
+        return self._by_value(func, args, kwargs)
+
+    def _composed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A draw whose mean or std is a tensor: made of a standard one."""
+        if base_name(func) != "normal":
+            return None
+        mean, std = args[0], args[1] if len(args) > 1 else kwargs.get("std", 1.0)
+        shapes = [a.shape for a in (mean, std) if isinstance(a, Tensor)]
+        like = mean if isinstance(mean, Tensor) else std
+        shape = broadcast_shape(shapes) or tuple(like.shape)
+        z = of_node(drawn(Normal(0.0, 1.0), shape, like.dtype, "normal()", kwargs.get("generator")))
+        return aten.add.Tensor(aten.mul.Tensor(z, std), mean)
+
+    def _result(self, node: Node) -> Any:
+        """A tensor for a node: integers and truth values that no draw decides are real."""
+        tensor = of_node(node)
+        if is_traced_dtype(node.dtype):
+            return tensor
+        is_random = any(d.is_random for d in dependencies(tensor.read()))
+        if self._dummy and is_random:
+            return _made_up(node)
+        is_kept = node.numel > 1 and (is_random or node.numel > LIMIT)
+        return tensor if is_kept else self.ask(tensor)
+
+    def _by_value(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operator whose result's shape depends on values: run on them."""
+        real_args, real_kwargs = tree_map_only(TracedTensor, self.ask, (args, kwargs))
+        made = func(*real_args, **real_kwargs)
+        if isinstance(made, Tensor) and is_traced_dtype(made.dtype):
+            return of_node(self._node(func, args, kwargs, made, None))
+        return tree_map_only(Tensor, _if_float, made)
+
+    def _node(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        like: Tensor,
+        index: int | None,
+    ) -> Node:
+        """A node for one result, of the shape and dtype of `like`."""
+        args, kwargs = tree_map_only(Tensor, _recorded, (args, kwargs))
+        generator = kwargs.get("generator")
+        kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory", "generator"}}
+        step, by_default = step_here(f"{base_name(func)}({numbers_in(args)})")
+        node = Node(
+            op=func, args=args, kwargs=kwargs, index=index, shape=tuple(like.shape),
+            dtype=like.dtype, step=step, by_default=by_default,
+        )  # fmt: skip
+        if torch.Tag.nondeterministic_seeded in func.tags and not index:
+            node.key = draw_key(generator, node.numel)
+        return node
+
+
+def _if_float(tensor: Tensor) -> Tensor:
+    """A traced tensor in place of a real one of floats."""
+    return traced(tensor) if is_traced_dtype(tensor.dtype) else tensor
+
+
+def _goes_to_meta(kwargs: dict[str, Any]) -> bool:
+    """Whether an operator is asked for a tensor on meta."""
+    device = kwargs.get("device")
+    return device is not None and torch.device(device).type == "meta"
+
+
+def _recorded(tensor: Tensor) -> Any:
+    """What a node keeps of an argument."""
+    if isinstance(tensor, TracedTensor):
+        return tensor.read()
+    return tensor.detach().clone() if tensor.numel() <= SNAPSHOT else tensor.detach()
+
+
+def _become(
+    func: Any, tensor: TracedTensor, source: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TracedTensor:
+    """Make `tensor` another tensor, or a view of real memory, as torch.load does."""
+    if source and isinstance(source[0], Tensor):
+        tensor.data = source[0]
+    else:
+        tensor.data = func(torch.empty(0, dtype=tensor.dtype), *source, **kwargs)
+    return tensor
+
+
+def _reshape_in_place(
+    func: Any, tensor: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TracedTensor:
+    """Change shape and strides of a tensor itself, as t_ and unsqueeze_ do."""
+    with no_dispatch():
+        func(*args, **kwargs)
+    return tensor
+
+
+def _functional(func: Any, name: str) -> Any:
+    """The operator that returns what an in-place one writes.
+
+    Raises:
+        SubjectError: if there is none.
+    """
+    packet = getattr(aten, name.removesuffix("_"), None) if name.endswith("_") else None
+    found = getattr(packet, func._overloadname, None)
+    if found is None:
+        raise SubjectError(f"init code must use operators that can be traced, got {func}.")
+    return found
+
+
+def _made_up(node: Node) -> Tensor:
+    """Some integers or truth values of a node's shape: 0, 1, 2 ... along the last dimension."""
+    if node.dtype == torch.bool:
+        return torch.ones(node.shape, dtype=torch.bool)
+    last = node.shape[-1] if node.shape else 1
+    return torch.arange(last).expand(node.shape or (1,)).to(node.dtype).view(node.shape).clone()

@@ -1,0 +1,209 @@
+"""Values from a record: all entries where they are few, any that are asked for where they are not.
+
+exact for: every operator, on tensors up to a limit; draws, elementwise operators, copies, joins and
+reductions of some dimensions, at any size. approximate for: reductions of a whole large tensor,
+which look at a sample of its entries. not covered: other operators on large tensors (refused).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from gptinit.trace.drawing import (
+    draw_by_key,
+    drawn_entries,
+    has_blocks,
+    random_operator,
+    seeded,
+)
+from gptinit.trace.graph import Node, Read, Storage, dependencies, reads_in
+from gptinit.trace.noise import draw_at
+from gptinit.trace.operators import REDUCTIONS, base_name, reduced_dims
+from gptinit.trace.partial import RULES, Unanswerable, pointwise
+from gptinit.trace.points import (
+    SAMPLE,
+    in_region,
+    moved_from,
+    sample_positions,
+    to_storage,
+)
+
+__all__ = [
+    "LIMIT",
+    "REDUCTIONS",
+    "SAMPLE",
+    "Replay",
+    "Unanswerable",
+    "base_name",
+    "draw_by_key",
+    "random_operator",
+    "reduced_dims",
+    "sample_positions",
+    "seeded",
+]
+
+LIMIT = 1 << 22
+"""Entries up to which a tensor is replayed whole while a model is traced."""
+
+Drawer = Callable[[Node], Tensor]
+
+_IDENTITIES = frozenset(
+    {"clone", "_to_copy", "copy", "contiguous", "alias", "detach", "lift_fresh"}
+)
+
+
+class Replay:
+    """Values of one record; what was computed is kept as long as this object.
+
+    Args:
+        draw: makes all entries of a draw.
+        limit: entries up to which tensors are replayed whole.
+
+    Attributes:
+        held: entries that are kept.
+    """
+
+    def __init__(self, draw: Drawer = draw_by_key, limit: int = LIMIT) -> None:
+        self._draw, self.limit = draw, limit
+        self._nodes: dict[int, Tensor] = {}
+        self._buffers: dict[int, tuple[Storage, int, Tensor]] = {}
+        self.held = 0
+        self._depth = 0
+
+    def value(self, read: Read) -> Tensor:
+        """All entries of what was read; treat it as read-only.
+
+        Raises:
+            Unanswerable: if it is too large, or depends on something that is.
+        """
+        if self._depth == 0 and read.storage.numel <= self.limit:
+            # In order, so that no chain of operators is too long for Python's stack.
+            for node in dependencies(read):
+                if node.numel <= self.limit:
+                    self._try(node)
+        try:
+            return self._whole(read)
+        except Unanswerable:
+            if read.numel > self.limit:
+                raise
+            return self.at(read, torch.arange(read.numel)).view(read.geometry.size)
+
+    def _whole(self, read: Read) -> Tensor:
+        """As `value`, from the whole values of what is behind."""
+        node = read.whole_node()
+        if node is not None and node.numel <= self.limit:
+            return self.node(node).view(read.geometry.size)
+        if read.storage.numel <= self.limit:
+            buffer = self._buffer(read.storage, read.version)
+            geometry = read.geometry
+            return buffer.as_strided(geometry.size, geometry.stride, geometry.offset).clone()
+        raise Unanswerable(f"{read.storage.numel} drawn entries are too many to be replayed.")
+
+    def _try(self, node: Node) -> None:
+        """Compute a node ahead of its turn; what cannot be may not be needed."""
+        try:
+            self.node(node)
+        except Unanswerable:
+            return
+
+    def node(self, node: Node) -> Tensor:
+        """The value of one node."""
+        if node.number not in self._nodes:
+            self._depth += 1
+            try:
+                self._nodes[node.number] = self._compute(node)
+                self.held += node.numel
+            finally:
+                self._depth -= 1
+        return self._nodes[node.number]
+
+    def _compute(self, node: Node) -> Tensor:
+        """The value of a node that was not computed before."""
+        if node.constant is not None:
+            return node.constant
+        if node.law is not None:
+            return self._draw(node)
+        args, kwargs = tree_map_only(Read, self.value, (node.args, node.kwargs))
+        if node.is_random:
+            is_plain = not any(True for _ in reads_in(node))
+            return self._draw(node if is_plain else replace(node, args=args, kwargs=kwargs))
+        made = node.op(*args, **kwargs)
+        out: Tensor = made if node.index is None else made[node.index]
+        return out.to(node.dtype)
+
+    def _buffer(self, storage: Storage, version: int) -> Tensor:
+        """Contents of a storage at a version: NaN where nothing wrote."""
+        _, done, buffer = self._buffers.get(id(storage), (storage, -1, torch.empty(0)))
+        first = version - len(storage.visible(version))
+        if not first <= done <= version:
+            poison = math.nan if storage.dtype.is_floating_point or storage.dtype.is_complex else 0
+            done, buffer = first, torch.full((storage.numel,), poison, dtype=storage.dtype)
+            self.held += storage.numel
+        for write in storage.writes[done:version]:
+            region = write.region
+            target = buffer.as_strided(region.size, region.stride, region.offset)
+            target.copy_(self.node(write.node).view(region.size))
+        self._buffers[id(storage)] = (
+            storage,
+            version,
+            buffer,
+        )  # kept, so that its id stays its own
+        return buffer
+
+    def at(self, read: Read, positions: Tensor) -> Tensor:
+        """Some entries of what was read.
+
+        Shape:
+            positions: (M,) flat indices in the order of the view; result: (M,).
+
+        Raises:
+            Unanswerable: if they depend on a large tensor that no rule here covers.
+        """
+        flat = to_storage(read.geometry, positions)
+        out = torch.full(positions.shape, math.nan, dtype=torch.float64)
+        if read.storage.dtype.is_complex:
+            out = out.to(torch.complex128)
+        missing = torch.arange(positions.numel())
+        for write in reversed(read.storage.visible(read.version)):
+            inside, index = in_region(write.region, flat[missing])
+            if inside.any():
+                out[missing[inside]] = self.at_node(write.node, index[inside]).to(out.dtype)
+                missing = missing[~inside]
+            if not missing.numel():
+                break
+        return out.to(read.storage.dtype)
+
+    def at_node(self, node: Node, positions: Tensor) -> Tensor:
+        """Some entries of a node, by flat indices."""
+        if node.number in self._nodes:
+            return self._nodes[node.number].reshape(-1)[positions]
+        if node.constant is not None:
+            return node.constant.reshape(-1)[positions]
+        if node.law is not None:
+            return draw_at(node.law, node.key, positions).to(node.dtype)
+        if node.is_random and node.numel > self.limit and has_blocks(node):
+            return drawn_entries(node, positions)
+        found = None if node.is_random else self._by_rule(node, positions)
+        if found is not None:
+            return found
+        if node.numel <= self.limit or not any(True for _ in reads_in(node)):
+            return self.node(node).reshape(-1)[positions]
+        name = base_name(node.op)
+        raise Unanswerable(f"{name} on {node.numel} drawn entries cannot be replayed in part.")
+
+    def _by_rule(self, node: Node, positions: Tensor) -> Tensor | None:
+        """Some entries from those of what the operator read; None where no rule gives them."""
+        name = base_name(node.op)
+        if name in _IDENTITIES:
+            return self.at(node.args[0], positions).to(node.dtype)
+        if name not in RULES and torch.Tag.pointwise in node.op.tags:
+            return pointwise(self, node, positions)
+        source = moved_from(name, node, positions)
+        if source is not None:
+            return self.at(node.args[0], source)
+        rule = RULES.get(name)
+        return None if rule is None else rule(self, node, positions)

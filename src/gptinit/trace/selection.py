@@ -1,0 +1,243 @@
+"""Rules for what joins, picks, masks or moves entries, and for a few operators of their own."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gptinit.distributions import Constant, Normal, Orthogonal, TruncatedNormal, Uniform
+from gptinit.trace.arithmetic import shape_of
+from gptinit.trace.graph import Node, Read, dependencies
+from gptinit.trace.law import Known, Law, is_alike
+from gptinit.trace.moments import moments_only
+from gptinit.trace.pieces import Part, joined, mixed
+from gptinit.trace.replay import LIMIT, base_name
+
+__all__ = [
+    "chosen",
+    "clamp",
+    "concatenated",
+    "factor",
+    "indexed",
+    "inverse_error_function",
+    "masked",
+    "picked",
+    "repeated",
+    "shuffled",
+    "triangle",
+]
+
+_FAR = 6.0
+"""Standard deviations at which a cut changes nothing: 2e-9 of a normal lies beyond."""
+
+
+def concatenated(known: Known, node: Node) -> Law | None:
+    """Parts one after the other, by cat or stack."""
+    dim = (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(node.shape)
+    are_apart = _are_apart(node.args[0])
+    parts = []
+    for value in node.args[0]:
+        law = known.argument(value)
+        if law is None:
+            return None
+        keys = () if are_apart else _keys(value)
+        parts.append(Part(count=math.prod(shape_of(value)), law=law, keys=frozenset(keys)))
+    return joined(parts, node.shape, in_order=dim == 0)
+
+
+def masked(known: Known, node: Node) -> Law | None:
+    """masked_fill: a number where a known mask says so."""
+    law, mask, value = known.argument(node.args[0]), node.args[1], known.argument(node.args[2])
+    if law is None or value is None or not isinstance(mask, Tensor) or node.numel > LIMIT:
+        return None
+    if not is_alike(law.distribution) or not isinstance(value.distribution, Constant):
+        return None
+    marks = mask.expand(node.shape)
+    return _marked(marks, value, law)
+
+
+def chosen(known: Known, node: Node) -> Law | None:
+    """where: one law or another, as a known mask says."""
+    if len(node.args) != 3 or not isinstance(node.args[0], Tensor) or node.numel > LIMIT:
+        return None
+    one, other = (known.argument(a) for a in node.args[1:])
+    if one is None or other is None or not is_alike(one.distribution):
+        return None
+    if not is_alike(other.distribution) or _are_small(node, one, other):
+        return None
+    return _marked(node.args[0].expand(node.shape), one, other)
+
+
+def indexed(known: Known, node: Node) -> Law | None:
+    """index_put of a number, or of a law of independent entries, at known indices."""
+    law, indices, value = known.argument(node.args[0]), node.args[1], known.argument(node.args[2])
+    if law is None or value is None or (len(node.args) > 3 and node.args[3]):
+        return None
+    if not (is_alike(law.distribution) and is_alike(value.distribution)):
+        return None
+    if any(i is not None and not isinstance(i, Tensor) for i in indices):
+        return None
+    if node.numel > LIMIT and len(indices) != 1:
+        return None
+    marks = torch.zeros(node.shape if node.numel <= LIMIT else node.shape[:1], dtype=torch.bool)
+    marks[tuple(slice(None) if i is None else i for i in indices)] = True
+    count = int(marks.sum()) * (node.numel // max(1, marks.numel()))
+    if node.numel <= LIMIT and isinstance(value.distribution, Constant):
+        return _marked(marks, value, law)
+    return mixed(node.numel, count, value.distribution, law.distribution)
+
+
+def triangle(known: Known, node: Node) -> Law | None:
+    """A triangle of a law of independent entries, zeros beside it."""
+    law = known.argument(node.args[0])
+    if law is None or not is_alike(law.distribution) or node.numel > LIMIT:
+        return None
+    ones = torch.ones(node.shape)
+    kept = int(node.op(ones, *node.args[1:], **node.kwargs).sum())
+    return mixed(node.numel, node.numel - kept, Constant(0.0), law.distribution)
+
+
+def picked(known: Known, node: Node) -> Law | None:
+    """Rows taken by known indices; where one is taken twice its entries are not independent."""
+    law, where = known.argument(node.args[0]), node.args[2 if _by_dimension(node) else 1]
+    if law is None or not is_alike(law.distribution):
+        return None
+    indices = [where] if isinstance(where, Tensor) else where
+    if isinstance(indices, Read) or any(not isinstance(i, Tensor | None) for i in indices):
+        return None
+    tables = [i for i in indices if i is not None]
+    is_once = len(tables) == 1 and (
+        tables[0].dtype == torch.bool or tables[0].unique().numel() == tables[0].numel()
+    )
+    basis = _basis_of_pick(law, tables[0], node) if is_once and len(indices) == 1 else None
+    return Law(law.distribution, basis) if is_once else _dependent(law)
+
+
+def shuffled(known: Known, node: Node) -> Law | None:
+    """The same entries in an order of their own: flipped or rolled."""
+    law = known.argument(node.args[0])
+    if law is None or not is_alike(law.distribution):
+        return None
+    basis = (law.basis, base_name(node.op), str(node.args[1:])) if law.basis else None
+    return Law(law.distribution, basis, law.scale)
+
+
+def repeated(known: Known, node: Node) -> Law | None:
+    """The same entries several times: their moments, for they are not independent."""
+    law = known.argument(node.args[0])
+    if law is None or not is_alike(law.distribution):
+        return None
+    return law if node.numel == math.prod(shape_of(node.args[0])) else _dependent(law)
+
+
+def inverse_error_function(known: Known, node: Node) -> Law | None:
+    """The inverse error function of a uniform: a normal, cut where the uniform ends."""
+    law = known.argument(node.args[0])
+    if law is None or not isinstance(law.distribution, Uniform):
+        return None
+    low, high = law.distribution.low, law.distribution.high
+    if not -1 <= low < high <= 1:
+        return None
+    ends = torch.erfinv(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    if not ends[0] <= 0.0 <= ends[1]:
+        return None
+    cut = TruncatedNormal(0.0, math.sqrt(0.5), ends[0], ends[1])
+    return Law(cut, (law.basis, "erfinv", law.scale) if law.basis else None)
+
+
+def clamp(known: Known, node: Node) -> Law | None:
+    """The same law, where it stays within the limits (to rounding) anyway."""
+    law = known.argument(node.args[0])
+    low = node.args[1] if len(node.args) > 1 else node.kwargs.get("min")
+    high = node.args[2] if len(node.args) > 2 else node.kwargs.get("max")
+    if base_name(node.op) == "clamp_max":
+        low, high = None, low
+    if law is None or isinstance(low, Read | Tensor) or isinstance(high, Read | Tensor):
+        return None
+    d = law.distribution
+    if isinstance(d, Normal):
+        least, most = d.mean - _FAR * d.std, d.mean + _FAR * d.std
+    elif isinstance(d, TruncatedNormal | Uniform):
+        least, most = d.low, d.high
+    else:
+        return None
+    slack = 1e-5 * max(abs(least), abs(most))
+    above = low is None or least >= float(low) - slack
+    return law if above and (high is None or most <= float(high) + slack) else None
+
+
+def factor(known: Known, node: Node) -> Law | None:
+    """The orthogonal factor of a matrix of independent normals."""
+    law = known.argument(node.args[0])
+    if law is None or node.index != 0 or len(node.shape) != 2:
+        return None
+    d = law.distribution
+    rows, columns = shape_of(node.args[0])
+    if isinstance(d, Normal) and d.mean == 0 and d.std > 0 and rows >= columns:
+        return Law(Orthogonal(1.0, max(node.shape)), (law.basis, "q") if law.basis else None)
+    return None
+
+
+def _keys(value: Read | Tensor) -> set[int]:
+    """Keys of the draws behind an operand."""
+    return {d.key for d in dependencies(value) if d.is_random} if isinstance(value, Read) else set()
+
+
+def _are_apart(values: Sequence[Read | Tensor]) -> bool:
+    """Whether operands are parts of one tensor of independent entries, none in two of them."""
+    reads = [v for v in values if isinstance(v, Read)]
+    if len(reads) != len(values) or len({(id(r.storage), r.version) for r in reads}) != 1:
+        return False
+    storage = reads[0].storage
+    writes = storage.visible(reads[0].version)
+    if storage.numel > LIMIT or len(writes) != 1 or writes[0].node.law is None:
+        return False
+    seen = torch.zeros(storage.numel, dtype=torch.int8)
+    for read in reads:
+        view = seen.as_strided(read.geometry.size, read.geometry.stride, read.geometry.offset)
+        view.copy_(view + 1)
+    return int(seen.max()) <= 1 and int(seen.sum()) == sum(r.numel for r in reads)
+
+
+def _marked(marks: Tensor, inside: Law, outside: Law) -> Law:
+    """One law where marks are set, another elsewhere: row blocks where the marks are."""
+    values, counts = marks.flatten().unique_consecutive(return_counts=True)
+    in_order = len(values) <= 64
+    if in_order:
+        parts = [
+            Part(count=n, law=Law((inside if mark else outside).distribution))
+            for mark, n in zip(values.tolist(), counts.tolist(), strict=True)
+        ]
+        return joined(parts, tuple(marks.shape), in_order=True)
+    count = int(marks.sum())
+    return mixed(marks.numel(), count, inside.distribution, outside.distribution)
+
+
+def _are_small(node: Node, one: Law, other: Law) -> bool:
+    """Whether a random operand is broadcast, so that its entries come up several times."""
+    operands = zip(node.args[1:], (one, other), strict=True)
+    return any(
+        shape_of(a) != node.shape and not isinstance(law.distribution, Constant)
+        for a, law in operands
+    )
+
+
+def _by_dimension(node: Node) -> bool:
+    """Whether the indices come after a dimension."""
+    return base_name(node.op) == "index_select"
+
+
+def _basis_of_pick(law: Law, table: Tensor, node: Node) -> tuple[object, ...] | None:
+    """Names what was picked, so that picking the same again is seen as a copy."""
+    if law.basis is None or law.scale != 1.0 or table.numel() > 1 << 16:
+        return None
+    return (law.basis, base_name(node.op), tuple(table.flatten().tolist()), node.shape)
+
+
+def _dependent(law: Law) -> Law:
+    """The moments of a law whose entries come up several times."""
+    d = law.distribution
+    if isinstance(d, Constant):
+        return Law(d)
+    return Law(moments_only(d.mean, d.std))

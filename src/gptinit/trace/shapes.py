@@ -1,0 +1,237 @@
+"""Shape and dtype of an operator's results, without the memory that they would take.
+
+Small operands are put through the operator itself; for large ones common operators have a rule and
+the others run on meta, where torch loads its compiler (about a second) to work shapes out.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from gptinit.trace.replay import LIMIT, REDUCTIONS, base_name, reduced_dims
+from gptinit.trace.tensor import TracedTensor
+
+__all__ = ["broadcast_shape", "dummy_results", "results_like", "twin"]
+
+_SMALL = 1 << 16
+"""Entries of all operands together up to which the operator itself says what it makes."""
+
+_SAME_SHAPE = frozenset(
+    {
+        "_softmax",
+        "_log_softmax",
+        "_to_copy",
+        "alias_copy",
+        "bernoulli",
+        "clone",
+        "cumsum",
+        "dropout",
+        "flip",
+        "gelu",
+        "index_add",
+        "index_copy",
+        "index_fill",
+        "index_put",
+        "masked_scatter",
+        "renorm",
+        "roll",
+        "scatter",
+        "scatter_add",
+        "slice_scatter",
+        "select_scatter",
+        "tril",
+        "triu",
+    }
+)
+Shape = tuple[int, ...]
+
+
+def results_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the operator would return, as tensors whose values mean nothing.
+
+    Raises:
+        RuntimeError: as the operator does, where shapes do not fit.
+        NotImplementedError: if the shape depends on values.
+    """
+    if torch.Tag.dynamic_output_shape in func.tags and not _is_known_index(func, args):
+        raise NotImplementedError(f"the shape of {func} depends on values")
+    kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory"}}
+    is_random = torch.Tag.nondeterministic_seeded in func.tags
+    tensors = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Tensor)]
+    if not is_random and sum(t.numel() for t in tensors) <= _SMALL:
+        try:
+            return _quietly(func, *tree_map_only(TracedTensor, _ones, (args, kwargs)))
+        except RuntimeError:  # some operators refuse ones, not the shape
+            return _on_meta(func, args, kwargs)
+    if base_name(func) == "linalg_qr" and args[1:] in {(), ("reduced",)}:
+        return _factors(args[0])
+    shape = _shape_of(func, args)
+    if shape is None:
+        return _on_meta(func, args, kwargs)
+    made = _quietly(func, *tree_map_only(Tensor, _tiny, (args, kwargs)))
+    return tree_map_only(Tensor, lambda t: t.flatten()[0].expand(shape), made)
+
+
+def dummy_results(func: Any, args: Any, kwargs: Any, error: Exception) -> Any:
+    """What an operator without a meta kernel gives, from zeros in place of all traced tensors.
+
+    Raises:
+        Exception: `error`, where that would take too much memory.
+    """
+    found = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, TracedTensor)]
+    if "grouped_mm" in base_name(func) and len(found) == 2 and args[1].ndim == 3:
+        shape = (args[0].shape[0], args[1].shape[-1])
+        return torch.empty(shape, dtype=args[0].dtype, device="meta")
+    if any(t.numel() > LIMIT for t in found):
+        raise error
+
+    def zeros(tensor: TracedTensor) -> Tensor:
+        return torch.zeros(tensor.shape, dtype=tensor.dtype)
+
+    real_args, real_kwargs = tree_map_only(TracedTensor, zeros, (args, kwargs))
+    return func(*real_args, **real_kwargs)
+
+
+def twin(tensor: Tensor) -> Tensor:
+    """The same shape, strides and offset on meta."""
+    if not isinstance(tensor, TracedTensor):
+        return tensor.to("meta")
+    base = torch.empty(tensor._store.numel, dtype=tensor.dtype, device="meta")
+    return base.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+def _on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The operator on meta tensors."""
+    args, kwargs = tree_map_only(Tensor, twin, (args, kwargs))
+    return func(*args, **kwargs)
+
+
+def _is_known_index(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether an operator looks entries up by indices that are real."""
+    is_real = not any(isinstance(a, TracedTensor) for a in tree_flatten(args[1:])[0])
+    return base_name(func) in {"index", "repeat_interleave"} and is_real
+
+
+def _quietly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The operator without its warnings: these values are nobody's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return func(*args, **kwargs)
+
+
+def _ones(tensor: TracedTensor) -> Tensor:
+    """A real tensor of ones (of integers zeros: indices) with the shape of a traced one."""
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    base = torch.full(
+        (last + 1 if tensor.numel() else 0,), int(_is_float(tensor)), dtype=tensor.dtype
+    )
+    return base.as_strided(tensor.shape, tensor.stride())
+
+
+def _tiny(tensor: Tensor) -> Tensor:
+    """Two entries along each dimension: dtype and number of dimensions decide the result's."""
+    return torch.full((2,) * tensor.dim(), int(_is_float(tensor)), dtype=tensor.dtype)
+
+
+def _is_float(tensor: Tensor) -> bool:
+    """Whether its entries are no indices and no truth values."""
+    return tensor.dtype.is_floating_point or tensor.dtype.is_complex
+
+
+def _shape_of(func: Any, args: tuple[Any, ...]) -> Shape | None:
+    """The shape of the (every) result of a common operator; None where there is no rule."""
+    name = base_name(func)
+    if torch.Tag.pointwise in func.tags or name in {"masked_fill", "where", "lerp"}:
+        shapes = [a.shape for a in tree_flatten(args)[0] if isinstance(a, Tensor)]
+        return broadcast_shape(shapes)
+    rule = _RULES.get(name)
+    return None if rule is None else rule(func, args)
+
+
+def _factors(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The factors q and r of a matrix, or of several."""
+    *lead, rows, columns = matrix.shape
+    least = min(rows, columns)
+    one = torch.ones((), dtype=matrix.dtype)
+    return one.expand(*lead, rows, least), one.expand(*lead, least, columns)
+
+
+def broadcast_shape(shapes: Sequence[Shape]) -> Shape | None:
+    """The shape that others broadcast to; None where they do not fit.
+
+    torch's own function loads its symbolic shapes first, which takes longer than a trace.
+    """
+    out = [1] * max(len(shape) for shape in shapes)
+    for shape in shapes:
+        for index, size in enumerate(reversed(shape)):
+            if size != 1 and out[index] not in {1, size}:
+                return None
+            out[index] = size if size != 1 else out[index]
+    return tuple(reversed(out))
+
+
+def _first(func: Any, args: tuple[Any, ...]) -> Shape:
+    """The shape of the first operand."""
+    return tuple(args[0].shape)
+
+
+def _reduced(func: Any, args: tuple[Any, ...]) -> Shape:
+    """The shape that a reduction leaves."""
+    names = [a.name for a in func._schema.arguments]
+    dims = reduced_dims(func, args, {}, args[0].dim())
+    keep = (
+        "keepdim" in names and len(args) > names.index("keepdim") and args[names.index("keepdim")]
+    )
+    return tuple(
+        1 if d in dims else n for d, n in enumerate(args[0].shape) if keep or d not in dims
+    )
+
+
+def _matrix(func: Any, args: tuple[Any, ...]) -> Shape | None:
+    """The shape of a matrix product, after what addmm adds."""
+    left, right = args[-2:]
+    if left.dim() != right.dim() or left.shape[-1] != right.shape[-2]:
+        return None
+    return (*left.shape[:-1], right.shape[-1])
+
+
+def _joined(func: Any, args: tuple[Any, ...]) -> Shape | None:
+    """The shape of tensors one after the other; None where some are empty."""
+    parts = args[0]
+    first = list(parts[0].shape)
+    if any(p.dim() != len(first) for p in parts):
+        return None
+    dim = (args[1] if len(args) > 1 else 0) % len(first)
+    first[dim] = sum(p.shape[dim] for p in parts)
+    return tuple(first)
+
+
+def _stacked(func: Any, args: tuple[Any, ...]) -> Shape:
+    """The shape of tensors along a new dimension."""
+    size = list(args[0][0].shape)
+    size.insert((args[1] if len(args) > 1 else 0) % (len(size) + 1), len(args[0]))
+    return tuple(size)
+
+
+def _repeated(func: Any, args: tuple[Any, ...]) -> Shape:
+    """The shape of copies side by side."""
+    lead = (1,) * (len(args[1]) - args[0].dim())
+    return tuple(n * times for n, times in zip((*lead, *args[0].shape), args[1], strict=True))
+
+
+def _looked_up(func: Any, args: tuple[Any, ...]) -> Shape:
+    """The shape of rows of a table."""
+    return (*args[1].shape, args[0].shape[1])
+
+
+_RULES: Mapping[str, Callable[[Any, tuple[Any, ...]], Shape | None]] = MappingProxyType(
+    dict.fromkeys(_SAME_SHAPE, _first)
+    | dict.fromkeys(REDUCTIONS - {"max", "median", "min"}, _reduced)
+    | dict.fromkeys(("addmm", "baddbmm", "bmm", "mm"), _matrix)
+    | {"cat": _joined, "embedding": _looked_up, "repeat": _repeated, "stack": _stacked}
+)

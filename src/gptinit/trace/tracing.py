@@ -1,0 +1,93 @@
+"""Running a factory under the trace: its own code, every float tensor recorded, none allocated."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from gptinit.distributions import TruncatedNormal
+from gptinit.trace.creation import drawn
+from gptinit.trace.recorder import Recorder
+from gptinit.trace.tensor import TracedTensor, handled_by
+
+__all__ = ["recording", "trace"]
+
+_TRUNCATED = ("tensor", "mean", "std", "a", "b", "generator")
+"""Arguments of torch's function that draws truncated normals."""
+
+
+class _Tracing(TorchDispatchMode):
+    """Sees every operator while a factory runs."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch's is untyped
+        self._recorder = recorder
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would import its compiler, a second, to keep it away from here."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Record the operator, or run it where it makes no float tensor."""
+        kwargs = kwargs or {}
+        if any(isinstance(leaf, TracedTensor) for leaf in tree_flatten((args, kwargs))[0]):
+            return self._recorder.handle(func, args, kwargs)
+        return self._recorder.make(func, args, kwargs)
+
+
+@contextmanager
+def recording(recorder: Recorder | None = None) -> Iterator[Recorder]:
+    """Record all that is done with float tensors inside, on a forked random state."""
+    recorder = recorder or Recorder()
+    with (
+        torch.random.fork_rng(devices=[]),
+        _known_initialisers(),
+        handled_by(recorder),
+        _Tracing(recorder),
+    ):
+        yield recorder
+
+
+def trace(factory: Callable[[], nn.Module]) -> nn.Module:
+    """The module that `factory` builds, its parameters and buffers traced instead of real."""
+    with recording():
+        torch.manual_seed(0)
+        return factory()
+
+
+@contextmanager
+def _known_initialisers() -> Iterator[None]:
+    """Record truncated normals as such; torch looks this function up when it is called.
+
+    The draw loops until all values are inside, which no record of operators could tell.
+    """
+    name = "_no_grad_trunc_normal_"
+    original: Callable[..., Tensor] | None = getattr(nn.init, name, None)
+    if original is None:
+        yield
+        return
+
+    def record(*args: Any, **kwargs: Any) -> Tensor:
+        """Write a truncated normal."""
+        named = dict(zip(_TRUNCATED, args, strict=False)) | kwargs
+        tensor, mean, a, b = (named[key] for key in ("tensor", "mean", "a", "b"))
+        if not isinstance(tensor, TracedTensor) or not a <= mean <= b:
+            return original(*args, **kwargs)
+        law = TruncatedNormal(float(mean), float(named["std"]), float(a), float(b))
+        what = f"trunc_normal_({mean:g}, {law.scale:g}, {a:g}, {b:g})"
+        shape = tuple(tensor.shape)
+        tensor.write(drawn(law, shape, tensor.dtype, what, named.get("generator")))
+        return tensor
+
+    setattr(nn.init, name, record)
+    try:
+        yield
+    finally:
+        setattr(nn.init, name, original)

@@ -1,0 +1,110 @@
+"""What a write leaves in a tensor: a draw, a number, another tensor's values."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gptinit.distributions import Normal, Uniform
+from gptinit.errors import SubjectError
+from gptinit.trace.creation import constant, drawn
+from gptinit.trace.graph import Geometry, Node
+from gptinit.trace.provenance import draw_key, numbers_in, step_here
+from gptinit.trace.replay import base_name
+from gptinit.trace.tensor import TracedTensor, traced
+
+__all__ = ["SNAPSHOT", "as_copied", "as_written", "functional_of_out"]
+
+SNAPSHOT = 1 << 20
+"""Entries up to which a real tensor is copied when it is recorded, in case it changes later."""
+
+_RANDOM = frozenset(
+    {"bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "random_"}
+)
+
+
+def as_written(
+    func: Any, target: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Node | None:
+    """What a draw or a fill leaves in `target`; None for other in-place operators."""
+    name, shape, dtype = base_name(func), tuple(target.shape), target.dtype
+    named = _by_name(func, args, kwargs)
+    generator = named.get("generator")
+    if dtype.is_complex and name == "normal_":
+        return _random(func, target, args, kwargs)
+    if name == "normal_":
+        mean, std = float(named.get("mean", 0.0)), float(named.get("std", 1.0))
+        return drawn(Normal(mean, std), shape, dtype, f"normal_({mean:g}, {std:g})", generator)
+    if name == "uniform_":
+        low, high = float(named.get("from", 0.0)), float(named.get("to", 1.0))
+        return drawn(Uniform(low, high), shape, dtype, f"uniform_({low:g}, {high:g})", generator)
+    if name == "zero_":
+        return constant(0.0, shape, dtype, "zero_()")
+    if name == "fill_" and not isinstance(args[1], complex):
+        return constant(float(args[1]), shape, dtype, f"fill_({float(args[1]):g})")
+    return _random(func, target, args, kwargs) if name in _RANDOM else None
+
+
+def as_copied(target: TracedTensor, source: Tensor, name: str) -> Node:
+    """The value of another tensor, broadcast and cast to `target`."""
+    if not isinstance(source, TracedTensor):
+        source = traced(source.clone() if source.numel() <= SNAPSHOT else source)
+    shape, dtype = tuple(target.shape), target.dtype
+    expanded = TracedTensor(source._store, _expanded(source.geometry, shape))
+    step, by_default = step_here(name)
+    return Node(
+        op=torch.ops.aten._to_copy.default, args=(expanded.read(),), kwargs={"dtype": dtype},
+        shape=shape, dtype=dtype, step=step, by_default=by_default,
+    )  # fmt: skip
+
+
+def functional_of_out(func: Any) -> Any:
+    """The operator that returns what `func` writes to its `out` arguments.
+
+    Raises:
+        SubjectError: if there is none.
+    """
+    wanted = [a.name for a in func._schema.arguments if not a.is_out]
+    kinds = [str(a.type) for a in func._schema.arguments if not a.is_out]
+    packet = func.overloadpacket
+    for overload in (getattr(packet, name) for name in packet.overloads()):
+        arguments = overload._schema.arguments
+        same_names = [a.name for a in arguments][: len(wanted)] == wanted
+        same_kinds = [str(a.type) for a in arguments][: len(kinds)] == kinds
+        if same_names and same_kinds and not overload._schema.is_mutable:
+            return overload
+    raise SubjectError(f"init code must use operators that can be traced, got {func}.")
+
+
+def _random(func: Any, target: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
+    """A draw that has no law of ours; probabilities may be tensors."""
+    step, by_default = step_here(f"{base_name(func)}({numbers_in(args[1:])})")
+    rest = tuple(
+        (a.read() if isinstance(a, TracedTensor) else a.clone()) if isinstance(a, Tensor) else a
+        for a in args[1:]
+    )
+    more = {k: v for k, v in kwargs.items() if k != "generator"}
+    return Node(
+        op=func, args=rest, kwargs=more, shape=tuple(target.shape), dtype=target.dtype,
+        key=draw_key(kwargs.get("generator"), target.numel()), step=step, by_default=by_default,
+    )  # fmt: skip
+
+
+def _by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """An operator's arguments by name."""
+    names = [a.name for a in func._schema.arguments]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _expanded(geometry: Geometry, shape: tuple[int, ...]) -> Geometry:
+    """The view broadcast to `shape`."""
+    lead = len(shape) - len(geometry.size)
+    if lead < 0:  # copy_ takes extra leading dimensions of 1
+        size, stride = geometry.size[-lead:], geometry.stride[-lead:]
+        return _expanded(Geometry(size, stride, geometry.offset), shape)
+    torch.empty(()).expand(geometry.size).expand(shape)  # raises torch's own error if it must
+    stride = (0,) * lead + tuple(
+        0 if n == 1 and m != 1 else s
+        for n, s, m in zip(geometry.size, geometry.stride, shape[lead:], strict=True)
+    )
+    return Geometry(tuple(shape), stride, geometry.offset)

@@ -1,0 +1,241 @@
+"""The law that the trace reads, against real draws of the same code.
+
+Every style is run for real with SEEDS seeds. Seeds are independent whatever the entries of one
+tensor are to each other, so the spread of a statistic over seeds gives its standard error.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import astuple
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from trace_styles import COLUMNS, ROWS, STYLES, Holder
+
+from gptinit.distributions import (
+    Distribution,
+    Fixed,
+    Measured,
+    Normal,
+    Piecewise,
+    Scaled,
+    TruncatedNormal,
+    Uniform,
+    Unset,
+)
+from gptinit.trace.graph import Read, reads_in
+from gptinit.trace.laws import Laws
+from gptinit.trace.replay import Replay, Unanswerable
+from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.tracing import trace
+
+SEEDS = 24
+K = 5.0
+"""Standard errors allowed: Student's t at 23 degrees of freedom is beyond them once in 20 000."""
+
+
+def flat(law: Distribution) -> Iterator[float | str]:
+    """Kind and numbers of a distribution, nested ones too."""
+    yield law.kind
+
+    def numbers(value: object) -> Iterator[float | str]:
+        if isinstance(value, tuple | list):
+            for item in value:
+                yield from numbers(item)
+        elif isinstance(value, int | float):
+            yield float(value)
+
+    yield from numbers(astuple(law))
+
+
+def traced(make: Callable[[], Tensor]) -> TracedTensor:
+    module = trace(lambda: Holder(make()))
+    assert isinstance(module, Holder)
+    assert isinstance(module.w, TracedTensor)
+    return module.w
+
+
+def real(make: Callable[[], Tensor]) -> list[Tensor]:
+    """The values that code draws with several seeds."""
+    draws = []
+    for seed in range(SEEDS):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1000 + seed)
+            draws.append(make().detach().double())
+    return draws
+
+
+def sees_draws(read: Read) -> bool:
+    """Whether the code looked at anything behind a value."""
+    stack, seen = [read], set()
+    while stack:
+        one = stack.pop()
+        if one.storage.looked:
+            return True
+        for write in one.storage.visible(one.version):
+            if write.node.number not in seen:
+                seen.add(write.node.number)
+                stack += reads_in(write.node)
+    return False
+
+
+def room(values: list[float], law: Distribution, spread: float, *, looks: bool) -> float:
+    """How far a law may be from the mean over seeds: k standard errors and float32's rounding.
+
+    A law that depends on its own draw is one more seed, with a seed's own spread.
+    """
+    count = len(values)
+    mean = sum(values) / count
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (count - 1))
+    is_one_more = looks or any(k == "measured" for k in flat(law)) or isinstance(law, Scaled)
+    error = K * deviation * math.sqrt(1 / count + is_one_more)
+    # What was looked at became a number, so that the spread of the whole draw is in the law.
+    error += K * spread * math.sqrt(2 / (ROWS * COLUMNS)) if looks else 0.0
+    return error + 3e-5 * (spread + abs(mean)) + 1e-9
+
+
+def assert_agree(law: Distribution, draws: list[Tensor], *, looks: bool = False) -> None:
+    """Mean and mean square of a law are those of real draws.
+
+    The mean square is compared in place of the std: it is linear in what is averaged, so that seeds
+    may be averaged even where one seed has few entries that count.
+    """
+    means = [float(d.mean()) for d in draws]
+    squares = [float((d**2).mean()) for d in draws]
+    spread = math.sqrt(sum(squares) / len(squares))
+    assert law.mean == pytest.approx(
+        sum(means) / len(means), abs=room(means, law, spread, looks=looks)
+    )
+    second = law.std**2 + law.mean**2
+    allowed = room(squares, law, spread**2, looks=looks)
+    assert second == pytest.approx(sum(squares) / len(squares), abs=allowed)
+
+
+def test_there_are_enough_styles() -> None:
+    assert len(STYLES) >= 90
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_the_law_is_the_one_that_the_code_says(name: str) -> None:
+    style = STYLES[name]
+
+    law = Laws().of(traced(style.make).read()).distribution
+
+    if isinstance(style.law, type):
+        assert isinstance(law, style.law)
+    elif style.law is None:
+        assert isinstance(law, Measured | Fixed)
+    else:
+        found, wanted = list(flat(law)), list(flat(style.law))
+        assert found == [w if isinstance(w, str) else pytest.approx(w, 1e-6) for w in wanted]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, s in STYLES.items() if not isinstance(s.law, Unset) and "partly" not in n]
+)
+def test_the_law_has_the_moments_of_real_draws(name: str) -> None:
+    style = STYLES[name]
+    law = Laws().of(traced(style.make).read())
+    draws = real(style.make)
+
+    assert_agree(law.distribution, draws, looks=style.looks)
+    if isinstance(law.distribution, Piecewise):
+        rows = [n for n, _ in law.distribution.pieces]
+        blocks = zip(*(d.split(rows) for d in draws), strict=True)
+        for (_, piece), block in zip(law.distribution.pieces, blocks, strict=True):
+            assert_agree(piece, list(block), looks=style.looks)
+
+
+EXACT = [n for n, s in STYLES.items() if isinstance(s.law, Normal | Uniform | TruncatedNormal)]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_laws_have_the_quantiles_of_real_draws(name: str) -> None:
+    style = STYLES[name]
+    law = style.law
+    values = torch.stack(real(style.make)).flatten().numpy()
+
+    match law:
+        case Normal(mean=mean, std=std):
+            cdf = stats.norm(mean, std).cdf
+        case Uniform(low=low, high=high):
+            cdf = stats.uniform(low, high - low).cdf
+        case TruncatedNormal(loc=loc, scale=scale, low=low, high=high):
+            cdf = stats.truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale).cdf
+        case _:
+            raise AssertionError(law)
+    # Rounding to bfloat16 moves a value by up to 2^-9 of itself: by 1e-3 of the distribution.
+    is_coarse = any(word in name for word in ("half", "bfloat16"))
+    allowed = 2.6 / math.sqrt(values.size) + (2e-3 if is_coarse else 0.0)  # p = 3e-6 beyond
+    assert stats.kstest(values, cdf).statistic < allowed
+
+
+@pytest.mark.parametrize("name", [n for n, s in STYLES.items() if not isinstance(s.law, Unset)])
+def test_replayed_values_agree_with_real_draws(name: str) -> None:
+    style = STYLES[name]
+    values = Replay().value(traced(style.make).read()).double()
+    draws = real(style.make)
+    if "partly" in name:
+        values, draws = values[:32], [d[:32] for d in draws]
+
+    as_law = Measured(
+        mean=float(values.mean()), std=float(values.std(correction=0)), mean_stderr=0,
+        std_stderr=0, low=0, high=0, kurtosis=3, count=1,
+    )  # fmt: skip
+    assert values.shape == draws[0].shape
+    assert_agree(as_law, draws)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_entries_asked_for_alone_are_those_of_the_whole(name: str) -> None:
+    read = traced(STYLES[name].make).read()
+    whole = Replay().value(read).flatten()
+    positions = torch.randperm(read.numel, generator=torch.Generator().manual_seed(0))[:97]
+
+    assert torch.equal(Replay().at(read, positions).nan_to_num(), whole[positions].nan_to_num())
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_entries_of_what_counts_as_large_are_those_of_the_whole(name: str) -> None:
+    """With a limit of 1024 entries no tensor is replayed whole: rules by position, or a refusal."""
+    read = traced(STYLES[name].make).read()
+    whole = Replay().value(read).flatten()
+    positions = torch.randperm(read.numel, generator=torch.Generator().manual_seed(0))[:97]
+
+    try:
+        entries = Replay(limit=1024).at(read, positions)
+    except Unanswerable:
+        assert name in _NOT_BY_POSITION
+        return
+    assert name not in _NOT_BY_POSITION
+    # Sums of the same numbers in another order differ in their last bits.
+    wanted = whole[positions].nan_to_num()
+    assert torch.allclose(entries.nan_to_num(), wanted, rtol=1e-4, atol=1e-7)
+
+
+_NOT_BY_POSITION = frozenset(
+    {
+        "bernoulli of numbers",
+        "einsum of draws",
+        "orthogonal_ 4-D",
+        "orthogonal_ square",
+        "orthogonal_ tall",
+        "orthogonal_ wide",
+        "svd of a draw",
+    }
+)
+"""Styles whose entries depend on a whole matrix: where it is large they are refused."""
+
+
+@pytest.mark.parametrize("name", [n for n, s in STYLES.items() if s.looks])
+def test_code_that_looks_at_drawn_values_is_noted(name: str) -> None:
+    assert sees_draws(traced(STYLES[name].make).read())
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, s in STYLES.items() if not s.looks and isinstance(s.law, Normal)]
+)
+def test_code_that_looks_at_nothing_is_not_accused(name: str) -> None:
+    assert not sees_draws(traced(STYLES[name].make).read())
