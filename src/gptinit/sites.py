@@ -1,29 +1,70 @@
 """The sites of a model: its blocks, the branches inside, and the calls of attention."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
+from itertools import count
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from gptinit.errors import SubjectError
 from gptinit.stats import Attention
 
-__all__ = ["AttentionProbe", "BlockSites", "find_blocks"]
+__all__ = [
+    "AttentionProbe",
+    "BlockSites",
+    "Site",
+    "find_blocks",
+    "listen",
+    "named_blocks",
+    "tensors_in",
+]
 
 _ATTENTION_NAMES = ("attn", "self_attn", "attention")
 _MLP_NAMES = ("mlp", "feed_forward", "ffn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockSites:
-    """One layer: the stream enters and leaves `block`; `attn` and `mlp` return the branches."""
+class Site:
+    """A tensor that can be heard: what a module takes in or gives out.
 
-    block: nn.Module
-    attn: nn.Module
-    mlp: nn.Module
+    Attributes:
+        path: name of the module in its model.
+        side: "input" or "output".
+        leaf: which of the tensors there, in order.
+        call: which of the module's calls in one forward pass, where it runs several times; None
+            means each.
+        factor: what the tensor is multiplied by before it meets the stream.
+    """
+
+    path: str
+    side: str = "output"
+    leaf: int = 0
+    call: int | None = None
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSites:
+    """One layer.
+
+    Attributes:
+        path: name of the block in its model.
+        before: the stream that enters; None where no module hears it.
+        after: the stream after the last branch has been added.
+        attn: what attention adds.
+        mlp: what the MLP adds.
+    """
+
+    path: str
+    before: Site | None
+    after: Site | None
+    attn: Site | None
+    mlp: Site | None
 
 
 def find_blocks(module: nn.Module) -> tuple[BlockSites, ...]:
@@ -32,9 +73,9 @@ def find_blocks(module: nn.Module) -> tuple[BlockSites, ...]:
     Raises:
         SubjectError: if there is none.
     """
-    lists = [m for m in module.modules() if isinstance(m, nn.ModuleList) and len(m)]
-    for candidates in sorted(lists, key=len, reverse=True):
-        found = [_block_sites(block) for block in candidates]
+    lists = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
+    for path, candidates in sorted(lists, key=lambda item: len(item[1]), reverse=True):
+        found = [_block_sites(f"{path}.{i}", block) for i, block in enumerate(candidates)]
         if all(found):
             return tuple(site for site in found if site is not None)
     raise SubjectError(
@@ -44,23 +85,116 @@ def find_blocks(module: nn.Module) -> tuple[BlockSites, ...]:
     )
 
 
-def _block_sites(block: nn.Module) -> BlockSites | None:
-    """The branches of one block, by the names of its children; None without both."""
+def _block_sites(path: str, block: nn.Module) -> BlockSites | None:
+    """The sites of one block, by the names of its children; None without both branches."""
     children = dict(block.named_children())
-    attn = next((children[n] for n in _ATTENTION_NAMES if n in children), None)
-    mlp = next((children[n] for n in _MLP_NAMES if n in children), None)
-    return BlockSites(block=block, attn=attn, mlp=mlp) if attn and mlp else None
+    attn = next((n for n in _ATTENTION_NAMES if n in children), None)
+    mlp = next((n for n in _MLP_NAMES if n in children), None)
+    if attn is None or mlp is None:
+        return None
+    return BlockSites(
+        path=path,
+        before=Site(path=path, side="input"),
+        after=Site(path=path),
+        attn=Site(path=f"{path}.{attn}"),
+        mlp=Site(path=f"{path}.{mlp}"),
+    )
+
+
+def named_blocks(
+    module: nn.Module, path: str, *, attn: str | None = None, mlp: str | None = None
+) -> tuple[BlockSites, ...]:
+    """The blocks that a user names: the children of one module, and the branches inside each.
+
+    Args:
+        module: the model.
+        path: of the list of blocks, such as "transformer.h".
+        attn: of the module in a block that returns what attention adds.
+        mlp: likewise of the MLP.
+
+    Raises:
+        SubjectError: if there is no such module.
+    """
+    try:
+        container = module.get_submodule(path)
+        children = [n for n, _ in container.named_children()]
+        for child in children:
+            for branch in filter(None, (attn, mlp)):
+                container.get_submodule(f"{child}.{branch}")
+    except AttributeError as error:
+        raise SubjectError(
+            f"sites must name modules of {type(module).__name__}, got {error}."
+        ) from error
+    if not children:
+        raise SubjectError(f"{path} must be a list of blocks, got a module without children.")
+    return tuple(
+        BlockSites(
+            path=f"{path}.{child}",
+            before=Site(path=f"{path}.{child}", side="input"),
+            after=Site(path=f"{path}.{child}"),
+            attn=Site(path=f"{path}.{child}.{attn}") if attn else None,
+            mlp=Site(path=f"{path}.{child}.{mlp}") if mlp else None,
+        )
+        for child in children
+    )
+
+
+def listen(module: nn.Module, site: Site, hear: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call `hear` with the tensor at `site` whenever the model passes it.
+
+    Calls of a module are counted from when this is called: listen to one forward pass at a time.
+    """
+    target = module.get_submodule(site.path)
+    calls = count()
+
+    def is_meant() -> bool:
+        return site.call in {None, next(calls)}
+
+    if site.side == "input":
+
+        def before(m: nn.Module, args: Any, kwargs: Any) -> None:
+            if is_meant():
+                hear(tensors_in((args, kwargs))[site.leaf])
+
+        return target.register_forward_pre_hook(before, with_kwargs=True)
+
+    def after(m: nn.Module, args: Any, output: Any) -> None:
+        if is_meant():
+            hear(tensors_in(output)[site.leaf])
+
+    return target.register_forward_hook(after)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors in a nest of tuples, lists, mappings and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [t for item in value.values() for t in tensors_in(item)]
+    if isinstance(value, tuple | list):
+        return [t for item in value for t in tensors_in(item)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [t for item in vars(value).values() for t in tensors_in(item)]
+    return []
+
+
+_SOFTMAXES = frozenset({F.softmax, torch.softmax, Tensor.softmax})
 
 
 class AttentionProbe(TorchFunctionMode):
-    """While on, hands every call of scaled_dot_product_attention to `seen` before it runs."""
+    """While on, hands every call of attention to `seen` before it runs.
+
+    That is scaled_dot_product_attention, or a softmax over (B, nh, T, S) scores.
+    """
 
     def __init__(self, seen: Callable[[Attention], None]) -> None:
         super().__init__()
         self._seen, self._is_on = seen, False
 
     def on(self) -> None:
-        """Start listening; every torch function now takes some microseconds longer."""
+        """Start listening, if it does not; every torch function now takes microseconds longer."""
+        if self._is_on:
+            return
         self.__enter__()  # type: ignore[no-untyped-call]
         self._is_on = True
 
@@ -81,6 +215,10 @@ class AttentionProbe(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             self._seen(_attention(*args, **kwargs))
+        elif func in _SOFTMAXES:
+            scores = args[0] if args else kwargs["input"]
+            if scores.ndim == 4 and scores.shape[-1] >= scores.shape[-2]:
+                self._seen(Attention(scores=scores))
         return func(*args, **kwargs)
 
 

@@ -1,0 +1,114 @@
+"""How to call a model on token ids, and where its logits are in what it returns."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from gptinit.errors import SubjectError
+
+__all__ = ["Call", "call_model", "find_call"]
+
+_TARGETS = ("targets", "target", "labels", "y")
+_IDS = ("input_ids", "idx", "tokens", "ids", "x", "input", "src", "decoder_input_ids")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One way to call a model.
+
+    Attributes:
+        keyword: name that the ids are passed by; None passes them first.
+        targets: name of a further argument that takes the ids too, or None: some models compute
+            all logits only where they have targets.
+        also: names of further arguments that take the ids (a decoder's).
+        fixed: arguments with a value of their own.
+    """
+
+    keyword: str | None = None
+    targets: str | None = None
+    also: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, object], ...] = ()
+
+
+def call_model(
+    module: nn.Module, call: Call, ids: Tensor, weights: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """The logits of a model.
+
+    Args:
+        module: the model.
+        call: how to call it.
+        ids: token ids.
+        weights: what stands for its parameters and buffers in this call; its own if None.
+
+    Shape:
+        ids: (B, T); result: (B, T, V).
+
+    Raises:
+        SubjectError: if nothing that it returns has the shape of logits.
+    """
+    kwargs: dict[str, Any] = dict.fromkeys(call.also, ids) | dict(call.fixed)
+    if call.targets:
+        kwargs[call.targets] = ids
+    args = () if call.keyword else (ids,)
+    if call.keyword:
+        kwargs[call.keyword] = ids
+    if weights is None:
+        returned = module(*args, **kwargs)
+    else:
+        returned = functional_call(module, dict(weights), args, kwargs)
+    found = _logits(returned, ids)
+    if found is None:
+        raise SubjectError(
+            f"forward of {type(module).__name__} must return logits of shape (B, T, vocabulary), "
+            "got none."
+        )
+    return found
+
+
+def find_call(module: nn.Module) -> Iterator[Call]:
+    """Ways to call a model, the likeliest first."""
+    names = inspect.signature(module.forward).parameters
+    fixed = tuple((n, False) for n in ("use_cache",) if n in names)
+    targets = next((n for n in _TARGETS if n in names), None)
+    keyword = next((n for n in _IDS[:1] if n in names), None)
+    also = tuple(n for n in ("decoder_input_ids",) if n in names and keyword)
+    yield Call(keyword=keyword, fixed=fixed, also=also)
+    if targets:
+        yield Call(keyword=keyword, fixed=fixed, also=also, targets=targets)
+    if keyword:
+        yield Call(fixed=fixed)
+    yield Call()
+
+
+def _logits(returned: object, ids: Tensor) -> Tensor | None:
+    """The tensor of logits in what a forward returned."""
+    candidates = list(_tensors(returned))
+    batch, length = ids.shape
+    for name, tensor in sorted(candidates, key=lambda item: item[0] != "logits"):
+        if tensor.is_floating_point() and tensor.ndim == 3 and tensor.shape[:2] == ids.shape:
+            return tensor
+        if tensor.is_floating_point() and tensor.ndim == 2 and tensor.shape[0] == batch * length:
+            return tensor.view(batch, length, -1)
+        if name == "logits":
+            break
+    return None
+
+
+def _tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in a nest, with the name of its field."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _tensors(item, str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item, name)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from _tensors(getattr(value, field.name), field.name)

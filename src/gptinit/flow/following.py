@@ -1,0 +1,70 @@
+"""All that a forward pass tells of a model, or a note why it tells nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from gptinit.errors import SubjectError
+from gptinit.flow.blocks import Decoder, find_decoder, stream_width
+from gptinit.flow.observing import Observation, observe
+from gptinit.flow.shortening import shortened
+from gptinit.flow.tail import Tail, find_tail
+from gptinit.flow.weights import WeightUse, weight_uses
+from gptinit.profile import Note
+from gptinit.trace.tensor import TracedTensor
+
+__all__ = ["Flow", "follow", "follow_briefly"]
+
+
+@dataclass(slots=True)
+class Flow:
+    """What a forward pass tells; what it does not is None or empty.
+
+    Attributes:
+        seen: the pass itself.
+        decoder: the blocks on the way to the logits.
+        tail: what follows the last block, where that is a lens.
+        uses: what every weight is for that the pass reaches.
+        width: of the stream.
+        notes: why something is missing.
+    """
+
+    seen: Observation | None = None
+    decoder: Decoder | None = None
+    tail: Tail | None = None
+    uses: Mapping[str, WeightUse] = field(default_factory=dict)
+    width: int | None = None
+    notes: list[Note] = field(default_factory=list)
+
+
+def follow_briefly(module: nn.Module) -> Flow:
+    """What a pass through one block of every kind shows; through all where that does not run.
+
+    Args:
+        module: with traced parameters.
+    """
+    with shortened(module) as is_cut:
+        flow = follow(module)
+    return follow(module) if is_cut and flow.decoder is None else flow
+
+
+def follow(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None) -> Flow:
+    """What a forward pass shows; a note where it does not run.
+
+    Args:
+        module: with traced parameters, or a live one.
+        weights: traced tensors that stand for the parameters and buffers of a live one.
+    """
+    flow = Flow()
+    try:
+        flow.seen = observe(module, weights)
+        flow.width = stream_width(flow.seen)
+        flow.uses = weight_uses(flow.seen.graph, flow.seen.ids, flow.width)
+        flow.decoder = find_decoder(flow.seen, flow.width)
+        flow.tail = find_tail(flow.seen, flow.decoder)
+    except SubjectError as error:
+        flow.notes.append(
+            Note(kind="approximate", where="roles", message=f"Roles are read from names: {error}")
+        )
+    return flow

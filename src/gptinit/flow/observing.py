@@ -1,0 +1,176 @@
+"""One forward pass of a traced model on eight tokens, with what every module took and gave."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptinit.errors import SubjectError
+from gptinit.flow.activations import Graph
+from gptinit.flow.calling import Call, call_model, find_call
+from gptinit.sites import tensors_in
+from gptinit.trace.graph import Read
+from gptinit.trace.recorder import Recorder
+from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.tracing import recording
+
+__all__ = ["ModuleCall", "Observation", "observe"]
+
+_IDS = (3, 1, 4, 0, 5, 7, 2, 6)
+"""All different, no two in a row: no index of positions looks like them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleCall:
+    """One call of one module.
+
+    Attributes:
+        path: its name in the model.
+        inputs: (index among the tensors passed, node) of those in the graph.
+        outputs: likewise for what it returned.
+    """
+
+    path: str
+    inputs: tuple[tuple[int, int], ...]
+    outputs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: `heard` is kept once worked out
+class Observation:
+    """A forward pass and what was seen of it.
+
+    Attributes:
+        call: how the model was called.
+        graph: of the nodes behind the logits.
+        calls: of modules, in the order in which they returned.
+        ids: the token ids, (1, 8).
+        vocab_size: last dimension of the logits.
+    """
+
+    call: Call
+    graph: Graph
+    calls: tuple[ModuleCall, ...]
+    ids: Tensor
+    vocab_size: int
+
+    @cached_property
+    def heard(self) -> Mapping[str, Mapping[int, list[tuple[str, int, int | None]]]]:
+        """Side ("input" or "output") and node to (module, index of the tensor, number of the call).
+
+        The number is None for a module that is called once.
+        """
+        found: dict[str, dict[int, list[tuple[str, int, int | None]]]] = {"input": {}, "output": {}}
+        times = Counter(call.path for call in self.calls)
+        done: Counter[str] = Counter()
+        for call in self.calls:
+            number = done[call.path] if times[call.path] > 1 else None
+            done[call.path] += 1
+            for side, tensors in (("input", call.inputs), ("output", call.outputs)):
+                for leaf, node in tensors:
+                    found[side].setdefault(node, []).append((call.path, leaf, number))
+        return found
+
+
+def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None) -> Observation:
+    """Run a model forward on eight tokens; nothing is computed.
+
+    Args:
+        module: with traced parameters, or a live one.
+        weights: traced tensors that stand for the parameters and buffers of a live one.
+
+    Raises:
+        SubjectError: if no way to call it gives logits.
+    """
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        return _observed(module, weights)
+    finally:
+        for child, mode in modes:
+            child.training = mode
+
+
+def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> Observation:
+    """The first call of the model that gives logits."""
+    ids = torch.tensor([_IDS])
+    first: Exception | None = None
+    for call in find_call(module):
+        seen: list[tuple[str, list[Read | None], list[Read | None]]] = []
+        try:
+            with torch.no_grad(), recording(Recorder(dummy=True)), _watched(module, seen):
+                logits = call_model(module, call, ids, weights)
+        except Exception as error:  # any error of the model's: the next way may do
+            first = first or error
+            continue
+        if isinstance(logits, TracedTensor):
+            graph = Graph(logits, _weight_names(weights or dict(module.named_parameters())))
+            return _observation(graph, call, logits, seen, ids)
+    raise SubjectError(
+        f"{type(module).__name__} must run forward on token ids, got "
+        f"{type(first).__name__}: {_in_one_line(first)}."
+    ) from first
+
+
+def _in_one_line(error: Exception | None) -> str:
+    """What an error says, without the full stop."""
+    return " ".join(str(error).split()).removesuffix(".")
+
+
+def _observation(
+    graph: Graph,
+    call: Call,
+    logits: TracedTensor,
+    seen: list[tuple[str, list[Read | None], list[Read | None]]],
+    ids: Tensor,
+) -> Observation:
+    """The record as a graph."""
+    calls = tuple(
+        ModuleCall(path=path, inputs=_nodes(graph, inputs), outputs=_nodes(graph, outputs))
+        for path, inputs, outputs in seen
+    )
+    return Observation(call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1])
+
+
+def _weight_names(weights: Mapping[str, Tensor]) -> Mapping[int, str]:
+    """Storage of every traced parameter to its first name."""
+    names: dict[int, str] = {}
+    for name, parameter in weights.items():
+        if isinstance(parameter, TracedTensor):
+            names.setdefault(id(parameter._store), name)
+    return names
+
+
+def _nodes(graph: Graph, reads: list[Read | None]) -> tuple[tuple[int, int], ...]:
+    """Those reads that are nodes of the graph, with their positions."""
+    found = [(i, graph.at(read)) for i, read in enumerate(reads) if read is not None]
+    return tuple((i, node) for i, node in found if node is not None)
+
+
+@contextmanager
+def _watched(
+    module: nn.Module, seen: list[tuple[str, list[Read | None], list[Read | None]]]
+) -> Iterator[None]:
+    """Note the tensors that go into every module and come out of it."""
+    entered: dict[str, list[list[Read | None]]] = {}
+    with ExitStack() as stack:
+        for path, child in module.named_modules():
+
+            def enter(m: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+                entered.setdefault(path, []).append(_reads((args, kwargs)))
+
+            def leave(m: nn.Module, args: Any, output: Any, path: str = path) -> None:
+                seen.append((path, entered[path].pop(), _reads(output)))
+
+            stack.callback(child.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            stack.callback(child.register_forward_hook(leave).remove)
+        yield
+
+
+def _reads(value: Any) -> list[Read | None]:
+    """The values of all tensors in a nest, as they are now; None for real ones."""
+    return [t.read() if isinstance(t, TracedTensor) else None for t in tensors_in(value)]

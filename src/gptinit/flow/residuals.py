@@ -1,0 +1,150 @@
+"""The residual stream in a graph: where it begins, every addition to it, and what was added."""
+
+from dataclasses import dataclass
+
+from gptinit.flow.activations import MATMULS, Graph, Vertex
+
+__all__ = ["Addition", "Writer", "additions", "writers"]
+
+_ADDS = frozenset({"add"})
+_LINEAR = frozenset(
+    {
+        "_to_copy",
+        "_unsafe_index",
+        "add",
+        "cat",
+        "clone",
+        "copy",
+        "cumsum",
+        "div",
+        "fused_rms_norm",
+        "_fused_rms_norm",
+        "index",
+        "index_add",
+        "index_copy",
+        "index_put",
+        "index_select",
+        "masked_fill",
+        "mean",
+        "mul",
+        "native_dropout",
+        "native_layer_norm",
+        "new_zeros",
+        "rms_norm",
+        "scatter_add",
+        "select_scatter",
+        "slice_scatter",
+        "split_with_sizes_copy",
+        "stack",
+        "sub",
+        "sum",
+        "where",
+    }
+)
+"""Operators through which a branch can pass on its way to the stream without a new weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """One addition to the stream.
+
+    Attributes:
+        vertex: the addition itself: the stream after it.
+        stream: the stream before it.
+        branch: what was added.
+    """
+
+    vertex: int
+    stream: int
+    branch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A matrix product whose result reaches the stream without passing another.
+
+    Attributes:
+        vertex: the product.
+        weight: name of its matrix.
+        addition: the addition that it feeds.
+        cone: set of the nodes between the stream before the addition and the product.
+    """
+
+    vertex: int
+    weight: str
+    addition: Addition
+    cone: int
+
+
+def additions(graph: Graph, width: int) -> list[Addition]:
+    """Every addition to the stream, in order.
+
+    The stream is the operand that the other one was computed from; where branches run in parallel,
+    the stream that one of them started from.
+
+    Args:
+        graph: of one forward pass.
+        width: of the stream.
+    """
+    found: list[Addition] = []
+    origin: dict[int, int] = {}  # a stream to the one before the branches that run in parallel
+    for v in graph.vertices:
+        shape = v.node.shape
+        if v.name not in _ADDS or len(shape) < 2 or shape[-1] != width:
+            continue
+        pair = _token_operands(graph, v)
+        if len(pair) != 2:
+            continue
+        for operand, branch in (pair, pair[::-1]):
+            behind = graph.ancestors[branch]
+            stream = _unscaled(graph, operand, behind)
+            if behind >> stream & 1 or (stream in origin and behind >> origin[stream] & 1):
+                found.append(Addition(v.index, stream, branch))
+                is_parallel = not behind >> stream & 1
+                origin[v.index] = origin[stream] if is_parallel else stream
+                break
+    return found
+
+
+def _unscaled(graph: Graph, index: int, behind: int) -> int:
+    """The stream that an operand is a multiple of, where the branch comes from that."""
+    at = index
+    while not behind >> at & 1:
+        parents = graph.token_parents(at)
+        if graph.vertices[at].name not in {"mul", "div", "_to_copy", "clone"} or len(parents) != 1:
+            return index
+        at = parents[0]
+    return at
+
+
+def writers(graph: Graph, addition: Addition) -> list[Writer]:
+    """The matrix products that one addition puts into the stream."""
+    found = []
+    before = graph.ancestors[addition.stream] | 1 << addition.stream
+    seen: set[int] = set()
+    stack = [addition.branch]
+    while stack:
+        index = stack.pop()
+        if index in seen or before >> index & 1:
+            continue
+        seen.add(index)
+        v = graph.vertices[index]
+        weights = graph.weight_operands(index)
+        if v.name in MATMULS and weights and graph.token_parents(index):
+            matrix = next((n for o, n in weights if len(o.geometry.size) > 1), None)
+            if matrix is not None:
+                cone = (graph.ancestors[index] | 1 << index) & ~before
+                found.append(Writer(index, matrix, addition, cone))
+        elif v.name in _LINEAR:
+            stack += graph.token_parents(index)
+    return found
+
+
+def _token_operands(graph: Graph, v: Vertex) -> list[int]:
+    """The nodes that an addition adds, where both depend on tokens and have its shape."""
+    pair = []
+    for o in v.operands:
+        last = o.nodes[-1] if o.nodes else None
+        if last is not None and graph.is_token(last) and o.geometry.numel == v.node.numel:
+            pair.append(last)
+    return pair

@@ -1,0 +1,52 @@
+"""A deep model cut, for one pass, to one block of every kind: what a block does, its twins do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+__all__ = ["shortened"]
+
+_FEW = 6
+"""Blocks that are all run."""
+
+
+@contextmanager
+def shortened(module: nn.Module) -> Iterator[bool]:
+    """Leave the first block of every kind, and the last, in lists of many; then put all back.
+
+    Yields:
+        whether anything was left out. A forward that counts its blocks may then fail.
+    """
+    cut: list[tuple[nn.Module, dict[str, nn.Module | None]]] = []
+    for child in module.modules():
+        if isinstance(child, nn.ModuleList | nn.Sequential) and len(child) > _FEW:
+            cut.append((child, dict(child._modules)))
+    try:
+        for child, blocks in cut:
+            kept = _kept(blocks)
+            child._modules.clear()
+            child._modules.update(kept)
+        yield any(len(child._modules) < len(blocks) for child, blocks in cut)
+    finally:
+        for child, blocks in cut:
+            child._modules.clear()
+            child._modules.update(blocks)
+
+
+def _kept(blocks: dict[str, nn.Module | None]) -> dict[str, nn.Module | None]:
+    """The first of every kind and the last."""
+    first: dict[object, str] = {}
+    for name, block in blocks.items():
+        first.setdefault(_kind(block), name)
+    names = {*first.values(), next(reversed(blocks))}
+    return {name: block for name, block in blocks.items() if name in names}
+
+
+def _kind(block: nn.Module | None) -> object:
+    """Class, parameter names and shapes: equal for blocks that do the same."""
+    if block is None:
+        return None
+    shapes = tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
+    layout = tuple((name, type(m)) for name, m in block.named_modules())
+    return type(block), shapes, layout

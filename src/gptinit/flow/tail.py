@@ -1,0 +1,170 @@
+"""All that a model does after its last block, as a lens that can be held at any layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from gptinit.flow.activations import MATMULS, Graph, name_of
+from gptinit.flow.blocks import Decoder
+from gptinit.flow.observing import Observation
+from gptinit.trace.graph import Node, Read
+
+__all__ = ["Tail", "find_tail"]
+
+_ELEMENTWISE = frozenset({"_to_copy", "add", "clamp", "clone", "div", "mul", "neg", "sub", "tanh"})
+
+Step = tuple[str, Any]
+"""("module", path) or ("operator", node)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """The way from the stream to the logits.
+
+    Attributes:
+        before: steps before the head, in order.
+        weight: name of the head's matrix.
+        vocabulary_first: whether its first dimension is the vocabulary.
+        bias: name of the head's bias, or None.
+        after: steps after it.
+    """
+
+    before: tuple[Step, ...]
+    weight: str
+    vocabulary_first: bool
+    bias: str | None
+    after: tuple[Step, ...]
+
+    @property
+    def multiplier(self) -> float:
+        """Product of the numbers that the head's input and output are multiplied by."""
+        product = 1.0
+        for kind, node in (*self.before, *self.after):
+            number = _number(node) if kind == "operator" else None
+            if number is not None and name_of(node) in {"mul", "div"}:
+                product *= number if name_of(node) == "mul" else 1 / number
+        return product
+
+    def lens(self, module: nn.Module, rows: Tensor) -> Callable[[Tensor], Tensor]:
+        """The logit lens of `module` with its present weights.
+
+        Shape:
+            rows: (R,) of the vocabulary; of the lens: (B, T, C) to (B, T, R).
+        """
+        weight = module.get_parameter(self.weight).detach()
+        matrix = weight[rows] if self.vocabulary_first else weight[:, rows].T
+        bias = None if self.bias is None else module.get_parameter(self.bias).detach()[rows]
+
+        def lens(x: Tensor) -> Tensor:
+            for step in self.before:
+                x = _take(module, step, x)
+            x = F.linear(x.to(matrix.dtype), matrix, bias)
+            for step in self.after:
+                x = _take(module, step, x)
+            return x
+
+        return lens
+
+
+def _take(module: nn.Module, step: Step, x: Tensor) -> Tensor:
+    """One step of the way."""
+    kind, what = step
+    if kind == "module":
+        # Not called: what listens to the model must not hear the lens.
+        out: Tensor = module.get_submodule(what).forward(x)
+        return out
+    args, kwargs = tree_map_only(Read, lambda _: x, (what.args, what.kwargs))
+    made: Tensor = what.op(*args, **kwargs)
+    return made
+
+
+def _number(node: Node) -> float | None:
+    """The number that an elementwise operator takes, alone or as a real tensor of one entry."""
+    for value in node.args[1:]:
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return float(value)
+        if isinstance(value, int | float) and value:
+            return float(value)
+    return None
+
+
+def find_tail(seen: Observation, decoder: Decoder) -> Tail | None:
+    """The steps from the last addition to the logits; None where they are more than a lens can be.
+
+    A step is a module on its own (a final norm) or an elementwise operator with numbers.
+    """
+    graph, stream = seen.graph, decoder.chain[-1].vertex
+    after: list[Step] = []
+    index = graph.last
+    while index is not None and graph.vertices[index].name not in MATMULS:
+        parent = _elementwise_parent(graph, index)
+        if parent is None:
+            return None
+        after.insert(0, ("operator", graph.vertices[index].node))
+        index = parent
+    if index is None:
+        return None
+    head = _head(graph, index)
+    before = _steps_between(seen, stream, graph.token_parents(index))
+    if head is None or before is None:
+        return None
+    weight, is_first, bias = head
+    return Tail(
+        before=tuple(before), weight=weight, vocabulary_first=is_first, bias=bias,
+        after=tuple(after),
+    )  # fmt: skip
+
+
+def _head(graph: Graph, index: int) -> tuple[str, bool, str | None] | None:
+    """(matrix, whether its rows are the vocabulary, bias) of the last product."""
+    matrices = [(o, n) for o, n in graph.weight_operands(index) if len(o.geometry.size) > 1]
+    biases = [n for o, n in graph.weight_operands(index) if len(o.geometry.size) == 1]
+    if len(matrices) != 1 or not matrices[0][0].weight:
+        return None
+    operand, name = matrices[0]
+    # Read as (in, out): a matrix that is stored (out, in) was transposed for it.
+    is_transposed = operand.geometry.stride[-1] != 1 or operand.geometry.size[-1] == 1
+    return name, is_transposed, biases[0] if biases else None
+
+
+def _elementwise_parent(graph: Graph, index: int) -> int | None:
+    """What an elementwise operator with numbers works on."""
+    v = graph.vertices[index]
+    parents = graph.token_parents(index)
+    is_plain = v.name in _ELEMENTWISE and len(v.operands) == 1 and len(parents) == 1
+    return parents[0] if is_plain else None
+
+
+def _steps_between(seen: Observation, stream: int, ends: list[int]) -> list[Step] | None:
+    """Steps from the stream to a node; None where there is no such way."""
+    steps: list[Step] = []
+    index = ends[0] if len(ends) == 1 else None
+    while index is not None and index != stream:
+        if not seen.graph.ancestors[index] >> stream & 1:
+            return None
+        found = _module_step(seen, index, stream)
+        if found is not None:
+            path, index = found
+            steps.insert(0, ("module", path))
+            continue
+        parent = _elementwise_parent(seen.graph, index)
+        if parent is not None:
+            steps.insert(0, ("operator", seen.graph.vertices[index].node))
+        index = parent
+    return steps if index is not None else None
+
+
+def _module_step(seen: Observation, index: int, stream: int) -> tuple[str, int] | None:
+    """The module that makes a node of one tensor, the one that begins nearest to the stream."""
+    found = []
+    for call in seen.calls:
+        if len(call.inputs) == 1 and any(at == index for _, at in call.outputs[:1]):
+            start = call.inputs[0][1]
+            from_stream = start == stream or seen.graph.ancestors[start] >> stream & 1
+            if from_stream and start != index:
+                found.append((start, call.path))
+    return (min(found)[1], min(found)[0]) if found else None

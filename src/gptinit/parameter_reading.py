@@ -1,0 +1,228 @@
+"""What is known of one parameter: its distribution, its role, how it got there."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from gptinit.distributions import Copy, Distribution, Piecewise
+from gptinit.flow.blocks import Decoder, block_of
+from gptinit.flow.following import Flow
+from gptinit.flow.weights import WeightUse
+from gptinit.live import LiveLaws
+from gptinit.norm_gains import norm_gains
+from gptinit.program import Draw, ParameterProgram, Program
+from gptinit.roles import role_by_name
+from gptinit.trace.graph import Read, dependencies, reads_in
+from gptinit.trace.laws import Law, Laws
+from gptinit.trace.tensor import TracedTensor, traced
+
+__all__ = ["ParameterReader", "is_float", "layer_numbers", "names_of", "read_of", "with_copies"]
+
+_STEPS = 8
+"""Steps of a provenance that are told, the last ones."""
+
+_NORM_ROLES = frozenset({"norm_weight", "norm_bias", "linear_bias"})
+
+
+class ParameterReader:
+    """Makes the program of one parameter or buffer.
+
+    Args:
+        module: the model.
+        laws: works out distributions, of a trace or of live values.
+        flow: what the forward pass shows.
+        roles: the user's map, parameter pattern to role.
+    """
+
+    def __init__(
+        self, module: nn.Module, laws: Laws | LiveLaws, flow: Flow, roles: Mapping[str, str]
+    ) -> None:
+        self._module, self._laws, self._roles = module, laws, roles
+        self._decoder, self._uses = flow.decoder, flow.uses
+        self._names = names_of(module)
+        self._layers = layer_numbers(self._names, flow.decoder)
+        # Modules that hold a weight which the pass did touch: their biases are on the way too.
+        self._touched = tuple(f"{name.rpartition('.')[0]}." for name in flow.uses)
+        self._like = {_pattern(name): use for name, use in flow.uses.items()}
+        self._gains = norm_gains(module, lambda t: laws.of(read_of(t)).distribution)
+
+    def parameter(self, name: str, tensor: Tensor, read: Read) -> ParameterProgram:
+        """What is known of a parameter."""
+        use = self._uses.get(name) or self._like.get(_pattern(name))
+        law = self._laws.of(read)
+        fan_in, fan_out = _fans(self._module, name, tensor, use)
+        return ParameterProgram(
+            name=name,
+            shape=tuple(tensor.shape),
+            role=self._role(name, tensor, use),
+            layer=self._layers.get(block_of(name) or ""),
+            distribution=_with_repeats(name, law, tuple(tensor.shape)),
+            dtype=_dtype(tensor),
+            aliases=self._names.get(name, (name,))[1:],
+            fan_in=fan_in,
+            fan_out=fan_out,
+            writes_stream=use.writes_stream if use else None,
+            gain=self._gains.get(name),
+            history=tuple(self._history(read)),
+            provenance=_provenance(read),
+            looked=read.storage.looked,
+        )
+
+    def buffer(self, name: str, tensor: Tensor, read: Read) -> ParameterProgram:
+        """What is known of a buffer."""
+        return ParameterProgram(
+            name=name,
+            shape=tuple(tensor.shape),
+            role="other",
+            layer=self._layers.get(block_of(name) or ""),
+            distribution=self._laws.of(read).distribution,
+            dtype=_dtype(tensor),
+            kind="buffer",
+            provenance=_provenance(read),
+        )
+
+    def _role(self, name: str, tensor: Tensor, use: WeightUse | None) -> str:
+        """The user's word, then the forward pass, then the name."""
+        for pattern, role in self._roles.items():
+            if fnmatchcase(name, pattern):
+                return role
+        named = role_by_name(name, tensor.ndim)
+        if use is not None and use.roles[0] != "other":
+            return use.roles[0]
+        if use is not None and named not in _NORM_ROLES:
+            return "other"
+        return named if self._is_on_the_way(name) else "other"
+
+    def _is_on_the_way(self, name: str) -> bool:
+        """Whether a weight that the forward pass did not touch may be one of the decoder's."""
+        if self._decoder is None:
+            return True
+        block = block_of(name)
+        return name.startswith(self._touched) if block is None else block in self._layers
+
+    def _history(self, read: Read) -> Iterator[Draw]:
+        """Every time that all entries were set to something new."""
+        storage = read.storage
+        draws: list[Draw] = []
+        for index, write in enumerate(storage.writes[: read.version]):
+            if write.region.span() != (0, storage.numel):
+                continue
+            law = self._laws.of(Read(storage, index + 1, write.region)).distribution
+            builds_on = any(r.storage is storage for r in reads_in(write.node))
+            draw = Draw(distribution=law, step=write.node.step, by_default=write.node.by_default)
+            if builds_on and draws:
+                draws[-1] = draw
+            else:
+                draws.append(draw)
+        yield from draws
+
+
+def names_of(module: nn.Module) -> dict[str, tuple[str, ...]]:
+    """First name of every parameter to all its names."""
+    by_id: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        by_id.setdefault(id(parameter), []).append(name)
+    return {names[0]: tuple(names) for names in by_id.values()}
+
+
+def layer_numbers(names: Mapping[str, tuple[str, ...]], decoder: Decoder | None) -> dict[str, int]:
+    """Path of every block to its number: in the order in which they run, then by their names."""
+    paths = list(dict.fromkeys(filter(None, map(block_of, names))))
+    if decoder is None:
+        return {path: int(re.sub(r"^.*?(\d+)$", r"\1", path)) for path in paths}
+    lists = {path.rpartition(".")[0] for path in decoder.blocks}
+    if all(p in decoder.blocks for p in paths if p.rpartition(".")[0] in lists):
+        return {path: decoder.blocks.index(path) for path in decoder.blocks}
+    shown = [p for p in paths if p in decoder.blocks or p.rpartition(".")[0] in lists]
+    return {path: i for i, path in enumerate(shown)}
+
+
+def read_of(tensor: Tensor) -> Read:
+    """The record of a tensor; a real one is its values."""
+    return tensor.read() if isinstance(tensor, TracedTensor) else traced(tensor).read()
+
+
+def is_float(tensor: Tensor) -> bool:
+    """Whether a tensor has a distribution to speak of."""
+    return not tensor.is_meta and (tensor.is_floating_point() or tensor.is_complex())
+
+
+def _dtype(tensor: Tensor) -> str:
+    """The name of a dtype."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _pattern(name: str) -> str:
+    """A name with its numbers left out: equal for the same weight of all layers."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+
+
+def _fans(
+    module: nn.Module, name: str, tensor: Tensor, use: WeightUse | None
+) -> tuple[int | None, int | None]:
+    """(fan_in, fan_out) as the forward pass uses the matrix, or as its module stores it."""
+    if use is not None and use.fan_in is not None:
+        return use.fan_in, use.fan_out
+    if tensor.ndim < 2:
+        owner = name.rpartition(".")[0]
+        weight = getattr(module.get_submodule(owner), "weight", None) if owner else None
+        if isinstance(weight, Tensor) and weight.ndim == 2 and name.endswith("bias"):
+            return _fans(module, f"{owner}.weight", weight, None)
+        return None, None
+    rows, columns = int(tensor.shape[-2]), int(tensor.shape[-1])
+    kind = type(module.get_submodule(name.rpartition(".")[0])).__name__
+    return (rows, columns) if kind == "Conv1D" else (columns, rows)
+
+
+def _provenance(read: Read) -> tuple[str, ...]:
+    """The steps behind a value, for a person."""
+    steps = [node.step for node in dependencies(read) if node.step]
+    return tuple(dict.fromkeys(steps))[-_STEPS:]
+
+
+def _with_repeats(name: str, law: Law, shape: Sequence[int]) -> Distribution:
+    """The distribution, with blocks of rows that repeat others marked as copies of them."""
+    parts = _parts_of(law)
+    row = math.prod(shape[1:])
+    sources = [parts.index(part) for part in parts]
+    if len(set(sources)) == len(parts) or not row or any(n % row for n, *_ in parts):
+        return law.distribution
+    own = law.distribution.pieces[0][1] if isinstance(law.distribution, Piecewise) else None
+    drawn = own or law.distribution
+    pieces = [
+        (count // row, drawn if source == i else Copy(f"{name}[{source}]", drawn))
+        for i, ((count, *_), source) in enumerate(zip(parts, sources, strict=True))
+    ]
+    return Piecewise(tuple(pieces))
+
+
+def _parts_of(law: Law) -> list[tuple[int, object, float]]:
+    """(entries, basis, scale) of the blocks of a joined law whose numbers are drawn."""
+    basis = law.basis
+    if not isinstance(basis, tuple) or not all(
+        isinstance(part, tuple) and len(part) == 3 and isinstance(part[0], int) for part in basis
+    ):
+        return []
+    return [part for part in basis if isinstance(part, tuple) and part[1] is not None]
+
+
+def with_copies(parameters: Program, laws: Mapping[str, Law]) -> Program:
+    """The same, with every parameter whose values another has first marked as its copy."""
+    first: dict[object, str] = {}
+    made = []
+    for parameter in parameters:
+        law = laws[parameter.name]
+        if law.basis is None:
+            made.append(parameter)
+            continue
+        key = (law.basis, parameter.numel)
+        source = first.setdefault(key, parameter.name)
+        copied = Copy(source, parameter.distribution)
+        made.append(
+            parameter if source == parameter.name else replace(parameter, distribution=copied)
+        )
+    return tuple(made)

@@ -1,0 +1,81 @@
+"""Names tell a role where the forward pass tells none."""
+
+import pytest
+
+from gptinit.errors import SubjectError
+from gptinit.roles import layer_of, role_by_name, role_of
+from gptinit.vocabulary import ROLES
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "tok_emb": (
+        "transformer.wte.weight", "model.embed_tokens.weight", "tok_embeddings.weight",
+        "gpt_neox.embed_in.weight", "shared.weight", "bert.embeddings.word_embeddings.weight",
+        "token_embedding_table.weight",
+    ),
+    "pos_emb": (
+        "transformer.wpe.weight", "model.decoder.embed_positions.weight", "pos_emb",
+        "position_embeddings.weight", "position_embedding_table.weight",
+    ),
+    "lm_head": ("lm_head.weight", "embed_out.weight", "output.weight", "model.head.weight"),
+    "qkv": (
+        "transformer.h.0.attn.c_attn.weight", "layers.0.attention.query_key_value.weight",
+        "layers.3.self_attn.qkv_proj.weight", "layers.0.self_attn.in_proj_weight",
+    ),
+    "q": ("model.layers.0.self_attn.q_proj.weight", "layers.0.attention.wq.weight"),
+    "k": ("model.layers.0.self_attn.k_proj.weight", "layers.0.attention.wk.weight"),
+    "v": ("model.layers.0.self_attn.v_proj.weight", "layers.0.attention.self.value.weight"),
+    "attn_out": (
+        "transformer.h.0.attn.c_proj.weight", "model.layers.0.self_attn.o_proj.weight",
+        "layers.0.attention.dense.weight", "layers.0.attention.wo.weight",
+    ),
+    "mlp_gate": ("model.layers.0.mlp.gate_proj.weight",),
+    "mlp_up": (
+        "transformer.h.0.mlp.c_fc.weight", "model.layers.0.mlp.up_proj.weight",
+        "decoder.layers.0.fc1.weight", "layers.0.mlp.dense_h_to_4h.weight",
+    ),
+    "mlp_down": (
+        "transformer.h.0.mlp.c_proj.weight", "model.layers.0.mlp.down_proj.weight",
+        "decoder.layers.0.fc2.weight", "layers.0.mlp.dense_4h_to_h.weight",
+        "layers.0.feed_forward.w2.weight",
+    ),
+    "other": ("model.layers.0.mlp.router.weight", "conv.weight", "A_log"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("role", "name"), [(r, n) for r, ns in NAMES.items() for n in ns])
+def test_usual_names_of_matrices_tell_their_roles(role: str, name: str) -> None:
+    assert role_by_name(name, 2) == role
+    assert role in (*ROLES, "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("transformer.h.0.ln_1.weight", "norm_weight"),
+        ("model.layers.0.input_layernorm.weight", "norm_weight"),
+        ("model.norm.weight", "norm_weight"),
+        ("norm.scale", "norm_weight"),
+        ("transformer.ln_f.bias", "norm_bias"),
+        ("bert.LayerNorm.beta", "norm_bias"),
+        ("transformer.h.0.attn.c_attn.bias", "linear_bias"),
+        ("layers.0.mixer.dt_bias", "other"),
+        ("layers.0.mlp.router.bias", "other"),
+        ("layers.0.mlp.gate.e_score_correction_bias", "other"),
+        ("A_log", "other"),
+    ],
+)
+def test_vectors_are_norms_biases_or_something_else(name: str, role: str) -> None:
+    assert role_by_name(name, 1) == role
+
+
+def test_a_vector_is_never_taken_for_a_matrix() -> None:
+    assert role_by_name("lm_head.weight", 1) == "other"
+
+
+def test_names_of_our_gpt_are_known_exactly() -> None:
+    assert role_of("transformer.h.11.attn.c_proj.bias") == "linear_bias"
+    assert layer_of("transformer.h.11.attn.c_proj.bias") == 11
+    with pytest.raises(
+        SubjectError, match=r"must have a name of a nanoGPT-shaped model, got 'w1'\."
+    ):
+        role_of("w1")
