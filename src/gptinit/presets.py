@@ -1,16 +1,21 @@
 """Named model shapes, each with its source."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from gptinit.config import GPTConfig
 from gptinit.errors import ConfigError, unknown_name
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_config"]
+__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_config", "is_preset"]
 
 DEFAULT_PRESET = "gpt2"
 """The model measured when none is named."""
+
+
+_OTHER_MODELS = "A model of your own is path/model.py:NAME, package.module:NAME or a config.json."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,17 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 """Every preset by its name."""
 
 
+def is_preset(model: str) -> bool:
+    """Whether a MODEL argument is meant as the name of a preset: it is no path and names no code.
+
+    Example:
+        >>> is_preset("gpt2"), is_preset("gtp2"), is_preset("model.py:GPT")
+        (True, True, False)
+    """
+    is_code = ":" in model or model.endswith((".py", ".json"))
+    return not is_code and not any(s in model for s in ("/", os.sep)) and not Path(model).is_dir()
+
+
 def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> GPTConfig:
     """The shape called `preset`, with `overrides` in place of its own values.
 
@@ -80,7 +96,7 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
         25
     """
     if preset not in PRESETS:
-        raise unknown_name("model", preset, PRESETS)
+        raise unknown_name("model", preset, PRESETS, remedy=_OTHER_MODELS)
     for name in overrides:
         if name not in GPTConfig.field_names():
             raise unknown_name("shape option", name, GPTConfig.field_names())

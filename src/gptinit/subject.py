@@ -1,12 +1,14 @@
-"""What is measured: how to build it, what it is drawn from, how to reach its logits."""
+"""What is measured: how to build it, what it is drawn from, how to call it and where to listen."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from gptinit.profile import ModelFacts
+from gptinit.profile import ModelFacts, Note
 from gptinit.program import Program
+from gptinit.sites import BlockSites
+from gptinit.trace.recipes import Recipe
 
 __all__ = ["Lens", "Subject"]
 
@@ -20,15 +22,33 @@ class Subject:
 
     Attributes:
         facts: its name, source and shape.
+        vocab_size: tokens there are.
+        block_size: positions there are.
         scheme: canonical slug of its init, or None where it has none.
         program: what every parameter is drawn from.
-        build: makes the module with parameters that have no storage (device "meta").
+        recipes: parameter to its record, for those that no distribution alone can draw.
+        build: makes the module with parameters that have no storage (device "meta") and with
+            buffers that are real.
+        own: makes the module with the weights that it draws itself, for a seed; None where nothing
+            but the program draws it.
+        sites: where its blocks can be heard.
+        call: (module, ids) to logits: (B, T) to (B, T, V).
         lens: (module, rows) to the logit lens of the module with its present weights: all that
-            follows the last block, on some rows of the vocabulary.
+            follows the last block, on some rows of the vocabulary. None where no lens can do that.
+        notes: how it came to be known.
+        is_live: whether it is a module that is built already: its own weights are all there are.
     """
 
     facts: ModelFacts
+    vocab_size: int
+    block_size: int
     scheme: str | None
     program: Program
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
     build: Callable[[], nn.Module]
-    lens: Callable[[nn.Module, Tensor], Lens]
+    own: Callable[[int], nn.Module] | None = None
+    sites: tuple[BlockSites, ...]
+    call: Callable[[nn.Module, Tensor], Tensor]
+    lens: Callable[[nn.Module, Tensor], Lens] | None
+    notes: tuple[Note, ...] = ()
+    is_live: bool = False

@@ -7,15 +7,24 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gptinit.config import GPTConfig
-from gptinit.distributions import Distribution, Piecewise
+from gptinit.distributions import (
+    Constant,
+    Distribution,
+    Normal,
+    Piecewise,
+    TruncatedNormal,
+    Uniform,
+)
+from gptinit.factory import Factory, seeded
 from gptinit.model import GPT
 from gptinit.profile import ModelFacts
 from gptinit.program import ParameterProgram, Program
 from gptinit.roles import layer_of, role_of
 from gptinit.schemes import Scheme
+from gptinit.sites import find_blocks
 from gptinit.subject import Lens, Subject
 
-__all__ = ["builtin_program", "builtin_subject"]
+__all__ = ["builtin_factory", "builtin_program", "builtin_subject"]
 
 
 def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Subject:
@@ -55,11 +64,72 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
             tied=config.tied,
             n_params=sum(p.numel for p in program),
         ),
+        vocab_size=config.vocab_size,
+        block_size=config.block_size,
         scheme=scheme.slug,
         program=program,
         build=build,
+        own=seeded(builtin_factory(config, scheme, name=name, source=source)),
+        sites=find_blocks(_build(config)),
+        call=_call,
         lens=_lens,
     )
+
+
+def builtin_factory(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Factory:
+    """The built-in GPT as a factory that draws it with torch's own functions, as a trainer would.
+
+    Args:
+        config: the shape.
+        scheme: the init.
+        name: what to call it in results.
+        source: where the shape comes from.
+
+    Raises:
+        ConfigError: if the scheme lacks a role or a formula fails at this shape.
+    """
+    program = builtin_program(config, scheme)
+
+    def build() -> nn.Module:
+        module = GPT(config)
+        with torch.no_grad():
+            for parameter in program:
+                _draw(module.get_parameter(parameter.name), parameter.distribution)
+        return module
+
+    return Factory(
+        name=name,
+        source=source,
+        build=build,
+        settings={},
+        with_settings=None,
+        tied=config.tied,
+        vocab_size=config.vocab_size,
+        block_size=config.block_size,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_kv_head=config.n_kv_head,
+        head_dim=config.head_dim,
+        n_embd=config.n_embd,
+        d_ff=config.d_ff,
+    )
+
+
+def _draw(tensor: Tensor, distribution: Distribution) -> None:
+    """Fill a tensor by torch.nn.init."""
+    match distribution:
+        case Normal(mean=mean, std=std):
+            nn.init.normal_(tensor, mean, std)
+        case TruncatedNormal(loc=loc, scale=scale, low=low, high=high):
+            nn.init.trunc_normal_(tensor, loc, scale, low, high)
+        case Uniform(low=low, high=high):
+            nn.init.uniform_(tensor, low, high)
+        case Constant(value=value):
+            nn.init.constant_(tensor, value)
+        case Piecewise(pieces=pieces):
+            parts = tensor.split([rows for rows, _ in pieces])
+            for part, (_, piece) in zip(parts, pieces, strict=True):
+                _draw(part, piece)
 
 
 def builtin_program(config: GPTConfig, scheme: Scheme) -> Program:
@@ -124,6 +194,12 @@ def _distribution(
     )
     same = len({distribution for _, distribution in pieces}) == 1
     return pieces[0][1] if same else Piecewise(pieces)
+
+
+def _call(module: nn.Module, ids: Tensor) -> Tensor:
+    """The logits, (B, T, V), of ids, (B, T)."""
+    logits: Tensor = module(ids)
+    return logits
 
 
 def _lens(module: nn.Module, rows: Tensor) -> Lens:

@@ -1,0 +1,73 @@
+"""What a MODEL argument stands for before anything is built."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+__all__ = ["Factory", "seeded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factory:
+    """A model that can be built any number of times, and what its configuration says.
+
+    Sizes are None where the settings do not name them.
+
+    Attributes:
+        name: what tables call it: "model.py:GPT, n_layer=48".
+        source: where it comes from, in words.
+        build: makes the module afresh. The caller's random state, working folder and default
+            dtype stay as they were, and what is printed goes to stderr. Raises SubjectError if
+            that fails or what it makes is no module.
+        settings: the plain values (numbers, words, flags, None) of its configuration by name,
+            those of a nested configuration as "text_config.hidden_size".
+        with_settings: the same model with some settings replaced; None where it has none.
+        architecture: the model_type of a Hugging Face config.
+        tied: whether the settings say that the head is the token embedding; None if silent.
+        vocab_size: tokens there are.
+        block_size: positions there are.
+        n_layer: number of blocks.
+        n_head: attention heads.
+        n_kv_head: key and value heads.
+        head_dim: width of a head.
+        n_embd: width of the residual stream.
+        d_ff: hidden width of the MLP.
+    """
+
+    name: str
+    source: str
+    build: Callable[[], nn.Module]
+    settings: Mapping[str, object]
+    with_settings: "Callable[[Mapping[str, object]], Factory] | None"
+    architecture: str | None = None
+    tied: bool | None = None
+    vocab_size: int | None = None
+    block_size: int | None = None
+    n_layer: int | None = None
+    n_head: int | None = None
+    n_kv_head: int | None = None
+    head_dim: int | None = None
+    n_embd: int | None = None
+    d_ff: int | None = None
+
+
+def seeded(factory: Factory) -> Callable[[int], nn.Module]:
+    """What builds the model with the weights that its own code draws, for a seed.
+
+    Example:
+        >>> linear = Factory(
+        ...     name="linear", source="here", build=lambda: nn.Linear(2, 2), settings={},
+        ...     with_settings=None,
+        ... )
+        >>> bool((seeded(linear)(3).weight == seeded(linear)(3).weight).all())
+        True
+    """
+
+    def build(seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return factory.build().eval()
+
+    return build

@@ -1,0 +1,125 @@
+"""What a MODEL argument stands for, as something to measure or to audit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from gptinit.config import GPTConfig
+from gptinit.errors import ConfigError
+from gptinit.presets import PRESETS, get_config, is_preset
+from gptinit.schemes import DEFAULT_SCHEME, Scheme, get_scheme
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gptinit.factory import Factory
+    from gptinit.subject import Subject
+
+__all__ = ["Job", "Model"]
+
+Model: TypeAlias = "str | nn.Module | Callable[..., nn.Module]"
+"""A preset, a file or module with a name, a config, a live module, or what builds one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One model to look at; what can be checked without torch is checked by `check`.
+
+    Attributes:
+        label: its name in progress and tables.
+        model: what it is.
+        shape: its settings in place of its own: fields of GPTConfig for a preset.
+        scheme: the init of a preset, or the one that a foreign model is redrawn by; None is the
+            usual one of a preset, and a foreign model's own.
+        roles: the user's map, parameter pattern to role.
+        sites: the user's names of blocks and branches.
+        trust: whether a config may run code that comes with it.
+    """
+
+    label: str
+    model: Model
+    shape: Mapping[str, object] = field(default_factory=dict)
+    scheme: Scheme | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    sites: Mapping[str, str] = field(default_factory=dict)
+    trust: bool = False
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether it is the built-in GPT."""
+        return isinstance(self.model, str) and is_preset(self.model)
+
+    def check(self) -> None:
+        """Refuse what cannot be, as far as that is known without torch.
+
+        Raises:
+            ConfigError: if there is no such preset, or its shape is not possible.
+        """
+        if self.is_preset:
+            self.config()
+            if self.sites or self.roles:
+                raise ConfigError(
+                    "sites and roles must be named for a foreign model, not a preset."
+                )
+
+    def config(self) -> GPTConfig:
+        """The shape of a preset."""
+        assert isinstance(self.model, str)  # is_preset
+        return get_config(self.model, **self.shape)  # type: ignore[arg-type] # checks itself
+
+    def name(self) -> str:
+        """A preset with what replaces its shape: "gpt2, n_layer=48"."""
+        ordered = [k for k in GPTConfig.field_names() if k in self.shape]
+        return ", ".join([str(self.model), *(f"{k}={self.shape[k]}" for k in ordered)])
+
+    def subject(self) -> "Subject":
+        """The model as measuring sees it.
+
+        Raises:
+            ConfigError: if it cannot be found or its settings are not possible.
+            SubjectError: if it cannot be built or read.
+        """
+        if self.is_preset:
+            # Loaded here and not above: torch takes a second, and reading a scheme needs none.
+            from gptinit.subjects.builtin import builtin_subject
+
+            scheme = self.scheme or get_scheme(DEFAULT_SCHEME)
+            return builtin_subject(self.config(), scheme, name=self.name(), source=self._source())
+        # Loaded here: a preset needs no trace.
+        from gptinit.subjects.foreign import foreign_subject, live_subject
+        from gptinit.subjects.reinit import reinit
+
+        factory, module = self.factory()
+        if module is not None:
+            if self.scheme is not None:
+                raise ConfigError("a live module must keep its weights, got a scheme to redraw it.")
+            return live_subject(module, factory, roles=self.roles, sites=self.sites)
+        subject = foreign_subject(factory, roles=self.roles, sites=self.sites)
+        return subject if self.scheme is None else reinit(subject, self.scheme)
+
+    def factory(self) -> "tuple[Factory, nn.Module | None]":
+        """What builds the model, and the module itself where it is built already.
+
+        Raises:
+            ConfigError: if it cannot be found or its settings are not possible.
+        """
+        # Loaded here and not above: as in `subject`.
+        from torch import nn
+
+        from gptinit.subjects.builtin import builtin_factory
+        from gptinit.subjects.finding import factory_of, find_factory, live_factory
+
+        if self.is_preset:
+            scheme = self.scheme or get_scheme(DEFAULT_SCHEME)
+            made = builtin_factory(self.config(), scheme, name=self.name(), source=self._source())
+            return made, None
+        if isinstance(self.model, nn.Module):
+            return live_factory(self.model), self.model
+        if isinstance(self.model, str):
+            found = find_factory(self.model, self.shape, trust_remote_code=self.trust)
+            return found, None
+        return factory_of(self.model, self.shape), None
+
+    def _source(self) -> str:
+        """Where a preset's shape comes from."""
+        return f"preset {self.model}: {PRESETS[str(self.model)].source}"

@@ -1,0 +1,123 @@
+"""From a MODEL argument, or a callable, to the factory that builds it."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import nn
+
+from gptinit.errors import ConfigError, SubjectError
+from gptinit.factory import Factory
+from gptinit.presets import PRESETS
+from gptinit.subjects.configured import Target, configured_factory
+from gptinit.subjects.huggingface import huggingface_factory
+from gptinit.subjects.python_file import file_factory, module_factory
+from gptinit.subjects.settings import SCALARS, sizes
+
+__all__ = ["factory_of", "find_factory", "live_factory"]
+
+
+def find_factory(
+    model: str,
+    overrides: Mapping[str, object] | None = None,
+    *,
+    trust_remote_code: bool = False,
+) -> Factory:
+    """The factory of a MODEL argument that is no preset.
+
+    Args:
+        model: path/model.py:NAME, path/model.py, package.module:NAME, or a Hugging Face
+            config.json or its folder.
+        overrides: settings of its configuration to replace: values, or texts of values.
+        trust_remote_code: whether Python code beside a Hugging Face config may run.
+
+    Raises:
+        ConfigError: if it is none of these, or a setting is unknown or of the wrong type.
+        SubjectError: if the code of the model fails or has no such name.
+    """
+    head, colon, name = model.rpartition(":")
+    if not model:
+        raise _no_model(model)
+    if colon and not Path(model).exists():
+        if not name or not head:
+            raise _no_model(model)
+        if head.endswith(".py") or Path(head).is_file():
+            return file_factory(head, name, overrides or {})
+        if all(part.isidentifier() for part in head.split(".")):
+            return module_factory(head, name, overrides or {})
+        raise _no_model(model)
+    if model.endswith(".py"):
+        return file_factory(model, None, overrides or {})
+    if model.endswith(".json") or Path(model).is_dir():
+        return huggingface_factory(model, overrides, trust_remote_code=trust_remote_code)
+    raise _no_model(model)
+
+
+def factory_of(
+    call: Callable[..., object], overrides: Mapping[str, object] | None = None
+) -> Factory:
+    """The factory of a class or function that builds a model.
+
+    Args:
+        call: a model class or a function that returns a model; one that takes a configuration
+            gets that of its annotation or its module.
+        overrides: settings to replace.
+
+    Raises:
+        ConfigError: if a setting is unknown, of the wrong type, or missing.
+        SubjectError: if it cannot be called, or is a model that is built already.
+
+    Example:
+        >>> factory_of(lambda: nn.Linear(2, 3)).build()
+        Linear(in_features=2, out_features=3, bias=True)
+    """
+    if isinstance(call, nn.Module) or not callable(call):
+        raise SubjectError(
+            "model must be a class or a function that builds a model, "
+            f"got an object of type {type(call).__name__}."
+        )
+    name = getattr(call, "__qualname__", None) or type(call).__name__
+    module = getattr(call, "__module__", None) or "__main__"
+    namespace = vars(sys.modules[module]) if module in sys.modules else {}
+    target = Target(
+        call=call,
+        label=name.rpartition("<locals>.")[2],
+        source=f"module {module}",
+        namespace=namespace,
+    )
+    return configured_factory(target, overrides or {})
+
+
+def live_factory(module: nn.Module) -> Factory:
+    """What is known of a module that is built already, from the configuration that it carries.
+
+    Args:
+        module: the model; its `config` is read if it has one.
+
+    Example:
+        >>> live_factory(nn.Linear(2, 3)).name
+        'Linear'
+    """
+    config = getattr(module, "config", None)
+    read = getattr(config, "to_dict", None)
+    found = read() if callable(read) else getattr(config, "__dict__", {})
+    settings = {k: v for k, v in dict(found).items() if isinstance(v, SCALARS)}
+    architecture = settings.get("model_type")
+    return Factory(
+        name=type(module).__name__,
+        source="a live module",
+        build=lambda: module,
+        settings=settings,
+        with_settings=None,
+        architecture=architecture if isinstance(architecture, str) else None,
+        **sizes(settings),
+    )
+
+
+def _no_model(model: str) -> ConfigError:
+    """The error for an argument that means no model."""
+    return ConfigError(
+        f"model must be a preset ({', '.join(PRESETS)}), path/model.py:NAME, "
+        f"package.module:NAME, or a config.json or its folder, got {model!r}. "
+        "Nothing is downloaded: a model of the Hub needs its config.json here."
+    )

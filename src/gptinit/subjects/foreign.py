@@ -1,0 +1,199 @@
+"""A model that someone else wrote as a subject: traced, its blocks found, its buffers made real."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptinit.errors import SubjectError
+from gptinit.factory import Factory, seeded
+from gptinit.flow.calling import Call, call_model
+from gptinit.reading import Reading, read_live, read_model
+from gptinit.sites import BlockSites, named_blocks
+from gptinit.subject import Subject
+from gptinit.trace.replay import Replay
+from gptinit.trace.tensor import TracedTensor
+
+__all__ = ["foreign_subject", "live_subject"]
+
+_POSITIONS = 1 << 20
+"""Positions of a model that names no limit: angles have none."""
+
+
+def foreign_subject(
+    factory: Factory,
+    *,
+    roles: Mapping[str, str] | None = None,
+    sites: Mapping[str, str] | None = None,
+) -> Subject:
+    """The model that a factory builds, drawn as its own code would draw it.
+
+    Args:
+        factory: makes it.
+        roles: the user's map, parameter pattern to role.
+        sites: the user's names, of "blocks" and of "attn" and "mlp" inside a block.
+
+    Raises:
+        SubjectError: if it cannot be built, run, or has no repeated block.
+    """
+    reading = read_model(factory, roles=roles)
+    return _subject(factory, reading, _sites(reading, sites), _Built(reading), seeded(factory))
+
+
+def live_subject(
+    module: nn.Module,
+    factory: Factory,
+    *,
+    roles: Mapping[str, str] | None = None,
+    sites: Mapping[str, str] | None = None,
+) -> Subject:
+    """A module that is built already, with the weights that it has.
+
+    Raises:
+        SubjectError: if it cannot be run, or has no repeated block.
+    """
+    reading = read_live(module, factory, roles=roles)
+
+    def build() -> nn.Module:
+        raise SubjectError("a live module must be measured with weights='own'.")
+
+    def own(seed: int) -> nn.Module:
+        return _twin(module).eval()
+
+    made = _subject(factory, reading, _sites(reading, sites), build, own)
+    return replace(made, is_live=True)
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A copy with the same parameters in memory: a mode, a cast or a gradient of its is its own.
+
+    Raises:
+        SubjectError: if the module cannot be copied.
+    """
+    memo: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()
+    }
+    try:
+        return deepcopy(module, memo)
+    except Exception as error:  # whatever it holds besides tensors
+        raise SubjectError(
+            f"{type(module).__name__} must be a module that can be copied, got "
+            f"{type(error).__name__}: {error}."
+        ) from error
+
+
+def _subject(
+    factory: Factory,
+    reading: Reading,
+    sites: tuple[BlockSites, ...],
+    build: Callable[[], nn.Module],
+    own: Callable[[int], nn.Module],
+) -> Subject:
+    """A reading as a subject.
+
+    Raises:
+        SubjectError: if the forward pass could not be followed.
+    """
+    if reading.seen is None or not sites:
+        why = "; ".join(note.message for note in reading.notes)
+        raise SubjectError(f"{factory.name} must run forward to be measured. {why}")
+    tail, facts = reading.tail, reading.program.facts
+    return Subject(
+        facts=facts,
+        vocab_size=reading.seen.vocab_size,
+        block_size=factory.block_size or _learned_positions(reading) or _POSITIONS,
+        scheme=None,
+        program=reading.program.parameters,
+        recipes=reading.recipes,
+        build=build,
+        own=own,
+        sites=sites,
+        call=_caller(reading.seen.call),
+        lens=None if tail is None else lambda module, rows: tail.lens(module, rows),
+        notes=reading.notes,
+    )
+
+
+def _caller(call: Call) -> Callable[[nn.Module, Tensor], Tensor]:
+    """How the model gives logits."""
+    return lambda module, ids: call_model(module, call, ids)
+
+
+def _sites(reading: Reading, named: Mapping[str, str] | None) -> tuple[BlockSites, ...]:
+    """The blocks as the user names them, or as the forward pass shows them.
+
+    Raises:
+        SubjectError: if the stream cannot be heard at a block.
+    """
+    if named:
+        if "blocks" not in named:
+            raise SubjectError(f"sites must name blocks, got only {', '.join(named)}.")
+        return named_blocks(
+            reading.module, named["blocks"], attn=named.get("attn"), mlp=named.get("mlp")
+        )
+    if reading.decoder is None:
+        return ()
+    for sites in reading.decoder.sites:
+        if sites.before is None or sites.after is None:
+            raise SubjectError(
+                f"the stream at {sites.path} must pass in or out of a module to be measured, got "
+                "none there. Name the blocks: --site blocks=PATH."
+            )
+    return reading.decoder.sites
+
+
+def _learned_positions(reading: Reading) -> int | None:
+    """Rows of the table of positions."""
+    tables = [p for p in reading.program.parameters if p.role == "pos_emb"]
+    return tables[0].shape[-2] if tables and len(tables[0].shape) > 1 else None
+
+
+class _Built:
+    """Turns the traced module into one whose parameters have no storage and buffers are real."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._module: nn.Module | None = None
+
+    def __call__(self) -> nn.Module:
+        """The module; the same at every call."""
+        if self._module is None:
+            self._module = _without_traces(self._reading.module).eval()
+        return self._module
+
+
+def _without_traces(module: nn.Module) -> nn.Module:
+    """The module with meta parameters, ties kept, and real values for all other traced tensors."""
+    parameters: dict[int, nn.Parameter] = {}
+    for child in module.modules():
+        for name, parameter in child._parameters.items():
+            if isinstance(parameter, TracedTensor):
+                if id(parameter) not in parameters:
+                    empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+                    parameters[id(parameter)] = nn.Parameter(empty, requires_grad=False)
+                child._parameters[name] = parameters[id(parameter)]
+        for name, buffer in child._buffers.items():
+            if isinstance(buffer, TracedTensor):
+                child._buffers[name] = Replay(limit=1 << 62).value(buffer.read()).clone()
+        for name, value in list(vars(child).items()):
+            if not name.startswith("_"):
+                real = _real(value)
+                if real is not value:
+                    vars(child)[name] = real
+    return module
+
+
+def _real(value: Any) -> Any:
+    """A plain attribute with real tensors in place of traced ones."""
+    if isinstance(value, TracedTensor):
+        return Replay(limit=1 << 62).value(value.read()).clone()
+    if isinstance(value, list) and any(isinstance(v, TracedTensor) for v in value):
+        return [_real(v) for v in value]
+    if isinstance(value, tuple) and any(isinstance(v, TracedTensor) for v in value):
+        return tuple(_real(v) for v in value)
+    if isinstance(value, dict) and any(isinstance(v, TracedTensor) for v in value.values()):
+        return {k: _real(v) for k, v in value.items()}
+    return value

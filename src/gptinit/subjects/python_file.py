@@ -1,0 +1,320 @@
+"""A model of somebody's own: a class or function in a Python file or an importable module."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+from torch import nn
+
+from gptinit.errors import ConfigError, SubjectError
+from gptinit.factory import Factory
+from gptinit.subjects.configured import Target, configured_factory, required_parameters
+from gptinit.subjects.isolation import blamed_on, is_installed, isolated
+
+__all__ = ["file_factory", "module_factory"]
+
+
+def file_factory(path: str | Path, name: str | None, overrides: Mapping[str, object]) -> Factory:
+    """The factory called `name` in a Python file.
+
+    The file runs once, with its folder importable; its folder is importable again whenever the
+    model is built. Afterwards neither the folder nor the modules found in it are in the way of
+    other files, whatever their names.
+
+    Args:
+        path: the file.
+        name: a model class, or a function that returns a model; None where the file has one
+            model that no other class of it is made of.
+        overrides: settings to replace, see `configured_factory`.
+
+    Raises:
+        ConfigError: if there is no such file, or a setting cannot be used.
+        SubjectError: if the file fails, or has no such name.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"model must be a file that exists, got {str(path)!r}. Check the path.")
+    if file.suffix != ".py":
+        raise ConfigError(f"model must be a Python file ending in .py, got {str(path)!r}.")
+    surroundings = _Surroundings.of(file.resolve())
+    with surroundings.entered(), blamed_on(file.name, "load without an error"):
+        module = _execute(file.resolve(), surroundings.package)
+    loaded = _Loaded(module=module, place=file.name, source=str(path), within=surroundings.entered)
+    return _factory(loaded, _only_model(loaded) if name is None else name, overrides)
+
+
+def module_factory(module: str, name: str, overrides: Mapping[str, object]) -> Factory:
+    """The factory called `name` in an importable module; the working folder is importable.
+
+    Args:
+        module: the dotted name of the module.
+        name: a model class, or a function that returns a model.
+        overrides: settings to replace, see `configured_factory`.
+
+    Raises:
+        ConfigError: if there is no such module, or a setting cannot be used.
+        SubjectError: if the module fails, or has no such name.
+    """
+    here = str(Path.cwd())
+    with _importable((here,)), isolated(module):
+        importlib.invalidate_caches()
+        with blamed_on(module, "load without an error"):
+            try:
+                found = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name and f"{module}.".startswith(f"{error.name}."):
+                    raise ConfigError(
+                        f"model must be a module that can be imported, got {module!r}. "
+                        "Name a file as path/model.py:NAME."
+                    ) from error
+                raise
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        with _importable((here,)), isolated(module):
+            yield
+
+    loaded = _Loaded(module=found, place=module, source=f"module {module}", within=within)
+    return _factory(loaded, name, overrides)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Surroundings:
+    """The folder of a file, and the modules that were found in it.
+
+    Attributes:
+        program: the file, as its code sees sys.argv[0].
+        paths: folders that its imports are looked up in.
+        package: the folders, outermost first, that its relative imports go through.
+        modules: what was imported from these folders so far; filled as imports happen.
+    """
+
+    program: str
+    paths: tuple[str, ...]
+    package: tuple[Path, ...]
+    modules: dict[str, ModuleType] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, file: Path) -> "_Surroundings":
+        """The surroundings of a file, given by its absolute path."""
+        folders = list(file.parents)
+        depth = 0
+        while (folders[depth] / "__init__.py").is_file():
+            depth += 1
+        depth = min(max(depth, _relative_level(file)), len(folders) - 1)
+        paths = dict.fromkeys(
+            [str(folders[0]), str(folders[depth])] if depth else [str(folders[0])]
+        )
+        package = tuple(reversed(folders[:depth]))
+        return cls(program=str(file), paths=tuple(paths), package=package)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Makes the folders importable, and their modules the only ones of their names."""
+        with isolated(self.program):
+            aside = {name: sys.modules.pop(name) for name in self._colliding()}
+            present = set(sys.modules)
+            sys.modules.update(self.modules)
+            try:
+                with _importable(self.paths):
+                    yield
+            finally:
+                self.modules.update(self._found(present))
+                for name in self.modules.keys() - present:
+                    sys.modules.pop(name, None)
+                sys.modules.update(aside)
+
+    def _colliding(self) -> list[str]:
+        """Modules of the caller that imports of this folder would find in place of its own."""
+        tops = {p.stem for folder in self.paths for p in Path(folder).glob("*.py")} | {
+            p.parent.name for folder in self.paths for p in Path(folder).glob("*/__init__.py")
+        }
+        return [
+            name
+            for name, module in list(sys.modules.items())
+            if name != "__main__"
+            and name.partition(".")[0] in tops
+            and (origin := _origin(module))
+            and not is_installed(origin)
+        ]
+
+    def _found(self, present: set[str]) -> dict[str, ModuleType]:
+        """Modules of these folders that were imported since only `present` were."""
+        return {
+            name: module
+            for name, module in list(sys.modules.items())
+            if name.partition(".")[0] not in present
+            and (origin := _origin(module))
+            and not is_installed(origin)
+            and self._holds(origin)
+        }
+
+    def _holds(self, origin: str) -> bool:
+        """Whether a file lies in these folders."""
+        return any(Path(origin).is_relative_to(folder) for folder in self.paths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """A module, what errors call it, where it comes from, and the surroundings of its code."""
+
+    module: ModuleType
+    place: str
+    source: str
+    within: Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def _importable(folders: tuple[str, ...]) -> Iterator[None]:
+    """Looks imports up in `folders` first, and leaves no compiled files there."""
+    path, quiet = list(sys.path), sys.dont_write_bytecode
+    sys.path[:0] = folders
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        sys.dont_write_bytecode = quiet
+
+
+def _origin(module: ModuleType) -> str | None:
+    """The file or folder that a module was read from."""
+    told = getattr(module, "__dict__", {})
+    return told.get("__file__") or next(iter(told.get("__path__", ())), None)
+
+
+def _relative_level(file: Path) -> int:
+    """How many folders up the relative imports of a file reach."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return 0  # running it tells more
+    return max(
+        (node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0
+    )
+
+
+def _execute(file: Path, package: tuple[Path, ...]) -> ModuleType:
+    """The module of a file, run under its own name as far as that name is free."""
+    importlib.invalidate_caches()
+    name = ".".join([*_packages(package), file.stem.replace(".", "_")])
+    while name in sys.modules and _origin(sys.modules[name]) != str(file):
+        name += "_"
+    if name in sys.modules:  # what it imports has imported it
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec
+    assert spec.loader  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _packages(folders: tuple[Path, ...]) -> list[str]:
+    """Import the packages that a file is in, outermost first; a plain folder becomes one."""
+    names: list[str] = []
+    for folder in folders:
+        names.append(folder.name.replace(".", "_"))
+        dotted = ".".join(names)
+        if (folder / "__init__.py").is_file():
+            importlib.import_module(dotted)
+            continue
+        while dotted in sys.modules:
+            dotted += "_"
+        names = dotted.split(".")
+        sys.modules[dotted] = module = ModuleType(dotted)
+        module.__path__ = [str(folder)]
+    return names
+
+
+def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Factory:
+    """The factory called `name` in a module that was loaded."""
+    found = getattr(loaded.module, name, None)
+    label = f"{loaded.place}:{name}"
+    if found is None:
+        raise _no_such_name(loaded, name)
+    if isinstance(found, nn.Module) or not callable(found):
+        raise SubjectError(
+            f"{label} must be a model class or a function that returns a model, "
+            f"got an object of type {type(found).__name__}."
+        )
+    namespace = vars(loaded.module)
+    target = Target(
+        call=found, label=label, source=loaded.source, namespace=namespace, within=loaded.within
+    )
+    return configured_factory(target, overrides)
+
+
+def _no_such_name(loaded: _Loaded, name: str) -> SubjectError:
+    """The error for a name that a module has not, with those that it has."""
+    names = [*_models(loaded.module), *_functions(loaded.module)]
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    told = f"only {', '.join(names)}" if names else "no model class and no function"
+    return SubjectError(f"{loaded.place} must define {name!r}, got {told}.{hint}")
+
+
+def _only_model(loaded: _Loaded) -> str:
+    """The model class that no other class of the module is made of.
+
+    Raises:
+        SubjectError: if there is none, or more than one.
+    """
+    models = _models(loaded.module)
+    parts = {n for name, kind in models.items() for n in _mentioned(kind) if n != name}
+    whole = [name for name in models if name not in parts]
+    if len(whole) == 1:
+        return whole[0]
+    names = whole or [*models, *_functions(loaded.module)]
+    raise SubjectError(
+        f"{loaded.place} must be given with the name of its model, got "
+        f"{'a choice of ' + ', '.join(names) if names else 'no model class in it'}. "
+        f"Write {loaded.place}:{names[0] if names else 'NAME'}."
+    )
+
+
+def _models(module: ModuleType) -> dict[str, type]:
+    """The module classes that a module defines."""
+    return {
+        name: kind
+        for name, kind in vars(module).items()
+        if isinstance(kind, type)
+        and issubclass(kind, nn.Module)
+        and kind.__module__ == module.__name__
+    }
+
+
+def _functions(module: ModuleType) -> list[str]:
+    """The public functions that a module defines and that can be called with nothing."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, FunctionType)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+        and not required_parameters(value)
+    ]
+
+
+def _mentioned(kind: type) -> set[str]:
+    """The global names that the methods of a class and its bases' names speak of."""
+    names = {base.__name__ for base in kind.__bases__}
+    for value in vars(kind).values():
+        function = getattr(value, "__func__", value)
+        if isinstance(function, FunctionType):
+            names |= _names_in(function.__code__)
+    return names
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """The global names in a piece of code, also in what it defines."""
+    inner = (c for c in code.co_consts if isinstance(c, CodeType))
+    return set(code.co_names).union(*(_names_in(c) for c in inner))

@@ -1,0 +1,294 @@
+"""Settings of a foreign model: values as a person types them, sizes under their many names."""
+
+import json
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin
+
+from gptinit.errors import ConfigError, unknown_name
+
+__all__ = [
+    "MISSING",
+    "SCALARS",
+    "Setting",
+    "Sizes",
+    "kinds_of",
+    "named",
+    "resolve",
+    "sizes",
+    "typed",
+]
+
+MISSING = object()
+"""The default of a setting that has none."""
+
+SCALARS: tuple[type, ...] = (bool, int, float, type(None), str)
+"""Types of plain values, in the order in which a text is read as one of them."""
+
+_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "n_layer": ("num_hidden_layers", "n_layers", "num_layers", "decoder_layers", "depth"),
+        "n_head": ("num_attention_heads", "n_heads", "num_heads", "decoder_attention_heads"),
+        "n_kv_head": (
+            "num_key_value_heads",
+            "n_kv_heads",
+            "num_kv_heads",
+            "n_query_groups",
+            "num_query_groups",
+        ),
+        "head_dim": ("head_size", "d_head", "d_kv", "kv_channels"),
+        "n_embd": ("hidden_size", "d_model", "dim", "embed_dim", "emb_dim", "model_dim"),
+        "d_ff": (
+            "intermediate_size",
+            "n_inner",
+            "ffn_dim",
+            "decoder_ffn_dim",
+            "hidden_dim",
+            "ffn_hidden_size",
+            "mlp_hidden_size",
+            "dff",
+        ),
+        "block_size": (
+            "max_position_embeddings",
+            "n_positions",
+            "max_seq_len",
+            "n_ctx",
+            "context_length",
+            "max_sequence_length",
+            "max_seq_length",
+            "sequence_len",
+            "seq_len",
+            "seq_length",
+            "context_size",
+            "ctx_len",
+            "max_target_positions",
+        ),
+        "vocab_size": ("n_vocab", "padded_vocab_size", "num_tokens", "vocabulary_size"),
+        "tied": (
+            "tie_word_embeddings",
+            "tie_weights",
+            "tie_embeddings",
+            "weight_tying",
+            "share_embeddings",
+        ),
+    }
+)
+"""Our name of a size: the names that others give it, most telling first."""
+
+
+class Sizes(TypedDict):
+    """What settings say of a model's shape, by our names; None where they are silent."""
+
+    n_layer: int | None
+    n_head: int | None
+    n_kv_head: int | None
+    head_dim: int | None
+    n_embd: int | None
+    d_ff: int | None
+    block_size: int | None
+    vocab_size: int | None
+    tied: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One value that a model takes.
+
+    Attributes:
+        kinds: the plain types it may have; none means any value.
+        default: what it is unless given; MISSING if it must be given.
+    """
+
+    kinds: frozenset[type] = frozenset()
+    default: object = MISSING
+
+
+def sizes(settings: Mapping[str, object]) -> Sizes:
+    """What settings say of a model's shape, by our names.
+
+    Example:
+        >>> found = sizes({"num_hidden_layers": 2, "vocab_size": -1, "tie_word_embeddings": True})
+        >>> found["n_layer"], found["vocab_size"], found["tied"]
+        (2, None, True)
+    """
+    return Sizes(
+        n_layer=_count(settings, "n_layer"),
+        n_head=_count(settings, "n_head"),
+        n_kv_head=_count(settings, "n_kv_head"),
+        head_dim=_count(settings, "head_dim"),
+        n_embd=_count(settings, "n_embd"),
+        d_ff=_count(settings, "d_ff"),
+        block_size=_count(settings, "block_size"),
+        vocab_size=_count(settings, "vocab_size"),
+        tied=next((v for v in _said(settings, "tied") if isinstance(v, bool)), None),
+    )
+
+
+def resolve(what: str, name: str, known: Iterable[str]) -> str:
+    """The setting that `name` means: itself, or what the model calls the size of that name.
+
+    Args:
+        what: the subject of the error.
+        name: what the user wrote.
+        known: the names that the model has.
+
+    Raises:
+        ConfigError: if the model has no such setting.
+
+    Example:
+        >>> resolve("setting of model.py:GPT", "n_layer", ["dim", "n_layers"])
+        'n_layers'
+    """
+    names = list(known)
+    words = (name, *_WORDS.get(name, ()))
+    for prefix in ("", "text_config."):
+        for word in words:
+            if prefix + word in names:
+                return prefix + word
+    if names:
+        raise unknown_name(what, name, names)
+    raise ConfigError(f"{what} must be one that it takes, got {name!r}. It takes none.")
+
+
+def named(name: str, overrides: Mapping[str, object]) -> str:
+    """A model's name with the settings that differ.
+
+    Example:
+        >>> named("model.py:GPT", {"n_layer": 48, "bias": False})
+        'model.py:GPT, n_layer=48, bias=false'
+    """
+    told = [f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in overrides.items()]
+    return ", ".join([name, *told])
+
+
+def typed(name: str, value: object, kinds: frozenset[type]) -> object:
+    """A value as one of the plain types `kinds`; a text is read as it was meant.
+
+    Args:
+        name: the setting, for the error.
+        value: a plain value, or the text of one.
+        kinds: types among SCALARS; none means whatever the text looks like.
+
+    Raises:
+        ConfigError: if the value is of none of these types.
+
+    Example:
+        >>> typed("dropout", "0.1", frozenset({float})), typed("n_layer", "12", frozenset())
+        (0.1, 12)
+    """
+    if not kinds and isinstance(value, str) and value[:1] in ("[", "{"):
+        return _from_json(name, value)
+    for kind in SCALARS:
+        if kind in kinds or not kinds:
+            try:
+                return _READERS[kind](value)
+            except (KeyError, ValueError, OverflowError):
+                continue
+    if kinds:
+        rule = " or ".join(_IN_WORDS[kind] for kind in SCALARS if kind in kinds)
+        raise ConfigError(f"{name} must be {rule}, got {value!r}.")
+    return value
+
+
+def kinds_of(hint: object, default: object) -> frozenset[type]:
+    """The plain types that an annotation allows; none if it allows others too.
+
+    Args:
+        hint: the annotation, evaluated; None if there is none.
+        default: the value unless given, which speaks where the annotation does not.
+
+    Example:
+        >>> sorted(kind.__name__ for kind in kinds_of(int | None, 3))
+        ['NoneType', 'int']
+    """
+    if hint is None or hint is Any:
+        return frozenset({type(default)} & set(SCALARS) - {type(None)})
+    kinds = frozenset(_flat(hint))
+    if not kinds <= frozenset(SCALARS):
+        return frozenset()
+    return kinds | {type(None)} if default is None else kinds
+
+
+def _flat(hint: object) -> Iterable[Any]:
+    """The types that an annotation is made of."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return [kind for part in get_args(hint) for kind in _flat(part)]
+    if origin is Literal:
+        return [type(value) for value in get_args(hint)]
+    return _flat(get_args(hint)[0]) if origin is Annotated else [hint]
+
+
+def _said(settings: Mapping[str, object], size: str) -> list[object]:
+    """What settings say of a size, under any of its names."""
+    return [settings[word] for word in (size, *_WORDS[size]) if word in settings]
+
+
+def _count(settings: Mapping[str, object], size: str) -> int | None:
+    """The first positive integer among what settings say of a size."""
+    counts = (v for v in _said(settings, size) if isinstance(v, int) and not isinstance(v, bool))
+    return next((v for v in counts if v > 0), None)
+
+
+def _as_bool(value: object) -> object:
+    if isinstance(value, str):
+        return {"true": True, "false": False}[value.lower()]
+    return _only(value, bool)
+
+
+def _as_int(value: object) -> object:
+    return int(value) if isinstance(value, str) else _only(value, int)
+
+
+def _as_float(value: object) -> object:
+    if isinstance(value, str) or type(value) is int:
+        return float(value)
+    return _only(value, float)
+
+
+def _as_none(value: object) -> object:
+    if isinstance(value, str):
+        return {"none": None, "null": None}[value.lower()]
+    return _only(value, type(None))
+
+
+def _as_text(value: object) -> object:
+    return _only(value, str)
+
+
+def _from_json(name: str, text: str) -> object:
+    """A list or a table of values."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} must be a value in JSON, got {text!r}.") from error
+
+
+def _only(value: object, kind: type) -> object:
+    """`value` if it is of just this type."""
+    if type(value) is not kind:
+        raise ValueError(value)
+    return value
+
+
+_READERS: Mapping[type, Callable[[object], object]] = MappingProxyType(
+    {
+        bool: _as_bool,
+        int: _as_int,
+        float: _as_float,
+        type(None): _as_none,
+        str: _as_text,
+    }
+)
+
+_IN_WORDS: Mapping[type, str] = MappingProxyType(
+    {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        type(None): "none",
+        str: "a text",
+    }
+)
