@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from benchmarks import agreement, cost, gpu, probes, speed
+from benchmarks import agreement, cost, gpu, probes, speed, sweep
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -29,6 +29,7 @@ BENCHMARKS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType(
         "cost": _alone(cost.main),
         "agreement": _alone(agreement.main),
         "gpu": gpu.main,
+        "transformers": sweep.main,
     }
 )
 """Every benchmark by its name."""

@@ -351,6 +351,7 @@ def _forward_passes(
     install_dense(module, subject.program, Draws(seed=0, device=device, dtype=dtype))
     tokens = torch.randint(config.vocab_size, (1, seq_len + 1)).to(device)
     idx, targets = tokens[:, :-1], tokens[:, 1:]
+    assert subject.lens is not None  # the built-in GPT has one
     lens = subject.lens(module, torch.arange(min(LENS_ROWS, config.vocab_size), device=device))
     rows = torch.tensor(query_rows(seq_len, QUERY_ROWS), device=device)
 
@@ -366,7 +367,7 @@ def _forward_passes(
 
     @torch.no_grad()
     def probed() -> None:
-        probes = Probes(find_blocks(module), lens=lens, rows=rows, step=lambda: None)
+        probes = Probes(module, find_blocks(module), lens=lens, rows=rows, step=lambda: None)
         with probes.attached():
             logits, loss = forward()
         probes.see_logits(logits, idx, loss / seq_len)

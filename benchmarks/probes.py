@@ -45,8 +45,9 @@ def _times(n_layer: int) -> tuple[float, float]:
 
     def probed() -> None:
         probes = Probes(
+            module,
             find_blocks(module),
-            lens=subject.lens(module, rows),
+            lens=subject.lens(module, rows) if subject.lens else None,
             rows=torch.tensor(query_rows(256, QUERY_ROWS)),
             step=lambda: None,
         )

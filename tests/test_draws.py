@@ -10,14 +10,23 @@ from subjects import cpu_draws
 
 from gptinit.distributions import (
     Constant,
+    Copy,
     Distribution,
+    Mixture,
     Normal,
+    Orthogonal,
     Piecewise,
+    Scaled,
     TruncatedNormal,
     Uniform,
+    Unset,
 )
+from gptinit.errors import MeasureError
 from gptinit.program import ParameterProgram
-from gptinit.weights.draws import Draws, seed_of
+from gptinit.trace.recipes import recipes
+from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.tracing import trace
+from gptinit.weights.draws import Draws, is_drawable, seed_of
 
 
 def program(distribution: Distribution, *shape: int, name: str = "w") -> ParameterProgram:
@@ -129,3 +138,74 @@ def test_cuda_draws_have_the_same_law() -> None:
     values = draws.new(program(Normal(0.0, 0.02), 700, 800)).flatten().double().cpu().numpy()
 
     assert stats.kstest(values, stats.norm(0, 0.02).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("law", "expected"),
+    [
+        (Normal(0.0, 1.0), True),
+        (Piecewise(((1, Uniform(0.0, 1.0)), (1, Constant(0.0)))), True),
+        (Copy("a", Normal(0.0, 1.0)), False),
+        (Piecewise(((1, Normal(0.0, 1.0)), (1, Copy("a", Normal(0.0, 1.0))))), False),
+        (Orthogonal(1.0, 4), False),
+        (Mixture(((1, Constant(0.0)), (1, Normal(0.0, 1.0)))), False),
+        (Scaled(Normal(0.0, 1.0), 2.0), False),
+        (Unset(), False),
+    ],
+    ids=str,
+)
+def test_only_independent_entries_need_no_record(law: Distribution, expected: bool) -> None:
+    assert is_drawable(law) is expected
+
+
+def test_a_law_that_needs_a_record_and_has_none_is_named() -> None:
+    with pytest.raises(
+        MeasureError,
+        match=r"^w must have a distribution that can be drawn from, got orthogonal\(1\)\.$",
+    ):
+        cpu_draws(0).new(program(Orthogonal(1.0, 4), 4, 4))
+
+
+class Halves(torch.nn.Module):
+    """A matrix whose lower half is minus its upper half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        half = torch.randn(3, 4)
+        self.w = torch.nn.Parameter(torch.cat([half, -half]))
+
+
+def recorded(seed: int, dtype: torch.dtype = torch.float32) -> Draws:
+    """Draws with the record of Halves."""
+    weight = trace(Halves).get_parameter("w")
+    assert isinstance(weight, TracedTensor)
+    return Draws(
+        seed=seed, device=torch.device("cpu"), dtype=dtype, recipes=recipes([("w", weight.read())])
+    )
+
+
+def test_a_record_is_drawn_again_for_every_seed() -> None:
+    law = Copy("itself", Normal(0.0, 1.0))  # whatever independent draws cannot make
+
+    first, other = (recorded(seed).new(program(law, 6, 4)) for seed in (0, 1))
+
+    for values in (first, other):
+        assert torch.equal(values[3:], -values[:3])
+    assert not torch.equal(first, other)
+    assert torch.equal(recorded(0).new(program(law, 6, 4)), first)
+
+
+def test_draws_inside_a_record_are_those_of_its_parameter() -> None:
+    upper = recorded(5).new(program(Copy("itself", Normal(0.0, 1.0)), 6, 4))[:3]
+
+    assert torch.equal(upper, cpu_draws(5).new(program(Normal(0.0, 1.0), 3, 4)))
+
+
+def test_a_record_in_lower_precision_is_the_float32_one_rounded_once() -> None:
+    weight = program(Copy("itself", Normal(0.0, 1.0)), 6, 4)
+    out = torch.full((6, 4), torch.nan, dtype=torch.bfloat16)
+
+    half = recorded(0, torch.bfloat16)
+    half.into(weight, out)
+
+    assert torch.equal(out, recorded(0).new(weight).to(torch.bfloat16))

@@ -255,8 +255,9 @@ def test_nothing_waits_for_the_device_while_probes_listen(
     def run(mode: str) -> Probes:
         torch.cuda.set_sync_debug_mode(mode)
         install(module, subject.program, draws)
+        assert subject.lens is not None  # the built-in GPT has one
         lens = subject.lens(module, vocabulary)
-        probes = Probes(find_blocks(module), lens=lens, rows=rows, step=lambda: None)
+        probes = Probes(module, find_blocks(module), lens=lens, rows=rows, step=lambda: None)
         weights = probes.attached_to_weights(module, subject.program) if grad else nullcontext()
         with torch.set_grad_enabled(grad), weights:
             with probes.attached():

@@ -103,6 +103,8 @@ def test_query_rows_are_the_middles_of_strata(T: int, count: int, expected: list
 def allowed_scores(attention: Attention, b: int, h: int, t: int) -> list[float]:
     """The scores of one query with the keys that it may see."""
     query, key = attention.query, attention.key
+    assert query is not None
+    assert key is not None
     nh, hs = query.shape[1], query.shape[3]
     row = []
     for s in range(t + 1 if attention.causal else key.shape[2]):
@@ -121,6 +123,7 @@ def allowed_scores(attention: Attention, b: int, h: int, t: int) -> list[float]:
 
 def by_definition(attention: Attention, rows: list[int]) -> dict[str, float]:
     """The three statistics pair by pair."""
+    assert attention.query is not None
     B, nh = attention.query.shape[:2]
     seen = [allowed_scores(attention, b, h, t) for b in range(B) for h in range(nh) for t in rows]
     pairs = [score for row in seen for score in row]
@@ -162,6 +165,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_score_statistics_equal_their_definition(name: str) -> None:
     attention = CASES[name]
+    assert attention.query is not None
     rows = query_rows(attention.query.shape[2], 4)
 
     values = score_statistics(attention, torch.tensor(rows))
@@ -178,3 +182,34 @@ def test_entropy_is_one_for_equal_scores_and_absent_for_one_key() -> None:
 
     assert float(score_statistics(flat, torch.arange(4))["attn_entropy"]) == pytest.approx(1.0)
     assert "attn_entropy" not in score_statistics(single, torch.arange(1))
+
+
+@pytest.mark.parametrize("fill", [-math.inf, float(torch.finfo(torch.float32).min)], ids=str)
+def test_scores_that_are_given_have_the_statistics_of_their_definition(fill: float) -> None:
+    scores = sample(2, 3, 6, 6).float()
+    barred = torch.ones(6, 6, dtype=torch.bool).triu(1)
+    rows = torch.tensor([0, 2, 5])
+
+    values = score_statistics(Attention(scores=scores.masked_fill(barred, fill)), rows)
+
+    allowed = torch.cat([scores[..., int(i), : int(i) + 1].flatten() for i in rows])
+    entropies = []
+    for i in (2, 5):  # row 0 has one key and no entropy to speak of
+        p = scores[..., i, : i + 1].double().softmax(-1)
+        entropies.append(-(p * p.log()).sum(-1) / math.log(i + 1))
+    assert float(values["attn_score_std"]) == pytest.approx(
+        float(allowed.std(correction=0)), rel=1e-5
+    )
+    assert float(values["attn_score_max"]) == float(allowed.max())
+    expected = float(torch.stack(entropies).mean())
+    assert float(values["attn_entropy"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_scores_without_a_mask_are_all_allowed() -> None:
+    scores = sample(1, 2, 4, 4).float()
+
+    values = score_statistics(Attention(scores=scores), torch.arange(4))
+
+    assert float(values["attn_score_std"]) == pytest.approx(
+        float(scores.std(correction=0)), rel=1e-5
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gptinit.errors import ConfigError
-from gptinit.tokens import ZIPF_EXPONENT, TokenSource, open_tokens
+from gptinit.tokens import ZIPF_EXPONENT, TokenSource, given_tokens, open_tokens
 
 RANDOM = ["zipf", "uniform"]
 
@@ -397,3 +397,53 @@ def test_sizes_must_be_positive(data: str, name: str) -> None:
 
     with pytest.raises(ConfigError, match=f"^{name} must be a positive integer, got 0.$"):
         open_tokens(data, **sizes)
+
+
+def test_given_tokens_are_the_same_for_every_seed() -> None:
+    ids = np.array([[3, 1, 2, 0], [0, 0, 1, 1]])
+
+    source = given_tokens(ids, vocab_size=4, block_size=3)
+
+    assert (source.shape, source.fixed, source.data) == ((2, 3), True, "given")
+    for seed in (0, 7):
+        assert np.array_equal(source.draw(seed), ids)
+    assert source.fingerprint([0]) == hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()
+
+
+def test_given_tokens_stay_with_the_source_whatever_the_caller_does() -> None:
+    ids = np.array([[1, 2, 3]])
+    source = given_tokens(ids, vocab_size=4, block_size=3)
+
+    source.draw(0)[:] = 0
+    ids[:] = 0
+
+    assert source.draw(0).tolist() == [[1, 2, 3]]
+
+
+def test_one_row_is_a_batch_of_one() -> None:
+    assert given_tokens([3, 1, 2], vocab_size=4, block_size=8).shape == (1, 2)
+    assert given_tokens(np.array([1, 2], dtype=np.uint8), vocab_size=4, block_size=1).shape == (
+        1,
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([[1.0, 2.0]], r"^tokens must be integers of shape \(B, T \+ 1\) .*, got float64 of shape"),
+        ([1], r"^tokens must be integers of shape .*, got int64 of shape \(1, 1\)\.$"),
+        ([[[1, 2]]], r"^tokens must be integers of shape .*, got int64 of shape \(1, 1, 2\)\.$"),
+        ([[]], r"^tokens must be integers of shape .*, got float64 of shape \(1, 0\)\.$"),
+        ([1, 4], r"^tokens must be at least 0 and below vocab_size=4, got 1 to 4\.$"),
+        ([-1, 2], r"^tokens must be at least 0 and below vocab_size=4, got -1 to 2\.$"),
+        ([0] * 10, r"^tokens must have at most block_size=8 positions, got 9\.$"),
+        (["a", "b"], r"^tokens must be integers of shape .*, got <U1 of shape"),
+        (np.zeros((0, 5), dtype=np.int64), r"^tokens must be integers of shape .*, got int64 of"),
+        ([[1, 2], [1]], r"^tokens must have rows of one length, got several\.$"),
+    ],
+    ids=str,
+)
+def test_given_tokens_that_cannot_be_used_are_named(ids: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        given_tokens(ids, vocab_size=4, block_size=8)  # type: ignore[arg-type] # on purpose

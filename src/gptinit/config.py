@@ -4,7 +4,16 @@ from dataclasses import dataclass, fields
 
 from gptinit.errors import ConfigError, unknown_name
 
-__all__ = ["ACTIVATIONS", "DATA_KINDS", "DEVICES", "DTYPES", "ENGINES", "GPTConfig", "RunConfig"]
+__all__ = [
+    "ACTIVATIONS",
+    "DATA_KINDS",
+    "DEVICES",
+    "DTYPES",
+    "ENGINES",
+    "WEIGHTS",
+    "GPTConfig",
+    "RunConfig",
+]
 
 ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_tanh", "relu")
 """Activations of the built-in GPT: GELU by erf, GELU by tanh, ReLU."""
@@ -17,6 +26,9 @@ DEVICES: tuple[str, ...] = ("auto", "cpu", "cuda", "mps")
 
 DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
 """Type of the weights and activations; statistics are float32 whatever it is."""
+
+WEIGHTS: tuple[str, ...] = ("traced", "own")
+"""Whose draws are measured: of the traced program, or of the model's own code."""
 
 _LARGEST = 10**8  # of any size: the bytes of a product of two and a factor still fit 64 bits
 
@@ -111,6 +123,7 @@ class RunConfig:
         seq_len: positions T; 0 means min(256, block_size).
         data: one of DATA_KINDS, or the path of a text file or a nanoGPT `.bin`.
         grad: whether to run the backward pass as well.
+        weights: one of WEIGHTS: drawn from the traced program, or by the model's own code.
 
     Raises:
         ConfigError: if a value is out of its range or not a known name.
@@ -125,9 +138,13 @@ class RunConfig:
     seq_len: int = 0
     data: str = "zipf"
     grad: bool = False
+    weights: str = "traced"
 
     def __post_init__(self) -> None:
-        for name, known in (("engine", ENGINES), ("device", DEVICES), ("dtype", DTYPES)):
+        named = (
+            ("engine", ENGINES), ("device", DEVICES), ("dtype", DTYPES), ("weights", WEIGHTS),
+        )  # fmt: skip
+        for name, known in named:
             if getattr(self, name) not in known:
                 raise unknown_name(name, str(getattr(self, name)), known)
         for name in ("seeds", "batch_size"):

@@ -6,23 +6,25 @@ seed is done.
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptinit.averaging import SeedPlace, average_place
 from gptinit.config import RunConfig
-from gptinit.errors import MeasureError
+from gptinit.errors import ConfigError, MeasureError
 from gptinit.memory import Workload, available_bytes, check_memory, required_bytes
 from gptinit.probes import Probes, SeedResult
 from gptinit.profile import Note, Place, Profile, RunFacts
-from gptinit.sites import BlockSites, find_blocks
+from gptinit.sites import BlockSites
 from gptinit.stats import query_rows
 from gptinit.subject import Subject
-from gptinit.tokens import open_tokens
+from gptinit.tokens import given_tokens, open_tokens
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws, seed_of
 from gptinit.weights.policy import WeightsPolicy
@@ -43,12 +45,19 @@ Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all) as a run goes on."""
 
 
-def measure(subject: Subject, run: RunConfig, *, progress: Progress | None = None) -> Profile:
+def measure(
+    subject: Subject,
+    run: RunConfig,
+    *,
+    tokens: npt.ArrayLike | None = None,
+    progress: Progress | None = None,
+) -> Profile:
     """The profile of `subject`, from running its own forward (and backward) pass.
 
     Args:
         subject: what to measure.
         run: how.
+        tokens: (B, T + 1) ids to run on in place of those that `run` names.
         progress: told after every block.
 
     Raises:
@@ -57,21 +66,23 @@ def measure(subject: Subject, run: RunConfig, *, progress: Progress | None = Non
     """
     facts = subject.facts
     device, dtype = choose_device(run.device), _dtype(run.dtype)
-    seq_len = run.resolve_seq_len(facts.block_size)
-    source = open_tokens(
-        run.data, vocab_size=facts.vocab_size, batch_size=run.batch_size, seq_len=seq_len
-    )
+    if tokens is None:
+        seq_len = run.resolve_seq_len(subject.block_size)
+        source = open_tokens(
+            run.data, vocab_size=subject.vocab_size, batch_size=run.batch_size, seq_len=seq_len
+        )
+    else:
+        source = given_tokens(tokens, vocab_size=subject.vocab_size, block_size=subject.block_size)
+        batch_size, seq_len = source.shape
+        run = replace(run, batch_size=batch_size, seq_len=seq_len)
     work = Workload(tokens=run.batch_size * seq_len, dtype=dtype, grad=run.grad)
     engine, note = choose_engine(subject, work, run, device)
     check_memory(subject, work, engine, device)
 
     seeds = range(run.seed, run.seed + run.seeds)
-    module = subject.build()
-    pass_ = _Pass(subject, module, engine, run.grad)
+    pass_ = _Pass(subject, engine, run)
     steps = _Steps(progress, run.seeds * (facts.n_layer + (facts.n_layer + 1) * run.grad))
-    results = [
-        pass_.run(Draws(seed=s, device=device, dtype=dtype), source.draw(s), steps) for s in seeds
-    ]
+    results = [pass_.run(_draws(subject, s, device, dtype), source.draw(s), steps) for s in seeds]
     embedding, layers, final, whole = _places(results)
     return Profile(
         torch=torch.__version__,
@@ -79,7 +90,7 @@ def measure(subject: Subject, run: RunConfig, *, progress: Progress | None = Non
         scheme=subject.scheme,
         run=RunFacts(
             engine=engine,
-            weights="traced",
+            weights=run.weights,
             device=device.type,
             device_name=_device_name(device),
             dtype=run.dtype,
@@ -87,16 +98,16 @@ def measure(subject: Subject, run: RunConfig, *, progress: Progress | None = Non
             seeds=run.seeds,
             batch_size=run.batch_size,
             seq_len=seq_len,
-            data=run.data,
+            data=run.data if tokens is None else "given",
             data_sha256=source.fingerprint(seeds),
-            lens_rows=min(LENS_ROWS, facts.vocab_size),
+            lens_rows=min(LENS_ROWS, subject.vocab_size),
             query_rows=min(QUERY_ROWS, seq_len),
         ),
         embedding=embedding,
         layers=layers,
         final=final,
         whole=whole,
-        notes=(note,),
+        notes=(note, *subject.notes, *_without_lens(subject)),
     )
 
 
@@ -115,14 +126,15 @@ class _Steps:
 class _Pass:
     """Forward (and backward) passes of one module, its weights installed anew for every seed."""
 
-    def __init__(self, subject: Subject, module: nn.Module, engine: str, grad: bool) -> None:
-        self._subject, self._module, self._grad = subject, module, grad
+    def __init__(self, subject: Subject, engine: str, run: RunConfig) -> None:
+        self._subject, self._grad, self._is_own = subject, run.grad, run.weights == "own"
+        self._module = nn.Module() if self._is_own else subject.build()
         self._install = POLICIES[engine]
-        self._blocks: tuple[BlockSites, ...] = find_blocks(module)
+        self._blocks: tuple[BlockSites, ...] = subject.sites
 
     def run(self, draws: Draws, ids: object, step: Callable[[], None]) -> SeedResult:
         """What one seed gives; `ids` are its tokens with one more for the last target, (B, T+1)."""
-        self._install(self._module, self._subject.program, draws)
+        self._install_weights(draws)
         tokens = torch.as_tensor(ids, dtype=torch.int64).to(draws.device)
         idx, targets = tokens[:, :-1], tokens[:, 1:]
         probes = self._probes(draws, idx.shape[1], step)
@@ -134,26 +146,52 @@ class _Pass:
                 self._forward(probes, idx, targets)
         return probes.result(targets.numel())
 
+    def _install_weights(self, draws: Draws) -> None:
+        """Give the module the weights of this seed."""
+        if self._is_own:
+            assert self._subject.own is not None  # `measure` has looked
+            self._module = self._subject.own(draws.seed).to(draws.device, draws.dtype)
+            self._module.requires_grad_(False)
+            return
+        for module in self._module.modules():
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.to(draws.device)
+        self._install(self._module, self._subject.program, draws)
+
     def _forward(self, probes: Probes, idx: Tensor, targets: Tensor) -> Tensor:
         """The summed loss of one forward pass with the probes listening; ()."""
         with probes.attached():
-            logits: Tensor = self._module(idx)  # (B, T, V)
+            logits = self._subject.call(self._module, idx)  # (B, T, V)
         losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
         probes.see_logits(logits, idx, losses / targets.numel())
         return losses
 
     def _probes(self, draws: Draws, T: int, step: Callable[[], None]) -> Probes:
         """Probes with this seed's vocabulary rows for the lens."""
-        vocab_size = self._subject.facts.vocab_size
+        vocab_size = self._subject.vocab_size
         shuffle = torch.Generator().manual_seed(seed_of(draws.seed, "lens rows"))
         chosen = torch.randperm(vocab_size, generator=shuffle)[:LENS_ROWS].sort().values
         chosen = chosen.to(draws.device)
         return Probes(
+            self._module,
             self._blocks,
-            lens=self._subject.lens(self._module, chosen),
+            lens=self._subject.lens(self._module, chosen) if self._subject.lens else None,
             rows=torch.tensor(query_rows(T, QUERY_ROWS), device=draws.device),
             step=step,
         )
+
+
+def _draws(subject: Subject, seed: int, device: torch.device, dtype: torch.dtype) -> Draws:
+    """The draws of one seed."""
+    return Draws(seed=seed, device=device, dtype=dtype, recipes=subject.recipes)
+
+
+def _without_lens(subject: Subject) -> tuple[Note, ...]:
+    """A note where layers have no logits."""
+    if subject.lens is not None:
+        return ()
+    message = "What follows the last block is more than a lens can do: layers have no logit_std."
+    return (Note(kind="approximate", where="logit_std", message=message),)
 
 
 def _places(results: Sequence[SeedResult]) -> tuple[Place, tuple[Place, ...], Place, Place]:
@@ -175,12 +213,12 @@ def _places(results: Sequence[SeedResult]) -> tuple[Place, tuple[Place, ...], Pl
 
 def _with_ratios(result: SeedResult) -> SeedResult:
     """The same with growth of the stream and of its gradient, each seed against itself."""
-    start = result.embedding.values["resid_var"]
+    start = result.embedding.values.get("resid_var")
     last = result.layers[-1].values.get("grad_rms")
 
     def related(place: SeedPlace, *, growth: bool) -> SeedPlace:
         values = dict(place.values)
-        if growth and start:
+        if growth and start and "resid_var" in values:
             values["resid_growth"] = values["resid_var"] / start
         if last and "grad_rms" in values:
             values["grad_growth"] = values["grad_rms"] / last
@@ -221,6 +259,13 @@ def choose_engine(
     `stream` where every weight is needed once (a forward pass of one seed) or memory is short, else
     `dense`, which draws once for both passes, in parallel, into the same memory for every seed.
     """
+    if run.weights == "own":
+        if run.engine not in {"auto", "dense"} or subject.own is None:
+            raise ConfigError(
+                f"engine must be dense with the weights that a model draws itself, got "
+                f"engine={run.engine!r}."
+            )
+        return "dense", Note(kind="engine", where="dense", message="The model draws its weights.")
     if run.engine != "auto":
         return run.engine, Note(kind="engine", where=run.engine, message="As asked for.")
     there = available_bytes(device)

@@ -52,21 +52,21 @@ def _weight_bytes(subject: Subject, work: Workload, engine: str) -> int:
     largest = max(p.numel for p in subject.program)
     in_blocks = [p.numel for p in subject.program if p.layer is not None]
     passing = largest * (_FLOAT32 if item < _FLOAT32 else 0)
-    gradient = max(in_blocks) * item if work.grad else 0
+    gradient = max(in_blocks, default=0) * item if work.grad else 0
     if engine == "dense":
-        return subject.facts.n_params * item + passing + gradient
-    outside = subject.facts.n_params - sum(in_blocks)
-    return (outside + max(in_blocks)) * item + passing + gradient
+        return sum(p.numel for p in subject.program) * item + passing + gradient
+    outside = sum(p.numel for p in subject.program) - sum(in_blocks)
+    return (outside + max(in_blocks, default=0)) * item + passing + gradient
 
 
 def _activation_bytes(subject: Subject, work: Workload) -> int:
     """Activations alive at once, and the logits with what the loss makes of them."""
     facts, item = subject.facts, work.dtype.itemsize
-    inner = facts.n_head * facts.head_dim
+    inner = (facts.n_head or 1) * (facts.head_dim or facts.n_embd)
     # Kept a layer for the backward pass: stream twice, two norms with inputs, qkv, attention, MLP.
-    block = 6 * facts.n_embd + 5 * inner + 2 * facts.d_ff
+    block = 6 * facts.n_embd + 5 * inner + 2 * (facts.d_ff or 4 * facts.n_embd)
     layers = facts.n_layer if work.grad else 1
-    logits = facts.vocab_size * (item + 2 * _FLOAT32 + (item if work.grad else 0))
+    logits = subject.vocab_size * (item + 2 * _FLOAT32 + (item if work.grad else 0))
     return work.tokens * (layers * block * item + logits)
 
 

@@ -5,15 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from gptinit.averaging import SeedPlace
 from gptinit.program import Program
-from gptinit.sites import AttentionProbe, BlockSites
+from gptinit.sites import AttentionProbe, BlockSites, Site, listen
 from gptinit.stats import (
     Attention,
     final_statistics,
@@ -44,18 +42,27 @@ class Probes:
     """Hooks on one module for one seed.
 
     Args:
-        blocks: the sites.
-        lens: what layers' logits are read with.
+        module: the model.
+        blocks: its sites.
+        lens: what layers' logits are read with; None reads none.
         rows: (R,) query positions for attention scores, on the run's device.
         step: called after every block, forward and backward: progress.
     """
 
     def __init__(
-        self, blocks: tuple[BlockSites, ...], *, lens: Lens, rows: Tensor, step: Callable[[], None]
+        self,
+        module: nn.Module,
+        blocks: tuple[BlockSites, ...],
+        *,
+        lens: Lens | None,
+        rows: Tensor,
+        step: Callable[[], None],
     ) -> None:
-        self._blocks, self._lens, self._rows, self._step = blocks, lens, rows, step
+        self._module, self._blocks = module, blocks
+        self._lens, self._rows, self._step = lens, rows, step
         self._probe = AttentionProbe(self._on_attention)
         self._layer = _EMBEDDING  # the block that runs now
+        self._is_lens_on = False
         self._values: dict[tuple[int, str], Tensor] = {}
         self._weights: dict[tuple[int, str], _WeightSquares] = {}
 
@@ -64,8 +71,9 @@ class Probes:
         """Listen to the forward pass inside."""
         with ExitStack() as stack:
             for layer, sites in enumerate(self._blocks):
-                for handle in self._hooks(layer, sites):
-                    stack.callback(handle.remove)
+                for site, hear in self._ears(layer, sites):
+                    if site is not None:
+                        stack.callback(listen(self._module, site, hear).remove)
             stack.callback(self._probe.off)
             yield
 
@@ -108,7 +116,7 @@ class Probes:
         return SeedResult(
             embedding=SeedPlace(values=places[_EMBEDDING]),
             layers=tuple(
-                SeedPlace(values=places[layer], weight_grad=weight_grad.get(layer, {}))
+                SeedPlace(values=places.get(layer, {}), weight_grad=weight_grad.get(layer, {}))
                 for layer in range(len(self._blocks))
             ),
             final=SeedPlace(values=places[_FINAL]),
@@ -118,38 +126,50 @@ class Probes:
         for stat, value in values.items():
             self._values[place, stat] = value
 
-    def _hooks(self, layer: int, sites: BlockSites) -> list[RemovableHandle]:
-        """All forward hooks of one block."""
+    def _ears(
+        self, layer: int, sites: BlockSites
+    ) -> list[tuple[Site | None, Callable[[Tensor], None]]]:
+        """What to do where one block can be heard, in the order in which it runs."""
 
-        def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        def enter(stream: Tensor) -> None:
             self._layer = layer
+            self._probe.on()
             if layer == 0:
-                self._on_stream(_EMBEDDING, args[0])
+                self._on_stream(_EMBEDDING, stream)
 
-        def leave(module: nn.Module, args: Any, output: Any) -> None:
-            stream = _tensor(output)
+        def leave(stream: Tensor) -> None:
+            if self._is_lens_on:  # the lens runs a module that can be heard itself
+                return
+            self._probe.off()
             self._on_stream(layer, stream)
-            with torch.no_grad():
-                self._keep(layer, {"logit_std": logit_std(self._lens(stream.detach()))})
+            self._on_lens(layer, stream.detach())
             self._step()
 
-        def before_attention(module: nn.Module, args: Any) -> None:
-            self._probe.on()
-
-        def after_attention(module: nn.Module, args: Any, output: Any) -> None:
-            self._probe.off()
-            self._keep(layer, {"attn_var": variance(_tensor(output).detach())})
-
-        def after_mlp(module: nn.Module, args: Any, output: Any) -> None:
-            self._keep(layer, {"mlp_var": variance(_tensor(output).detach())})
-
         return [
-            sites.block.register_forward_pre_hook(enter),
-            sites.attn.register_forward_pre_hook(before_attention),
-            sites.attn.register_forward_hook(after_attention),
-            sites.mlp.register_forward_hook(after_mlp),
-            sites.block.register_forward_hook(leave),
+            (sites.before, enter),
+            (sites.attn, partial(self._on_branch, layer, "attn_var", sites.attn)),
+            (sites.mlp, partial(self._on_branch, layer, "mlp_var", sites.mlp)),
+            (sites.after, leave),
         ]
+
+    def _on_lens(self, layer: int, stream: Tensor) -> None:
+        """Note what the logits would be if the model ended here."""
+        if self._lens is None:
+            return
+        self._is_lens_on = True
+        try:
+            with torch.no_grad():
+                self._keep(layer, {"logit_std": logit_std(self._lens(stream))})
+        finally:
+            self._is_lens_on = False
+
+    def _on_branch(self, layer: int, stat: str, site: Site | None, output: Tensor) -> None:
+        """Note the variance of what a branch adds."""
+        factor = 1.0 if site is None else site.factor
+        value = variance(output.detach())
+        self._keep(layer, {stat: value if factor == 1 else value * factor**2})
+        if stat == "attn_var":
+            self._probe.off()  # no attention is left in this block
 
     def _on_stream(self, place: int, stream: Tensor) -> None:
         """Note the stream, and its gradient when that arrives."""
@@ -187,10 +207,3 @@ class _WeightSquares:
     def squares(self) -> tuple[Tensor, Tensor]:
         """Sums of squares of all gradients and of all weights; () both."""
         return torch.stack(self._grads).sum(), torch.stack(self._weights).sum()
-
-
-def _tensor(output: Any) -> Tensor:
-    """The tensor a module returned, alone or first in a tuple."""
-    first = output[0] if isinstance(output, tuple) else output
-    assert isinstance(first, Tensor)  # a block returns its stream, a branch what it adds
-    return first

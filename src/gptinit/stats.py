@@ -152,18 +152,21 @@ def final_statistics(logits: Tensor, idx: Tensor, loss: Tensor) -> dict[str, Ten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """The arguments of one scaled_dot_product_attention call.
+    """The arguments of one scaled_dot_product_attention call, or the scores before a softmax.
 
     Attributes:
         query: (B, nh, T, hs).
         key: (B, n_kv_head, S, hs); nh is a multiple of n_kv_head.
+        scores: (B, nh, T, S) with the lowest numbers of their dtype, or -inf, where a key may not
+            be seen; in place of all others.
         mask: boolean (True: allowed) or additive, broadcastable to (B, nh, T, S); or None.
         causal: whether query i may see keys 0 to i only.
         scale: factor on the scores; None means 1/sqrt(hs).
     """
 
-    query: Tensor
-    key: Tensor
+    query: Tensor | None = None
+    key: Tensor | None = None
+    scores: Tensor | None = None
     mask: Tensor | None = None
     causal: bool = False
     scale: float | None = None
@@ -210,7 +213,14 @@ def score_statistics(attention: Attention, rows: Tensor) -> dict[str, Tensor]:
 
 def _scores(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of the query rows, (B, nh, R, S), and which are allowed, (1, 1, R, S) or more."""
+    if attention.scores is not None:
+        scores = attention.scores.index_select(2, rows)
+        allowed = scores > torch.finfo(scores.dtype).min / 2
+        return scores.float(), allowed
     query, key = attention.query, attention.key
+    assert query is not None  # one of the two is there
+    assert key is not None
+    length = query.shape[2]
     scale = query.shape[-1] ** -0.5 if attention.scale is None else attention.scale
     query = query.index_select(2, rows).float()
     if key.shape[1] != query.shape[1]:  # grouped-query attention: one key head for several queries
@@ -221,7 +231,7 @@ def _scores(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor]:
         keys = torch.arange(scores.shape[-1], device=rows.device)
         allowed = (keys <= rows.unsqueeze(1))[None, None]
     if attention.mask is not None:
-        mask = attention.mask.expand(*scores.shape[:2], attention.query.shape[2], -1)
+        mask = attention.mask.expand(*scores.shape[:2], length, -1)
         mask = mask.index_select(2, rows)
         if mask.dtype == torch.bool:
             allowed = allowed & mask

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gptinit.config import DATA_KINDS
 from gptinit.errors import ConfigError, unknown_name
 
-__all__ = ["ZIPF_EXPONENT", "TokenSource", "open_tokens"]
+__all__ = ["ZIPF_EXPONENT", "GivenTokens", "TokenSource", "given_tokens", "open_tokens"]
 
 ZIPF_EXPONENT = 1.1
 """The token of rank r is drawn with probability proportional to r ** -1.1.
@@ -179,6 +179,65 @@ def _open_file(data: str, vocab_size: int, batch_size: int, seq_len: int) -> _Fi
             f"data must be a readable file, got {data!r}: {error.strerror or error}. "
             "Check its path and permissions."
         ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # an array has no one-bool equality
+class GivenTokens:
+    """Ids that the caller has; `given_tokens` makes one and has checked it."""
+
+    ids: Ids
+    data: str = "given"
+    fixed: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T): sequences and input positions."""
+        return self.ids.shape[0], self.ids.shape[1] - 1
+
+    def draw(self, seed: int) -> Ids:
+        """The same ids for every seed."""
+        return self.ids.copy()
+
+    def fingerprint(self, seeds: Sequence[int]) -> str:
+        """SHA-256 of the ids as little-endian int64."""
+        return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
+
+
+def given_tokens(tokens: npt.ArrayLike, *, vocab_size: int, block_size: int) -> GivenTokens:
+    """A source of the caller's own ids.
+
+    Args:
+        tokens: (B, T + 1) or (T + 1,) integers; the last of each row is only a target.
+        vocab_size: tokens there are.
+        block_size: positions there are.
+
+    Raises:
+        ConfigError: if they are no ids of this vocabulary, or too many or too few.
+
+    Example:
+        >>> given_tokens([3, 1, 2], vocab_size=4, block_size=8).shape
+        (1, 2)
+    """
+    try:
+        ids = np.atleast_2d(np.asarray(tokens))
+    except ValueError as error:
+        raise ConfigError("tokens must have rows of one length, got several.") from error
+    is_batch = ids.ndim == 2 and ids.shape[0] > 0 and ids.shape[1] > 1
+    if not is_batch or not np.issubdtype(ids.dtype, np.integer):
+        raise ConfigError(
+            f"tokens must be integers of shape (B, T + 1) with T at least 1, got {ids.dtype} of "
+            f"shape {ids.shape}."
+        )
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        raise ConfigError(
+            f"tokens must be at least 0 and below vocab_size={vocab_size}, got {ids.min()} to "
+            f"{ids.max()}."
+        )
+    if ids.shape[1] - 1 > block_size:
+        raise ConfigError(
+            f"tokens must have at most block_size={block_size} positions, got {ids.shape[1] - 1}."
+        )
+    return GivenTokens(ids=ids.astype(np.int64))
 
 
 def _missing(data: str) -> ConfigError:

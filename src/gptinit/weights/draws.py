@@ -7,7 +7,7 @@ approximate for: nothing. Entries are drawn in float32 and rounded once to the d
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 
@@ -22,9 +22,11 @@ from gptinit.distributions import (
     TruncatedNormal,
     Uniform,
 )
+from gptinit.errors import MeasureError
 from gptinit.program import ParameterProgram
+from gptinit.trace.recipes import Recipe
 
-__all__ = ["Draws", "seed_of"]
+__all__ = ["Draws", "is_drawable", "seed_of"]
 
 
 _CHUNK: Mapping[str, int] = MappingProxyType({"cpu": 1 << 19, "cuda": 1 << 26, "mps": 1 << 26})
@@ -54,27 +56,52 @@ class Draws:
     seed: int
     device: torch.device
     dtype: torch.dtype
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
 
     def new(self, parameter: ParameterProgram) -> Tensor:
-        """A fresh tensor with the values of `parameter`."""
+        """A fresh tensor with the values of `parameter`.
+
+        Raises:
+            MeasureError: if it has neither a distribution to draw from nor a record.
+        """
+        if not is_drawable(parameter.distribution):
+            return self._replayed(parameter)
         out = torch.empty(parameter.shape, device=self.device, dtype=torch.float32)
-        self._fill(out, parameter)
+        self._fill(out, parameter.name, 0, parameter.distribution)
         return out.to(self.dtype)
+
+    def _replayed(self, parameter: ParameterProgram) -> Tensor:
+        """The values of a parameter that only its record can tell: copies, factors, projections."""
+        recipe = self.recipes.get(parameter.name)
+        if recipe is None:
+            raise MeasureError(
+                f"{parameter.name} must have a distribution that can be drawn from, got "
+                f"{parameter.distribution}."
+            )
+
+        def draw(name: str, node: int, shape: tuple[int, ...], law: Distribution) -> Tensor:
+            on_cpu = replace(self, device=torch.device("cpu"))
+            out = torch.empty(shape, dtype=torch.float32)
+            on_cpu._fill(out, name, node, law)
+            return out
+
+        values = recipe.values(draw, lambda name, node: seed_of(self.seed, name, node))
+        return values.to(self.device, self.dtype)
 
     def into(self, parameter: ParameterProgram, out: Tensor) -> None:
         """Write the values of `parameter` over `out`, which has its shape and the run's dtype."""
-        if out.dtype == torch.float32:
-            self._fill(out, parameter)
+        if out.dtype == torch.float32 and is_drawable(parameter.distribution):
+            self._fill(out, parameter.name, 0, parameter.distribution)
         else:
             out.copy_(self.new(parameter))
 
-    def _fill(self, out: Tensor, parameter: ParameterProgram) -> None:
+    def _fill(self, out: Tensor, name: str, node: int, law: Distribution) -> None:
         """Draw float32 values in place, chunk by chunk."""
-        chunks = _chunks(out, parameter.distribution)
+        chunks = _chunks(out, law)
 
         def fill(index: int) -> None:
             generator = torch.Generator(device=self.device)
-            generator.manual_seed(seed_of(self.seed, parameter.name, chunk=index))
+            generator.manual_seed(seed_of(self.seed, name, node, index))
             _fill(*chunks[index], generator)
 
         if self.device.type == "cpu" and len(chunks) > 1:
@@ -82,6 +109,13 @@ class Draws:
         else:
             for index in range(len(chunks)):
                 fill(index)
+
+
+def is_drawable(law: Distribution) -> bool:
+    """Whether independent draws make it: anything else needs the record of how it was made."""
+    if isinstance(law, Piecewise):
+        return all(is_drawable(piece) for _, piece in law.pieces)
+    return isinstance(law, Normal | TruncatedNormal | Uniform | Constant)
 
 
 @cache
@@ -110,8 +144,8 @@ def _fill(flat: Tensor, distribution: Distribution, generator: torch.Generator) 
             flat.uniform_(low, high, generator=generator)
         case Constant(value=value):
             flat.fill_(value)
-        case Piecewise():
-            raise AssertionError(distribution)  # _chunks has taken it apart
+        case _:
+            raise AssertionError(distribution)  # _chunks took row blocks apart; see is_drawable
 
 
 def _fill_truncated(
