@@ -12,7 +12,8 @@ from gptinit import tomlfile
 from gptinit.config import GPTConfig
 from gptinit.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.formulas import evaluate, parse
+from gptinit.formulas import VARIABLES, evaluate, parse
+from gptinit.profile import ModelFacts
 from gptinit.vocabulary import ROLES
 
 __all__ = [
@@ -73,6 +74,16 @@ class Rule:
                 return Uniform(-value["bound"], value["bound"])
             case _:
                 return Constant(value["value"])
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names that its formulas use.
+
+        Example:
+            >>> sorted(get_scheme("nanogpt").rules["attn_out"].variables)
+            ['n_layer']
+        """
+        return frozenset().union(*map(_variables, self.trees.values()))
 
     def __str__(self) -> str:
         match self.dist:
@@ -150,6 +161,57 @@ class Scheme:
             return self.rules[role].distribution(variables)
         except ConfigError as error:
             raise ConfigError(f"scheme {self.slug}, role {role}: {error}") from error
+
+    def expected(
+        self,
+        role: str,
+        facts: ModelFacts,
+        *,
+        layer: int | None = None,
+        fan_in: int | None = None,
+        fan_out: int | None = None,
+    ) -> Distribution | None:
+        """What it would draw a parameter of any model from; None where it cannot say.
+
+        Args:
+            role: one of `vocabulary.ROLES`, without the fused "qkv" (ask for q, k and v).
+            facts: the model's shape; what is None there is unknown.
+            layer: 0-based block index, None outside the blocks.
+            fan_in: columns of the matrix, None if unknown.
+            fan_out: rows of the matrix, None if unknown.
+
+        Returns:
+            None if there is no rule for the role, if its formula needs what nobody knows, or if
+            it has no value at this shape.
+        """
+        rule = self.rules.get(role)
+        if rule is None:
+            return None
+        given: dict[str, int | None] = {
+            "n_layer": facts.n_layer,
+            "layer": layer or 0,
+            "n_embd": facts.n_embd,
+            "d_ff": facts.d_ff,
+            "n_head": facts.n_head,
+            "head_dim": facts.head_dim,
+            "vocab_size": facts.vocab_size,
+            "fan_in": fan_in,
+            "fan_out": fan_out,
+        }
+        known = {name: float(value) for name, value in given.items() if value is not None}
+        if not rule.variables <= known.keys():
+            return None
+        try:
+            return rule.distribution(known)
+        except ConfigError:  # no value at this shape: n_layer 0 under a square root, say
+            return None
+
+
+@cache
+def _variables(tree: ast.expr) -> frozenset[str]:
+    """Variables that a parsed formula names."""
+    names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return names & frozenset(VARIABLES)
 
 
 def role_fans(role: str, config: GPTConfig) -> tuple[int, int]:

@@ -1,0 +1,353 @@
+"""Whether a parameter is drawn from what a scheme says: laws, ratios and their tolerances."""
+
+import math
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from gptinit.distributions import (
+    Constant,
+    Copy,
+    Distribution,
+    Measured,
+    Mixture,
+    Normal,
+    Orthogonal,
+    Piecewise,
+    Scaled,
+    TruncatedNormal,
+    Uniform,
+)
+from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.schemes import Scheme
+
+__all__ = [
+    "STANDARD_ERRORS",
+    "agrees",
+    "expectations",
+    "leaves",
+    "ratio_of",
+    "relative_error",
+    "rms",
+    "same_law",
+    "same_moments",
+    "settled",
+    "tolerance_of",
+    "without_padding",
+]
+
+STANDARD_ERRORS = 5.0
+"""A measured moment is off when it misses by more: by chance once in 1.7 million."""
+
+_ROUNDING: Mapping[str, float] = MappingProxyType(
+    {"bfloat16": 2.0**-8, "float16": 2.0**-10, "float64": 1e-9}
+)
+_FLOAT32 = 1e-6  # some ten operations, each rounded to 24 bits
+_FAR_CUT = 5.0  # a cut so many scales away takes 6e-7 of the mass
+_GAIN = 0.02  # a norm's gain is read from a forward that has an epsilon
+
+
+def tolerance_of(dtype: str) -> float:
+    """Relative difference that rounding to `dtype` can make in a moment.
+
+    Example:
+        >>> tolerance_of("bfloat16")
+        0.00390625
+    """
+    return _ROUNDING.get(dtype, _FLOAT32)
+
+
+def settled(distribution: Distribution) -> Distribution:
+    """The same law in its plainest form: no copies, no far cuts, no equal pieces.
+
+    Example:
+        >>> str(settled(Copy("a", TruncatedNormal(0.0, 0.02, -2.0, 2.0))))
+        'N(0, 0.02)'
+    """
+    plain: Distribution
+    match distribution:
+        case Copy(source=source):
+            plain = settled(source)
+        case Scaled(base=base, factor=factor):
+            plain = _scaled(settled(base), factor)
+        case Piecewise(pieces=parts) | Mixture(parts=parts):
+            plain = _joined(distribution, parts)
+        case TruncatedNormal(loc=loc, scale=scale, low=low, high=high) if (
+            min(high - loc, loc - low) >= _FAR_CUT * scale
+        ):
+            plain = Normal(loc, scale)
+        case _:
+            plain = distribution
+    random = isinstance(plain, (Normal, TruncatedNormal, Uniform))
+    return Constant(plain.mean) if random and plain.std == 0 else plain
+
+
+def _joined(
+    whole: Piecewise | Mixture, parts: tuple[tuple[int, Distribution], ...]
+) -> Distribution:
+    """One law where all parts have it; else the parts, each in its plainest form."""
+    plain = tuple((n, settled(d)) for n, d in parts if n > 0)
+    if plain and all(d == plain[0][1] for _, d in plain):
+        return plain[0][1]
+    return Piecewise(plain) if isinstance(whole, Piecewise) else Mixture(plain)
+
+
+def _scaled(base: Distribution, factor: float) -> Distribution:
+    """`factor` times a settled law, as a law of its own where there is one."""
+    size = abs(factor)
+    match base:
+        case Normal(mean=mean, std=std):
+            return Normal(factor * mean, size * std)
+        case Constant(value=value):
+            return Constant(factor * value)
+        case Orthogonal(gain=gain, longest=longest):
+            return Orthogonal(factor * gain, longest)
+        case _:
+            return Scaled(base, factor)
+
+
+def leaves(distribution: Distribution) -> Iterator[Distribution]:
+    """Every law that a distribution is put together from."""
+    match distribution:
+        case Piecewise(pieces=parts) | Mixture(parts=parts):
+            for _, part in parts:
+                yield from leaves(part)
+        case Copy(source=inner) | Scaled(base=inner):
+            yield from leaves(inner)
+        case _:
+            yield distribution
+
+
+def rms(distribution: Distribution) -> float:
+    """Root mean square of the entries; NaN where they are not known.
+
+    Example:
+        >>> rms(Normal(3.0, 4.0))
+        5.0
+    """
+    return math.hypot(distribution.mean, distribution.std)
+
+
+def ratio_of(actual: Distribution, expected: Distribution) -> float | None:
+    """RMS of `actual` over that of `expected`; None where undefined.
+
+    Example:
+        >>> ratio_of(Normal(0.0, 0.02), Normal(0.0, 0.01))
+        2.0
+    """
+    below = rms(expected)
+    if not below > 0:
+        return None
+    ratio = rms(actual) / below
+    return ratio if math.isfinite(ratio) else None
+
+
+def relative_error(distribution: Distribution) -> float:
+    """Standard error of the std over the std; 0 for a law that was read, not measured."""
+    errors = [
+        leaf.std_stderr / leaf.std
+        for leaf in leaves(distribution)
+        if isinstance(leaf, Measured) and leaf.std > 0
+    ]
+    return max(errors, default=0.0)
+
+
+def same_moments(actual: Distribution, expected: Distribution, dtype: str = "float32") -> bool:
+    """Whether mean and std agree within rounding, or within standard errors if measured."""
+    rounding = tolerance_of(dtype) * rms(expected)
+    mean_error = std_error = 0.0
+    if isinstance(actual, Measured):
+        mean_error = STANDARD_ERRORS * actual.mean_stderr
+        std_error = STANDARD_ERRORS * actual.std_stderr
+    return (
+        abs(actual.mean - expected.mean) <= rounding + mean_error
+        and abs(actual.std - expected.std) <= rounding + std_error
+    )
+
+
+def same_law(actual: Distribution, expected: Distribution, dtype: str = "float32") -> bool:
+    """Whether two distributions are one law: kind and parameters, piece by piece.
+
+    A measured one is compared by mean, std and kurtosis within five standard errors.
+
+    Example:
+        >>> same_law(Uniform(-1.0, 1.0), Normal(0.0, 1 / 3**0.5))
+        False
+    """
+    actual, expected = settled(actual), settled(expected)
+    if isinstance(actual, Piecewise) or isinstance(expected, Piecewise):
+        pairs = _aligned(actual, expected)
+        return bool(pairs) and all(same_law(a, b, dtype) for a, b in pairs)
+    if isinstance(actual, Measured):
+        return same_moments(actual, expected, dtype) and _same_shape(actual, expected)
+    if actual.kind != expected.kind or not same_moments(actual, expected, dtype):
+        return False
+    return _same_bounds(actual, expected, tolerance_of(dtype))
+
+
+def _same_bounds(actual: Distribution, expected: Distribution, tolerance: float) -> bool:
+    """Whether two truncated normals are cut alike; true of everything else."""
+    if not isinstance(actual, TruncatedNormal) or not isinstance(expected, TruncatedNormal):
+        return True
+    room = tolerance * expected.scale * _FAR_CUT
+    return abs(actual.low - expected.low) <= room and abs(actual.high - expected.high) <= room
+
+
+def _aligned(a: Distribution, b: Distribution) -> list[tuple[Distribution, Distribution]]:
+    """The laws of the same rows of both; empty if they have not the same number of rows."""
+    if not isinstance(a, Piecewise):
+        return [(a, d) for _, d in b.pieces] if isinstance(b, Piecewise) else [(a, b)]
+    if not isinstance(b, Piecewise):
+        return [(d, b) for _, d in a.pieces]
+    left, right = _ends(a), _ends(b)
+    if left[-1][0] != right[-1][0]:
+        return []
+    ends = sorted({end for end, _ in left} | {end for end, _ in right})
+    return [(_law_before(left, end), _law_before(right, end)) for end in ends]
+
+
+def _ends(whole: Piecewise) -> list[tuple[int, Distribution]]:
+    """(row after the piece, its law) of every piece."""
+    end, found = 0, []
+    for rows, law in whole.pieces:
+        end += rows
+        found.append((end, law))
+    return found
+
+
+def _law_before(ends: list[tuple[int, Distribution]], row: int) -> Distribution:
+    """The law of the row just before `row`."""
+    return next(law for end, law in ends if end >= row)
+
+
+def _same_shape(actual: Measured, expected: Distribution) -> bool:
+    """Whether a measured kurtosis is that of the expected law, where that has one."""
+    kurtosis = _kurtosis(expected)
+    if kurtosis is None or actual.count < _ENOUGH or actual.std == 0:
+        return True
+    return abs(actual.kurtosis - kurtosis) <= STANDARD_ERRORS * math.sqrt(24 / actual.count)
+
+
+_ENOUGH = 1000  # below, the error of a kurtosis is far from normal
+
+
+def _kurtosis(law: Distribution) -> float | None:
+    """Fourth central moment over squared variance, where known in closed form."""
+    match law:
+        case Normal():
+            return 3.0
+        case Uniform():
+            return 1.8
+        case TruncatedNormal(loc=loc, scale=scale, low=low, high=high) if math.isclose(
+            high - loc, loc - low, rel_tol=1e-6
+        ):
+            cut = (high - loc) / scale
+            edge = 2 * math.exp(-cut * cut / 2) / math.sqrt(2 * math.pi)
+            edge /= math.erf(cut / math.sqrt(2))
+            second = 1 - cut * edge
+            return (3 * second - cut**3 * edge) / second**2
+        case _:
+            return None
+
+
+def without_padding(parameter: ParameterProgram, program: ModelProgram) -> Distribution:
+    """Its distribution, leaving out a padding row that is zero as it should be."""
+    row, law = program.padding.get(parameter.name), parameter.distribution
+    if row is None or not isinstance(law, Piecewise):
+        return law
+    row, end, kept = row % parameter.shape[0], 0, []
+    for rows, part in law.pieces:
+        end += rows
+        held = end - rows <= row < end and rows == 1 and part == Constant(0.0)
+        if not held:
+            kept.append((rows, part))
+    return settled(Piecewise(tuple(kept))) if kept else law
+
+
+def agrees(parameter: ParameterProgram, expected: Distribution, program: ModelProgram) -> bool:
+    """Whether a parameter is what a scheme expects; a norm by its gain where that is known."""
+    if parameter.role == "norm_weight" and isinstance(expected, Constant):
+        if parameter.gain is not None:
+            return abs(parameter.gain - expected.value) <= _GAIN * max(1.0, abs(expected.value))
+        if parameter.distribution == Constant(0.0):
+            return True  # w and 1 + w cannot be told apart without its effect
+    return same_law(without_padding(parameter, program), expected, parameter.dtype)
+
+
+def expectations(scheme: Scheme, program: ModelProgram) -> dict[str, Distribution]:
+    """What `scheme` draws each parameter from, by name; those it is silent about are absent."""
+    matrices = {p.name: p for p in program.parameters}
+    by_layer = {role for role, rule in scheme.rules.items() if "layer" in rule.variables}
+    known: dict[tuple[object, ...], Distribution | None] = {}
+    found: dict[str, Distribution] = {}
+    for parameter in program.parameters:
+        fans = _fans(parameter, matrices)
+        split = parameter.role == "qkv"
+        layer = parameter.layer if split or parameter.role in by_layer else None
+        key = (parameter.role, layer, fans, parameter.shape if split else ())
+        if key not in known:
+            known[key] = _expected(scheme, parameter, program, fans)
+        law = known[key]
+        if law is not None:
+            found[parameter.name] = law
+    return found
+
+
+def _fans(
+    parameter: ParameterProgram, matrices: Mapping[str, ParameterProgram]
+) -> tuple[int | None, int | None]:
+    """(fan_in, fan_out) as torch.nn.init counts; of a bias those of its matrix."""
+    if parameter.role in ("tok_emb", "pos_emb") and len(parameter.shape) == 2:
+        return parameter.shape[1], parameter.shape[0]
+    if parameter.role == "linear_bias" and parameter.fan_in is None:
+        matrix = matrices.get(f"{parameter.name.removesuffix('bias')}weight")
+        return (matrix.fan_in, matrix.fan_out) if matrix else (None, None)
+    return parameter.fan_in, parameter.fan_out
+
+
+def _expected(
+    scheme: Scheme,
+    parameter: ParameterProgram,
+    program: ModelProgram,
+    fans: tuple[int | None, int | None],
+) -> Distribution | None:
+    """What `scheme` draws one parameter from."""
+    if parameter.role == "qkv":
+        return _fused(scheme, parameter, program)
+    return scheme.expected(
+        parameter.role, program.facts, layer=parameter.layer, fan_in=fans[0], fan_out=fans[1]
+    )
+
+
+def _fused(
+    scheme: Scheme, parameter: ParameterProgram, program: ModelProgram
+) -> Distribution | None:
+    """What `scheme` draws a fused q, k, v from: one law, or one a block."""
+    parts: list[tuple[int, Distribution]] = []
+    for role, rows in zip("qkv", _block_rows(parameter, program), strict=True):
+        law = scheme.expected(
+            role, program.facts, layer=parameter.layer, fan_in=parameter.fan_in, fan_out=rows
+        )
+        if law is None:
+            return None
+        parts.append((rows or 1, law))
+    by_rows = parameter.shape[0] == parameter.fan_out
+    whole = Piecewise(tuple(parts)) if by_rows else Mixture(tuple(parts))
+    plain = settled(whole)
+    known = parameter.fan_out is not None and sum(n for n, _ in parts) == parameter.fan_out
+    return plain if known or not isinstance(plain, (Piecewise, Mixture)) else None
+
+
+def _block_rows(
+    parameter: ParameterProgram, program: ModelProgram
+) -> tuple[int | None, int | None, int | None]:
+    """Outputs of q, k and v in a fused matrix; None where not known."""
+    facts, total = program.facts, parameter.fan_out
+    if total is None:
+        return None, None, None
+    if facts.n_head and facts.head_dim:
+        query = facts.n_head * facts.head_dim
+        key = (facts.n_kv_head or facts.n_head) * facts.head_dim
+        if query + 2 * key == total:
+            return query, key, key
+    third = total // 3 if total % 3 == 0 else None
+    return third, third, third

@@ -1,0 +1,7 @@
+"""The rules of the audit: what can be wrong with an init program, one function each."""
+
+from gptinit.audit_rules.context import Context, make_context
+from gptinit.audit_rules.registry import RULES, explain
+from gptinit.audit_rules.rule import Rule
+
+__all__ = ["RULES", "Context", "Rule", "explain", "make_context"]

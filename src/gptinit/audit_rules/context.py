@@ -1,0 +1,192 @@
+"""What every rule may ask: the claim, and the model's own scale in each layer."""
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gptinit.agreement import (
+    STANDARD_ERRORS,
+    agrees,
+    expectations,
+    relative_error,
+    same_law,
+)
+from gptinit.distributions import Distribution
+from gptinit.profile import ModelFacts
+from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.schemes import Scheme
+
+__all__ = ["INPUT_ROLES", "NEAR", "RESIDUAL_ROLES", "SURE", "Context", "Layer", "make_context"]
+
+INPUT_ROLES = ("q", "k", "v", "qkv", "mlp_up", "mlp_gate")
+"""Matrices of a block that read from the residual stream."""
+
+RESIDUAL_ROLES = ("attn_out", "mlp_down")
+"""Matrices of a block that write to it."""
+
+NEAR = 0.02
+"""Relative; a std this near to a number may be meant by it (a cut at 3 sigma, L + 1 for L)."""
+
+SURE = 1e-3
+"""Relative; a std this near to a number is meant by it, or it is a rare coincidence."""
+
+_RULES, _XAVIER = 4, 2
+_FEW = 0.2  # a std known less well than this says nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One block and the scale of the matrices that read from the stream.
+
+    Attributes:
+        index: 0-based.
+        parameters: its parameters.
+        units: for each of the rules of width, the median over the input matrices of the std
+            times what that rule divides by; 0 where none is random.
+    """
+
+    index: int
+    parameters: tuple[ParameterProgram, ...]
+    units: tuple[float, ...]
+
+    @property
+    def std(self) -> float:
+        """Median std of its input matrices; 0 if none is random."""
+        return self.units[0]
+
+    def of(self, *roles: str) -> tuple[ParameterProgram, ...]:
+        """Its random parameters that play one of the roles."""
+        return tuple(p for p in self.parameters if p.role in roles and p.distribution.std > 0)
+
+    def factors(self, parameter: ParameterProgram) -> tuple[float, ...]:
+        """Std of a parameter over what the input matrices would give it.
+
+        One reading for each rule of width, as nobody knows which is meant.
+        """
+        std = parameter.distribution.std
+        return tuple(
+            std * _divisor(rule, parameter) / unit
+            for rule, unit in enumerate(self.units)
+            if unit and (rule == 0 or parameter.fan_in)
+        )
+
+    def is_factor(
+        self, parameter: ParameterProgram, factor: float, *, readings: int = 2, room: float = NEAR
+    ) -> bool:
+        """Whether one of the first `readings` factors is `factor`, as well as the std is known."""
+        error = STANDARD_ERRORS * relative_error(parameter.distribution)
+        factors = self.factors(parameter)[:readings]
+        return error < _FEW and any(abs(f / factor - 1) <= room + error for f in factors)
+
+    def unscaled(self, parameter: ParameterProgram, *, surely: bool = False) -> bool:
+        """Whether it may be (`surely`: is) drawn as the input matrices are."""
+        if surely:
+            return self.is_factor(parameter, 1.0, room=SURE)
+        return self.is_factor(parameter, 1.0, readings=_RULES)
+
+    def depth_scaled(
+        self, parameter: ParameterProgram, facts: ModelFacts, *, surely: bool = False
+    ) -> bool:
+        """Whether its std may be (`surely`: is) divided by a known factor of the depth."""
+        room, n_layer = SURE if surely else NEAR, facts.n_layer
+        depths = (2 * n_layer, n_layer, 2 * (self.index + 1), 2 * (n_layer + 1))
+        wang = [c / (n_layer * math.sqrt(facts.n_embd)) for c in (1.0, 2.0)] if n_layer else []
+        std = parameter.distribution.std
+        error = SURE + STANDARD_ERRORS * relative_error(parameter.distribution)
+        return any(d > 1 and self.is_factor(parameter, d**-0.5, room=room) for d in depths) or any(
+            abs(std / w - 1) <= error for w in wang
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a rule knows beside the program.
+
+    Attributes:
+        claim: the scheme that the model is held to; None if none was named.
+        expected: what the claim draws each parameter from, by name.
+        agreed: names of the parameters that do as the claim says.
+        layers: every block, in order.
+    """
+
+    claim: Scheme | None
+    expected: Mapping[str, Distribution]
+    agreed: frozenset[str]
+    layers: tuple[Layer, ...]
+
+    def free(self, parameter: ParameterProgram) -> bool:
+        """Whether the claim says nothing of it, so that the model itself must be the witness."""
+        return parameter.name not in self.expected
+
+    def broken(self, program: ModelProgram) -> Iterator[tuple[ParameterProgram, Distribution]]:
+        """Every parameter that is not what the claim says, with what that is."""
+        for parameter in program.parameters:
+            if parameter.name in self.expected and parameter.name not in self.agreed:
+                yield parameter, self.expected[parameter.name]
+
+    def siblings(self, parameter: ParameterProgram, program: ModelProgram) -> int:
+        """How many other parameters of its kind (matrix or vector) are drawn from its law."""
+        return sum(
+            p.name != parameter.name
+            and len(p.shape) == len(parameter.shape)
+            and p.kind == parameter.kind
+            and same_law(p.distribution, parameter.distribution)
+            for p in program.parameters
+        )
+
+
+def make_context(program: ModelProgram, claim: Scheme | None = None) -> Context:
+    """What the rules ask of a program, computed once.
+
+    Args:
+        program: what the trace found.
+        claim: the scheme that the model is held to, if any.
+    """
+    expected = expectations(claim, program) if claim else {}
+    agreed = frozenset(
+        p.name
+        for p in program.parameters
+        if p.name in expected and agrees(p, expected[p.name], program)
+    )
+    return Context(claim=claim, expected=expected, agreed=agreed, layers=_layers(program))
+
+
+def _layers(program: ModelProgram) -> tuple[Layer, ...]:
+    """Every block of a program."""
+    blocks: dict[int, list[ParameterProgram]] = {}
+    for parameter in program.parameters:
+        if parameter.layer is not None:
+            blocks.setdefault(parameter.layer, []).append(parameter)
+    return tuple(_layer(index, tuple(blocks[index])) for index in sorted(blocks))
+
+
+def _layer(index: int, parameters: tuple[ParameterProgram, ...]) -> Layer:
+    """One block with its scales."""
+    inputs = [p for p in parameters if p.role in INPUT_ROLES and p.distribution.std > 0]
+    units = tuple(
+        _median([p.distribution.std * _divisor(rule, p) for p in inputs if rule == 0 or p.fan_in])
+        for rule in range(_RULES)
+    )
+    return Layer(index=index, parameters=parameters, units=units)
+
+
+def _divisor(rule: int, parameter: ParameterProgram) -> float:
+    """What a rule of width divides by.
+
+    In turn: nothing, sqrt(fan_in), sqrt(fan_in + fan_out), and the spectral rule's
+    sqrt(fan_in)/min(1, sqrt(fan_out/fan_in)).
+    """
+    fan_in = parameter.fan_in or 1
+    fan_out = parameter.fan_out or fan_in
+    if rule == 0:
+        return 1.0
+    if rule == 1:
+        return math.sqrt(fan_in)
+    both = fan_in + fan_out if rule == _XAVIER else fan_in * max(1.0, fan_in / fan_out)
+    return math.sqrt(both)
+
+
+def _median(values: list[float]) -> float:
+    """The upper median, which is one of the values; 0 if there is none."""
+    return statistics.median_high(values) if values else 0.0

@@ -1,0 +1,118 @@
+"""Whether a std is the number that was meant: claims, fans, variances."""
+
+import math
+from collections.abc import Iterator
+
+from gptinit.agreement import STANDARD_ERRORS, relative_error, settled
+from gptinit.audit_rules.blame import blamed
+from gptinit.audit_rules.context import RESIDUAL_ROLES, Context, Layer
+from gptinit.audit_rules.grouping import Hit, grouped
+from gptinit.distributions import Normal, Uniform
+from gptinit.profile import Finding
+from gptinit.program import ModelProgram, ParameterProgram
+
+__all__ = ["fan_in_wrong", "role_std_mismatch", "std_vs_variance", "wrong_distribution"]
+
+_EXACT = 1e-4  # relative: a formula that was applied leaves its number exactly
+_TYPICAL = (0.001, 0.2)  # stds of matrices whose square and root are no std of a matrix
+_SQUARED_ROLES = ("mlp_up", "mlp_gate", *RESIDUAL_ROLES)  # T5 has such a rule for q
+
+
+def role_std_mismatch(program: ModelProgram, context: Context) -> Iterator[Finding]:
+    """Parameters with another std than the claim, where no other rule knows why."""
+    name = "role-std-mismatch"
+    yield from grouped(name, blamed(name, program, context), program)
+
+
+def wrong_distribution(program: ModelProgram, context: Context) -> Iterator[Finding]:
+    """Parameters with the std of the claim and another law."""
+    name = "wrong-distribution"
+    yield from grouped(name, blamed(name, program, context), program)
+
+
+def std_vs_variance(program: ModelProgram, context: Context) -> Iterator[Finding]:
+    """Stds that are the square or the root of what was meant."""
+    name = "std-vs-variance"
+    hits = [*blamed(name, program, context), *_squared(program, context)]
+    yield from grouped(name, hits, program)
+
+
+def _squared(program: ModelProgram, context: Context) -> Iterator[Hit]:
+    """Block matrices whose std is the square or the root of their siblings'."""
+    for layer in context.layers:
+        if not _TYPICAL[0] < layer.std < _TYPICAL[1]:
+            continue
+        for p in layer.of(*_SQUARED_ROLES):
+            for power, words in ((2.0, "the square"), (0.5, "the square root")):
+                likely = layer.unscaled(p) or layer.depth_scaled(p, program.facts)
+                if context.free(p) and _is(p, layer.std**power) and not likely:
+                    message = (
+                        f"A std must be given where a std is asked for, got {p.distribution} "
+                        f"beside input matrices of std {layer.std:.4g}: exactly {words} of it, as "
+                        "when a variance is taken for a std."
+                    )
+                    yield p, "warning", message
+
+
+def fan_in_wrong(program: ModelProgram, context: Context) -> Iterator[Finding]:
+    """Stds that count the wrong number of inputs."""
+    name = "fan-in-wrong"
+    hits = [
+        *blamed(name, program, context),
+        *_packed(program, context),
+        *(hit for layer in context.layers for hit in _swapped(layer, program, context)),
+    ]
+    yield from grouped(name, hits, program)
+
+
+def _packed(program: ModelProgram, context: Context) -> Iterator[Hit]:
+    """Packed q, k, v drawn as one matrix by a rule that counts its outputs."""
+    for p in program.parameters:
+        if p.role != "qkv" or not p.fan_in or not p.fan_out or not context.free(p):
+            continue
+        packed, apart = (math.sqrt(2 / (p.fan_in + n)) for n in (p.fan_out, p.fan_out / 3))
+        if isinstance(settled(p.distribution), (Normal, Uniform)) and _is(p, packed):
+            message = (
+                f"q, k and v must each be drawn by their own fans, std sqrt(2/(fan_in + fan_out)) "
+                f"= {apart:.4g}, got {p.distribution} (std {packed:.4g}): ratio "
+                f"{packed / apart:.4g}, the packed matrix was taken for one of fan_out {p.fan_out}."
+            )
+            yield p, "warning", message
+
+
+def _swapped(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hit]:
+    """MLP matrices with one over sqrt(fan_out) where attention has one over sqrt(fan_in)."""
+    attention = [p for p in layer.of("q", "qkv", "v") if p.fan_in]
+    if not attention:
+        return
+    unit = attention[0].distribution.std * math.sqrt(attention[0].fan_in or 1)
+    found = [p for p in layer.of("mlp_up", "mlp_down") if _by_fan_out(p, unit)]
+    ups = [p for p in found if p.role == "mlp_up"]
+    if not ups or len(ups) == len(found) or layer.depth_scaled(ups[0], program.facts):
+        return  # one of the two alone is a rule of the width
+    for p in found:
+        if context.free(p):
+            yield p, "warning", _swapped_message(p)
+
+
+def _by_fan_out(parameter: ParameterProgram, unit: float) -> bool:
+    """Whether its std is `unit` over sqrt(fan_out), and that is not fan_in."""
+    if not parameter.fan_in or not parameter.fan_out or parameter.fan_in == parameter.fan_out:
+        return False
+    return _is(parameter, unit / math.sqrt(parameter.fan_out))
+
+
+def _swapped_message(p: ParameterProgram) -> str:
+    """The sentence about one matrix with its fans exchanged."""
+    right = p.distribution.std * math.sqrt((p.fan_out or 1) / (p.fan_in or 1))
+    return (
+        f"The std must follow fan_in = {p.fan_in}, which gives {right:.4g} by the rule of the "
+        f"attention matrices, got {p.distribution}: ratio sqrt(fan_in/fan_out), rows and columns "
+        "are exchanged."
+    )
+
+
+def _is(parameter: ParameterProgram, std: float) -> bool:
+    """Whether its std is this number, as well as it is known."""
+    room = _EXACT + STANDARD_ERRORS * relative_error(parameter.distribution)
+    return std > 0 and abs(parameter.distribution.std / std - 1) <= room

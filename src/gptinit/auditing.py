@@ -1,0 +1,148 @@
+"""A traced program into an audit: findings of every rule, expectations, ratios and hints."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+
+from gptinit.agreement import (
+    STANDARD_ERRORS,
+    expectations,
+    ratio_of,
+    relative_error,
+    without_padding,
+)
+from gptinit.audit_rules import RULES, make_context
+from gptinit.audited import Audit, AuditedParameter, ClosestScheme
+from gptinit.claims import KNOWN_CLAIMS
+from gptinit.closest import closest_scheme
+from gptinit.distributions import Distribution
+from gptinit.hints import hint_of
+from gptinit.profile import Finding, Note
+from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.schemes import Scheme, load_schemes
+
+__all__ = ["audit_program", "findings_of"]
+
+_SAME_BASE = 0.01
+"""How near the std of the embedding is to a documented one where it is the same."""
+
+_SEVERITIES = ("error", "warning", "note")
+_SILENCED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "logit-scale": ("tied-role-std-conflict",),
+        "residual-scaling-missing": ("special-init-overwritten",),
+        "role-std-mismatch": ("dtype-rounding", "pretrained-overwritten"),
+        "special-init-overwritten": ("pretrained-overwritten",),
+        "wrong-distribution": ("dtype-rounding", "pretrained-overwritten"),
+    }
+)
+"""Effects and their causes: where both meet one parameter, the cause alone is told."""
+
+
+def audit_program(
+    program: ModelProgram,
+    *,
+    torch: str,
+    claim: Scheme | None = None,
+    extra: Sequence[Finding] = (),
+    notes: Sequence[Note] = (),
+) -> Audit:
+    """What a model is drawn from, beside the claim or the closest scheme, and what is wrong.
+
+    Args:
+        program: what the trace found.
+        torch: version that traced it.
+        claim: the scheme that the model is held to, if any.
+        extra: findings that one program cannot show (other builds, settings, processes).
+        notes: how the program came to be known.
+    """
+    closest = closest_scheme(program)
+    against = claim or _documented(program) or _scheme_of(closest)
+    return Audit(
+        torch=torch,
+        model=program.facts,
+        build=program.build,
+        claim=claim.slug if claim else None,
+        closest=closest,
+        against=against.slug if against else None,
+        parameters=_audited(program, against),
+        findings=_sorted([*findings_of(program, claim), *extra]),
+        notes=tuple(notes),
+    )
+
+
+def findings_of(program: ModelProgram, claim: Scheme | None = None) -> tuple[Finding, ...]:
+    """What every rule finds, worst first, without the effects of what is found besides."""
+    context = make_context(program, claim)
+    found = [
+        finding
+        for rule in RULES.values()
+        if rule.find is not None
+        for finding in rule.find(program, context)
+    ]
+    return _sorted(_without_effects(found, program))
+
+
+def _documented(program: ModelProgram) -> Scheme | None:
+    """What the architecture is documented to be drawn by."""
+    known = KNOWN_CLAIMS.get(program.architecture or "")
+    if known is None:
+        return None
+    scheme = load_schemes()[known.scheme]
+    expected = expectations(scheme, program)
+    # Its base std is a setting of the model: beside another one the scheme says nothing.
+    embedding = next((p for p in program.parameters if p.role == "tok_emb"), None)
+    if embedding is None or embedding.name not in expected:
+        return None
+    ratio = ratio_of(embedding.distribution, expected[embedding.name])
+    return scheme if ratio is not None and abs(ratio - 1) < _SAME_BASE else None
+
+
+def _scheme_of(closest: ClosestScheme | None) -> Scheme | None:
+    """The scheme that was found closest."""
+    return load_schemes()[closest.name] if closest else None
+
+
+def _audited(program: ModelProgram, scheme: Scheme | None) -> tuple[AuditedParameter, ...]:
+    """Every parameter and buffer beside what `scheme` expects."""
+    expected = expectations(scheme, program) if scheme else {}
+    everything = (*program.parameters, *program.buffers)
+    return tuple(_beside(p, expected.get(p.name), program) for p in everything)
+
+
+def _beside(
+    parameter: ParameterProgram, expected: Distribution | None, program: ModelProgram
+) -> AuditedParameter:
+    """One parameter beside its expectation."""
+    if expected is None:
+        return AuditedParameter(program=parameter)
+    law = without_padding(parameter, program)
+    ratio = ratio_of(law, expected)
+    error = STANDARD_ERRORS * relative_error(law)
+    spread = expected.std > 0 and ratio is not None
+    hint = hint_of(ratio or 1.0, program.facts, expected.std, error) if spread else None
+    return AuditedParameter(program=parameter, expected=expected, ratio=ratio, hint=hint)
+
+
+def _without_effects(found: Sequence[Finding], program: ModelProgram) -> list[Finding]:
+    """The findings, but for those on parameters that a finding of their cause names too."""
+    named = [_names(finding, program) for finding in found]
+    return [
+        finding
+        for finding, names in zip(found, named, strict=True)
+        if not any(
+            cause.rule in _SILENCED_BY.get(finding.rule, ()) and names and names <= others
+            for cause, others in zip(found, named, strict=True)
+        )
+    ]
+
+
+def _names(finding: Finding, program: ModelProgram) -> frozenset[str]:
+    """Every parameter that a finding is about."""
+    names = (p.name for p in (*program.parameters, *program.buffers))
+    return frozenset(name for name in names if fnmatchcase(name, finding.where))
+
+
+def _sorted(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings by severity, in the order they came within one."""
+    return tuple(sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity)))

@@ -1,0 +1,163 @@
+"""An audit of one model: read in the ways asked for, judged by every rule."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from gptinit.audit_rules.grouping import grouped_findings
+from gptinit.audited import Audit
+from gptinit.auditing import audit_program, findings_of
+from gptinit.draw_rules import findings_in_values
+from gptinit.errors import SubjectError, unknown_name
+from gptinit.factory import Factory
+from gptinit.meta_build import on_meta
+from gptinit.perturbing import init_settings, perturb
+from gptinit.profile import Finding, Note
+from gptinit.program import ModelProgram
+from gptinit.reading import Reading, read_live, read_model
+from gptinit.schemes import Scheme
+
+__all__ = ["BUILDS", "audit_factory", "audit_module"]
+
+BUILDS: tuple[str, ...] = ("own", "meta", "both")
+"""How a model is built: by its constructor, or on meta with storage and weights given after."""
+
+
+def audit_factory(
+    factory: Factory,
+    *,
+    claim: Scheme | None = None,
+    build: str = "own",
+    perturbed: bool = False,
+    drawn: bool = False,
+    roles: Mapping[str, str] | None = None,
+) -> Audit:
+    """The audit of the model that a factory builds.
+
+    Args:
+        factory: makes it.
+        claim: the scheme that it is held to.
+        build: one of BUILDS.
+        perturbed: whether to move every init setting too.
+        drawn: whether to build it for real too and look at the values.
+        roles: the user's map, parameter pattern to role.
+
+    Raises:
+        ConfigError: if there is no such way to build.
+        SubjectError: if the model cannot be built or read.
+    """
+    if build not in BUILDS:
+        raise unknown_name("build", build, BUILDS)
+    notes: list[Note] = []
+    first = on_meta(factory, notes) if build == "meta" else factory
+    way = "meta" if build == "meta" else "own"
+    reading = read_model(first, roles=roles, build=way, brief=True)
+    extra: list[Finding] = []
+    if build == "both":
+        extra += _on_meta_too(factory, reading, claim, roles, notes)
+    if perturbed:
+        if factory.with_settings is None or not init_settings(factory):
+            message = "The model has no init setting that could be moved."
+            notes.append(Note(kind="approximate", where="perturb", message=message))
+        extra += perturb(
+            factory,
+            reading.program,
+            lambda f: read_model(f, roles=roles, build=way, brief=True).program,
+        )
+    if drawn:
+        extra += _values(first, reading.program, claim)
+    audit = audit_program(
+        reading.program,
+        torch=torch.__version__,
+        claim=claim,
+        extra=extra,
+        notes=(*reading.notes, *notes),
+    )
+    return replace(audit, build=build)
+
+
+def audit_module(
+    module: nn.Module,
+    factory: Factory,
+    *,
+    claim: Scheme | None = None,
+    drawn: bool = False,
+    roles: Mapping[str, str] | None = None,
+) -> Audit:
+    """The audit of a module that is built already, by its values; it stays as it is.
+
+    Args:
+        module: the model.
+        factory: what to call it.
+        claim: the scheme that it is held to.
+        drawn: whether to look for repeated shards and lost ranks too.
+        roles: the user's map, parameter pattern to role.
+
+    Raises:
+        SubjectError: if it cannot be read.
+    """
+    reading = read_live(module, factory, roles=roles)
+    found = findings_in_values(module, reading.program) if drawn else []
+    extra = _not_known(found, reading.program, claim)
+    return audit_program(
+        reading.program, torch=torch.__version__, claim=claim, extra=extra, notes=reading.notes
+    )
+
+
+def _values(factory: Factory, program: ModelProgram, claim: Scheme | None) -> list[Finding]:
+    """What one real draw shows."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _not_known(findings_in_values(factory.build(), program), program, claim)
+
+
+def _not_known(found: list[Finding], program: ModelProgram, claim: Scheme | None) -> list[Finding]:
+    """Findings in values by patterns of names, but for those that the program shows already."""
+    known = {(f.rule, f.where) for f in findings_of(program, claim)} if found else set()
+    return [f for f in grouped_findings(found, program) if (f.rule, f.where) not in known]
+
+
+def _on_meta_too(
+    factory: Factory,
+    own: Reading,
+    claim: Scheme | None,
+    roles: Mapping[str, str] | None,
+    notes: list[Note],
+) -> list[Finding]:
+    """What the build on meta has that the constructor's has not."""
+    try:
+        other = read_model(on_meta(factory, notes), roles=roles, build="meta", brief=True).program
+    except SubjectError as error:
+        return [_mismatch("error", factory.name, f"It cannot be built on meta: {error}")]
+    known = set(findings_of(own.program, claim))
+    found = [f for f in findings_of(other, claim) if f not in known]
+    named = {f.where for f in found}
+    return [
+        *(replace(f, message=f"Built on meta: {f.message}") for f in found),
+        *_differences(own.program, other, named),
+    ]
+
+
+def _differences(own: ModelProgram, other: ModelProgram, named: set[str]) -> list[Finding]:
+    """Parameters that the two builds draw otherwise, where nothing else tells."""
+    then = {p.name: p for p in other.parameters}
+    found = []
+    for parameter in own.parameters:
+        twin = then.get(parameter.name)
+        if twin is None or str(twin.distribution) == str(parameter.distribution):
+            continue
+        if twin.distribution.kind == "unset" or named:
+            continue
+        message = (
+            f"Both ways to build must give one init, got {parameter.distribution} from the "
+            f"constructor and {twin.distribution} on meta."
+        )
+        found.append(_mismatch("error", parameter.name, message))
+    return found
+
+
+def _mismatch(severity: str, where: str, message: str) -> Finding:
+    """A finding about the two builds."""
+    return Finding(rule="build-mismatch", severity=severity, where=where, message=message)

@@ -1,0 +1,108 @@
+"""The known scheme that a program is closest to."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from gptinit.agreement import agrees, expectations, ratio_of
+from gptinit.audited import ClosestScheme
+from gptinit.distributions import Distribution
+from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.schemes import Scheme, load_schemes
+from gptinit.vocabulary import ROLES
+
+__all__ = ["closest_scheme", "differing_roles"]
+
+_WORST = math.log(1e6)  # a ratio that is undefined or infinite counts as this
+
+
+def closest_scheme(
+    program: ModelProgram, schemes: Mapping[str, Scheme] | None = None
+) -> ClosestScheme | None:
+    """The scheme with the fewest roles that differ, then the smallest sum of |ln ratio|.
+
+    Args:
+        program: what the trace found.
+        schemes: those to choose from; the built-in ones unless given.
+
+    Returns:
+        None if no scheme has a rule for any role of the model.
+    """
+    table = load_schemes() if schemes is None else schemes
+    few = {by_layer: _representatives(program, by_layer=by_layer) for by_layer in (True, False)}
+    ranked = [
+        (rank, i, scheme)
+        for i, scheme in enumerate(table.values())
+        if (rank := _rank(few[_asks_layer(scheme)], scheme)) is not None
+    ]
+    if not ranked:
+        return None
+    _, _, best = min(ranked, key=lambda entry: entry[:2])
+    differs = differing_roles(few[_asks_layer(best)], best)
+    return ClosestScheme(name=best.slug, exact=not differs, differs=tuple(differs))
+
+
+def _asks_layer(scheme: Scheme) -> bool:
+    """Whether any of its formulas names the layer."""
+    return any("layer" in rule.variables for rule in scheme.rules.values())
+
+
+def differing_roles(program: ModelProgram, scheme: Scheme) -> dict[str, float]:
+    """Each role that differs from `scheme`, in the order of ROLES, with its worst |ln ratio|."""
+    return _differing(program, expectations(scheme, program))
+
+
+def _differing(program: ModelProgram, expected: Mapping[str, Distribution]) -> dict[str, float]:
+    """Each role that differs from what is expected, with its worst |ln ratio|."""
+    found: dict[str, float] = {}
+    for parameter in program.parameters:
+        law = expected.get(parameter.name)
+        if law is not None and not agrees(parameter, law, program):
+            distance = _distance(parameter, law)
+            found[parameter.role] = max(distance, found.get(parameter.role, 0.0))
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def _rank(program: ModelProgram, scheme: Scheme) -> tuple[int, int, float, bool] | None:
+    """What schemes are ordered by, least first; None for one that says nothing of the model."""
+    expected = expectations(scheme, program)
+    spoken = {p.role for p in program.parameters if p.name in expected}
+    if not spoken:
+        return None
+    differs = _differing(program, expected)
+    agreed = len(spoken) - len(differs)
+    distance = round(sum(differs.values()), 9)  # equal distances stay equal
+    return len(differs), -agreed, distance, scheme.verified == "claim"
+
+
+def _distance(parameter: ParameterProgram, law: Distribution) -> float:
+    """|ln ratio| of a parameter to what is expected."""
+    ratio = ratio_of(parameter.distribution, law)
+    return abs(math.log(ratio)) if ratio else _WORST
+
+
+def _representatives(program: ModelProgram, *, by_layer: bool) -> ModelProgram:
+    """The program with one of each set of like parameters: layers, the experts of a layer."""
+    matrices = {p.name: p for p in program.parameters}
+    seen: dict[tuple[object, ...], ParameterProgram] = {}
+    for parameter in program.parameters:
+        if parameter.role not in ROLES:
+            continue
+        p = _with_fans(parameter, matrices)
+        padded = p.name if p.name in program.padding else None
+        layer = p.layer if by_layer else None
+        key = (p.role, layer, p.shape, p.fan_in, p.fan_out, p.distribution, p.gain, p.dtype)
+        seen.setdefault((*key, padded), p)
+    return replace(program, parameters=tuple(seen.values()))
+
+
+def _with_fans(
+    parameter: ParameterProgram, matrices: Mapping[str, ParameterProgram]
+) -> ParameterProgram:
+    """A bias with the fans of its matrix; everything else as it is."""
+    if parameter.role != "linear_bias" or parameter.fan_in is not None:
+        return parameter
+    matrix = matrices.get(f"{parameter.name.removesuffix('bias')}weight")
+    if matrix is None:
+        return parameter
+    return replace(parameter, fan_in=matrix.fan_in, fan_out=matrix.fan_out)

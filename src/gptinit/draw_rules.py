@@ -1,0 +1,141 @@
+"""What only values show: shards and tensors that repeat, ranks that are lost, atoms of rounding."""
+
+import math
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+
+import torch
+from torch import Tensor, nn
+
+from gptinit.profile import Finding
+from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.trace.laws import measured
+
+__all__ = ["STANDARD_ERRORS", "findings_in_values"]
+
+STANDARD_ERRORS = 5.0
+"""A moment is off where it is further from what was read than so many standard errors."""
+
+_UNREACHED = 10.0
+"""Standard deviations from the mean that no draw of a normal or a narrower law ever reaches."""
+
+_SHARDS = (2, 4, 8, 16)
+_ENTRIES = 1 << 22
+"""Entries up to which all singular values of a matrix are computed."""
+
+_LARGEST = 1.15
+"""Largest singular value over that of independent entries, std (sqrt(rows) + sqrt(columns)).
+
+Two equal halves give sqrt(2) (1 + sqrt(r / 2)) / (1 + sqrt(r)) or so: 1.2 for a square matrix.
+"""
+
+
+def findings_in_values(module: nn.Module, program: ModelProgram) -> list[Finding]:
+    """What the drawn values of a model show, beside what its program says.
+
+    Args:
+        module: built for real.
+        program: as it was traced.
+    """
+    values = {n: p.detach().cpu() for n, p in module.named_parameters() if p.is_floating_point()}
+    found: list[Finding] = []
+    for parameter in program.parameters:
+        tensor = values.get(parameter.name)
+        if tensor is None or not tensor.numel() or not parameter.distribution.std > 0:
+            continue
+        blocks = [*_repeated_blocks(parameter, tensor)]
+        spoilt = [*_atoms(parameter, tensor)] or [*_off_moments(parameter, tensor)]
+        found += [*blocks, *spoilt]
+        if not blocks and not spoilt:
+            found += _rank(parameter, tensor)
+    return [*found, *_equal_tensors(program, values)]
+
+
+def _repeated_blocks(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
+    """Equal blocks of rows or columns: every shard drawn alike."""
+    for dim, what in ((0, "rows"), (1, "columns")):
+        if dim >= tensor.ndim:
+            continue
+        for count in _SHARDS:
+            if tensor.shape[dim] % count or tensor.shape[dim] < 2 * count:
+                continue
+            first, *others = tensor.chunk(count, dim)
+            if all(torch.equal(first, other) for other in others):
+                message = (
+                    f"Shards must be drawn apart, got {count} equal blocks of {what}: the std "
+                    "looks right, the rank is a fraction. Seed each rank apart, or draw whole."
+                )
+                yield _finding("duplicate-shards", "error", parameter.name, message)
+                return
+
+
+def _rank(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
+    """A matrix whose largest singular value or rank is not that of independent entries."""
+    law = parameter.distribution
+    if tensor.ndim != 2 or tensor.numel() > _ENTRIES or min(tensor.shape) < 16:
+        return
+    if law.kind not in {"normal", "uniform", "truncated_normal"} or law.mean:
+        return
+    spectrum = torch.linalg.svdvals(tensor.float())
+    rows, columns = tensor.shape
+    expected = law.std * (math.sqrt(rows) + math.sqrt(columns))
+    rank = int((spectrum > spectrum[0] * max(rows, columns) * 1.2e-7).sum())
+    if float(spectrum[0]) > _LARGEST * expected or rank < min(rows, columns) - 1:
+        message = (
+            f"Entries must be independent, got largest singular value {float(spectrum[0]):.4g} "
+            f"where {expected:.4g} is expected, and rank {rank} of {min(rows, columns)}."
+        )
+        yield _finding("duplicate-shards", "warning", parameter.name, message)
+
+
+def _off_moments(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
+    """Values that do not have the moments that were read: the trace, or the draw, is wrong."""
+    law, seen = parameter.distribution, measured(tensor)
+    if law.kind not in {"normal", "uniform", "truncated_normal"}:
+        return
+    off = abs(seen.std - law.std) / max(seen.std_stderr, 1e-12)
+    if off > STANDARD_ERRORS and abs(seen.std / law.std - 1) > 2.0**-7:
+        message = (
+            f"Values must have the std that the code asks for, {law.std:.4g}, got "
+            f"{seen.std:.4g} ± {seen.std_stderr:.1g}."
+        )
+        yield _finding("wrong-distribution", "error", parameter.name, message)
+
+
+def _atoms(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
+    """Values that pile up at the ends of their range, as erfinv in bfloat16 makes them."""
+    low, law = tensor.dtype in {torch.bfloat16, torch.float16}, parameter.distribution
+    if not low or law.kind not in {"normal", "uniform", "truncated_normal"}:
+        return
+    for end in (tensor.min(), tensor.max()):
+        share = float((tensor == end).float().mean())
+        far = abs(float(end) - law.mean) / law.std
+        if far > _UNREACHED or (tensor.numel() >= 1000 and share > 1e-3 and far > 2):
+            message = (
+                f"Rounding must not pile values up, got {share:.2%} of them at {float(end):.4g}, "
+                f"in {tensor.dtype}. Draw in float32 and cast."
+            )
+            yield _finding("dtype-rounding", "error", parameter.name, message)
+            return
+
+
+def _equal_tensors(program: ModelProgram, values: Mapping[str, Tensor]) -> Iterator[Finding]:
+    """Tensors of one shape with the same drawn values."""
+    first: dict[object, str] = {}
+    for parameter in program.parameters:
+        tensor = values.get(parameter.name)
+        if tensor is None or tensor.numel() < 2 or tensor.min() == tensor.max():
+            continue
+        if parameter.distribution.kind in {"fixed", "copy"}:
+            continue
+        raw = tensor.contiguous().view(torch.uint8).numpy().tobytes()
+        key = (tuple(tensor.shape), sha256(raw).hexdigest())
+        other = first.setdefault(key, parameter.name)
+        if other != parameter.name:
+            message = f"Drawn tensors must differ, got the values of {other}."
+            yield _finding("duplicate-tensors", "error", parameter.name, message)
+
+
+def _finding(rule: str, severity: str, where: str, message: str) -> Finding:
+    """A finding about one parameter."""
+    return Finding(rule=rule, severity=severity, where=where, message=message)

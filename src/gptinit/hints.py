@@ -1,0 +1,168 @@
+"""What a tell-tale ratio of a real to an expected std means: facts, in words."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gptinit.profile import ModelFacts
+
+__all__ = ["AMBIGUOUS", "HINTS", "Hint", "hint_of"]
+
+AMBIGUOUS = 0.005
+"""Two meanings closer than this are told together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """A ratio that gives its cause away.
+
+    Attributes:
+        formula: the ratio, as a person writes it.
+        meaning: what it tells.
+        value: the ratio for a model and an expected std; a number that is not positive and
+            finite says that there is none.
+    """
+
+    formula: str
+    meaning: str
+    value: Callable[[ModelFacts, float], float]
+
+
+def _over(top: float, below: float) -> float:
+    """Their quotient, NaN for a zero below."""
+    return top / below if below else math.nan
+
+
+def _cut(sigmas: float) -> float:
+    """Std of a standard normal cut at so many sigmas, to both sides."""
+    mass = math.erf(sigmas / math.sqrt(2))
+    edge = 2 * sigmas * math.exp(-sigmas * sigmas / 2) / math.sqrt(2 * math.pi)
+    return math.sqrt(1 - edge / mass)
+
+
+HINTS: tuple[Hint, ...] = (
+    Hint(
+        formula="sqrt(2 n_layer)",
+        meaning="residual scaling missing",
+        value=lambda m, _: math.sqrt(2 * m.n_layer),
+    ),
+    Hint(
+        formula="1/sqrt(2 n_layer)",
+        meaning="residual scaling where none is expected, or twice",
+        value=lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
+    ),
+    Hint(
+        formula="sqrt(n_layer)",
+        meaning="residual scaling by 1/sqrt(n_layer) missing",
+        value=lambda m, _: math.sqrt(m.n_layer),
+    ),
+    Hint(
+        formula="1/sqrt(n_layer)",
+        meaning="residual scaling by 1/sqrt(n_layer) where none is expected",
+        value=lambda m, _: _over(1, math.sqrt(m.n_layer)),
+    ),
+    Hint(
+        formula="1/(2 n_layer)",
+        meaning="residual scaling twice where none is expected",
+        value=lambda m, _: _over(1, 2 * m.n_layer),
+    ),
+    Hint(
+        formula="sqrt(n_layer/(n_layer + 1))",
+        meaning="n_layer + 1 in place of n_layer",
+        value=lambda m, _: math.sqrt(m.n_layer / (m.n_layer + 1)),
+    ),
+    Hint(
+        formula="sqrt((n_layer + 1)/n_layer)",
+        meaning="n_layer in place of n_layer + 1",
+        value=lambda m, _: math.sqrt(_over(m.n_layer + 1, m.n_layer)),
+    ),
+    Hint(
+        formula="sqrt(2)",
+        meaning="one branch a layer counted where there are two, or a gain of sqrt(2) added",
+        value=lambda _, __: math.sqrt(2),
+    ),
+    Hint(
+        formula="1/sqrt(2)",
+        meaning="q, k and v counted as one matrix of fan_out 3 n_embd, or a factor 2 in a root",
+        value=lambda _, __: math.sqrt(0.5),
+    ),
+    Hint(
+        formula="1/sqrt(3)",
+        meaning="a std used as the bound of a uniform",
+        value=lambda _, __: math.sqrt(1 / 3),
+    ),
+    Hint(
+        formula="sqrt(3)",
+        meaning="the bound of a uniform used as a std",
+        value=lambda _, __: math.sqrt(3),
+    ),
+    Hint(
+        formula="sqrt(n_embd)",
+        meaning="unit variance where 1/sqrt(n_embd) is expected",
+        value=lambda m, _: math.sqrt(m.n_embd),
+    ),
+    Hint(
+        formula="1/sqrt(n_embd)",
+        meaning="divided by sqrt(n_embd) once more",
+        value=lambda m, _: _over(1, math.sqrt(m.n_embd)),
+    ),
+    Hint(
+        formula="0.9866",
+        meaning="cut at 3 sigma without correction, not a fault",
+        value=lambda _, __: _cut(3),
+    ),
+    Hint(
+        formula="0.8796",
+        meaning="cut at 2 sigma without correction",
+        value=lambda _, __: _cut(2),
+    ),
+    Hint(
+        formula="1/0.8796",
+        meaning="a cut at 2 sigma is missing",
+        value=lambda _, __: 1 / _cut(2),
+    ),
+    Hint(formula="0.02", meaning="multiplied by 0.02", value=lambda _, __: 0.02),
+    Hint(
+        formula="the expected std",
+        meaning="variance given for std",
+        value=lambda _, std: std if std < 1 else math.nan,
+    ),
+    Hint(
+        formula="1/sqrt(the expected std)",
+        meaning="square root of the std taken once too often",
+        value=lambda _, std: _over(1, math.sqrt(std)) if std < 1 else math.nan,
+    ),
+)
+"""Every ratio with a known meaning."""
+
+
+def hint_of(
+    ratio: float, facts: ModelFacts, expected_std: float, tolerance: float = 1e-4
+) -> str | None:
+    """What `ratio` tells; None where it is 1 or tells nothing.
+
+    Args:
+        ratio: real over expected std.
+        facts: the model's shape.
+        expected_std: std that is expected.
+        tolerance: relative error of the ratio itself; at most AMBIGUOUS counts.
+
+    Returns:
+        One meaning, or all those within AMBIGUOUS of it, joined by "or".
+
+    Example:
+        >>> facts = ModelFacts(name="m", source="m.py", n_layer=12, n_embd=250, bias=True,
+        ...                    tied=True, n_params=1)
+        >>> hint_of(24**0.5, facts, 0.004)
+        'sqrt(2 n_layer): residual scaling missing'
+        >>> hint_of(0.5773, facts, 0.004)
+        '1/sqrt(3): a std used as the bound of a uniform'
+    """
+    room = min(max(tolerance, 1e-4), AMBIGUOUS)
+    if not (math.isfinite(ratio) and ratio > 0) or abs(ratio - 1) <= room:
+        return None
+    near = [(abs(h.value(facts, expected_std) / ratio - 1), h) for h in HINTS]
+    near = sorted((pair for pair in near if pair[0] <= AMBIGUOUS), key=lambda pair: pair[0])
+    if not near or near[0][0] > room:
+        return None
+    return " or ".join(f"{h.formula}: {h.meaning}" for _, h in near)
