@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from gptinit.audited import Audit, AuditedParameter
 from gptinit.distributions import Distribution
 from gptinit.gate import CheckReport
 from gptinit.profile import Comparison, Place, Profile
@@ -11,9 +12,25 @@ from gptinit.report.headlines import HEADLINES, headline_place
 from gptinit.schemes import Scheme
 from gptinit.vocabulary import STATISTICS
 
-__all__ = ["check_csv", "comparison_csv", "profile_csv", "schemes_csv"]
+__all__ = ["audit_csv", "check_csv", "comparison_csv", "profile_csv", "schemes_csv"]
 
 _RESULT = ("model", "stat", "where", "value", "stderr", "min", "max", "verdict", "why")
+_PARAMETER = (
+    "name",
+    "kind",
+    "role",
+    "layer",
+    "shape",
+    "dtype",
+    "drawn_from",
+    "mean",
+    "std",
+    "expected",
+    "expected_mean",
+    "expected_std",
+    "ratio",
+    "hint",
+)
 _RULE = ("dist", "std", "mean", "cut", "bound", "value")
 
 
@@ -46,6 +63,14 @@ def check_csv(report: CheckReport) -> str:
     return _csv(_RESULT, [[getattr(result, name) for name in _RESULT] for result in report.results])
 
 
+def audit_csv(audit: Audit) -> str:
+    """One row a parameter and buffer; findings stand only in the other formats.
+
+    A shape is written 768x2304; moments of what nothing wrote are nan.
+    """
+    return _csv(_PARAMETER, [_parameter_row(audited) for audited in audit.parameters])
+
+
 def schemes_csv(
     schemes: Iterable[Scheme],
     *,
@@ -75,6 +100,17 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
         for name in ("grad_rms", "weight_rms", "ratio"):
             if getattr(grad, name) is not None:
                 yield (f"weight_grad.{role}.{name}", getattr(grad, name), None, None)
+
+
+def _parameter_row(audited: AuditedParameter) -> tuple[object, ...]:
+    """One parameter beside what is expected of it."""
+    program, expected = audited.program, audited.expected
+    drawn = program.distribution
+    wanted = (None,) * 3 if expected is None else (expected, expected.mean, expected.std)
+    facts = (program.name, program.kind, program.role, program.layer)
+    shape = "x".join(map(str, program.shape))
+    found = (shape, program.dtype, drawn, drawn.mean, drawn.std)
+    return (*facts, *found, *wanted, audited.ratio, audited.hint)
 
 
 def _count(stat: str, value: float | None) -> float | None:

@@ -1,10 +1,13 @@
-"""A check as GitHub workflow commands: annotations in the summary of a run."""
+"""A check or an audit as GitHub workflow commands: annotations in the summary of a run."""
 
+from gptinit.audited import Audit
 from gptinit.gate import CheckReport
 from gptinit.profile import Finding
+from gptinit.report.audit_words import verdict_of, worst_first
 from gptinit.report.headlines import bounds_held
+from gptinit.report.origins import Place, origin_of, place_of
 
-__all__ = ["check_github"]
+__all__ = ["audit_github", "check_github"]
 
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
@@ -19,14 +22,32 @@ def check_github(report: CheckReport) -> str:
         https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands; the
         escapes are those of actions/toolkit, packages/core/src/command.ts.
     """
-    lines = [_annotation(finding) for finding in report.findings]
+    lines = [_annotation(finding, finding.message) for finding in report.findings]
     return "\n".join([*lines, bounds_held(report)]) + "\n"
 
 
-def _annotation(finding: Finding) -> str:
-    """One finding as a workflow command."""
+def audit_github(audit: Audit) -> str:
+    """One annotation a finding, at its line of code where that is known, and the verdict.
+
+    Args:
+        audit: what was found.
+    """
+    lines = [_audit_annotation(finding, audit) for finding in worst_first(audit.findings)]
+    return "\n".join([*lines, f"{_data(audit.model.name)}: {verdict_of(audit)}"]) + "\n"
+
+
+def _audit_annotation(finding: Finding, audit: Audit) -> str:
+    """One finding of an audit, with how its parameters were drawn."""
+    origin = origin_of(finding, audit)
+    told = f"{finding.message} ({origin})" if origin else finding.message
+    return _annotation(finding, told, place_of(finding, audit))
+
+
+def _annotation(finding: Finding, message: str, place: Place | None = None) -> str:
+    """One finding as a workflow command, at a line of a file or at none."""
     title = _property(f"{finding.rule}: {finding.where}")
-    return f"::{_COMMANDS[finding.severity]} title={title}::{_data(finding.message)}"
+    at = "" if place is None else f"file={_property(place.file)},line={place.line},"
+    return f"::{_COMMANDS[finding.severity]} {at}title={title}::{_data(message)}"
 
 
 def _data(text: str) -> str:

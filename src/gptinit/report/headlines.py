@@ -1,9 +1,10 @@
-"""What one line says about a whole profile or a whole check: the columns of comparisons."""
+"""What one line says about a whole profile, check or model: the columns of comparisons."""
 
 from gptinit.gate import CheckReport
-from gptinit.profile import Place, Profile
+from gptinit.profile import ModelFacts, Place, Profile
+from gptinit.report.numbers import plural
 
-__all__ = ["HEADLINES", "bounds_held", "headline_place"]
+__all__ = ["HEADLINES", "bounds_held", "headline_place", "sizes_of"]
 
 HEADLINES: tuple[tuple[str, str], ...] = (
     ("last layer", "resid_var"),
@@ -26,3 +27,14 @@ def bounds_held(report: CheckReport) -> str:
     others = [f"{verdicts.count(v)} {v}" for v in ("violated", "inconclusive") if v in verdicts]
     held = f"{verdicts.count('ok')} of {len(verdicts)} bounds hold"
     return f"{held}: {', '.join(others)}." if others else f"{held}."
+
+
+def sizes_of(model: ModelFacts) -> list[str]:
+    """The sizes of a model that are known beside its depth: "768 wide", "12 heads of 64" ..."""
+    width = "" if model.head_dim is None else f" of {model.head_dim}"
+    known = {"d_ff": model.d_ff, "vocabulary": model.vocab_size}
+    return [
+        f"{model.n_embd} wide",
+        *([] if model.n_head is None else [f"{plural(model.n_head, 'head')}{width}"]),
+        *(f"{name} {size}" for name, size in known.items() if size is not None),
+    ]

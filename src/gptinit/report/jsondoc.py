@@ -3,24 +3,29 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
 from gptinit import __version__
+from gptinit.audited import Audit, AuditedParameter
 from gptinit.config import GPTConfig
-from gptinit.distributions import Distribution
+from gptinit.distributions import Distribution, Mixture, Piecewise
 from gptinit.gate import BoundResult, CheckReport
-from gptinit.profile import Comparison, Place, Profile, WeightGrad
+from gptinit.profile import Comparison, ModelFacts, Place, Profile, WeightGrad
+from gptinit.report.audit_words import worst_first
+from gptinit.report.rule_docs import RuleDoc
 from gptinit.schemes import Rule, Scheme
 from gptinit.vocabulary import STATISTICS
 
 __all__ = [
     "SCHEMA_VERSION",
     "Document",
+    "audit_document",
     "check_document",
     "comparison_document",
     "profile_document",
     "render_json",
+    "rule_document",
     "schemes_document",
 ]
 
@@ -37,13 +42,14 @@ def profile_document(profile: Profile) -> Document:
     """A profile as in profile.schema.json.
 
     What was not measured, is undefined or is not finite is absent (`nonfinite` says where a NaN
-    or an infinity was). Standard errors are absent with one seed.
+    or an infinity was), and so is what nobody knows of the model. Standard errors are absent with
+    one seed.
     """
     return {
         "schema_version": SCHEMA_VERSION,
         "gptinit": __version__,
         "torch": profile.torch,
-        "model": asdict(profile.model),
+        "model": _model(profile.model),
         "scheme": profile.scheme,
         "run": asdict(profile.run),
         "embedding": _place(profile.embedding),
@@ -78,6 +84,36 @@ def check_document(report: CheckReport) -> Document:
     }
 
 
+def audit_document(audit: Audit) -> Document:
+    """An audit as in audit.schema.json: every parameter and buffer, findings, notes.
+
+    What is not known or not finite is absent; only `claim` and `closest_scheme` may be null.
+    """
+    closest = audit.closest
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gptinit": __version__,
+        "torch": audit.torch,
+        "model": _model(audit.model),
+        "build": audit.build,
+        "claim": audit.claim,
+        "closest_scheme": asdict(closest) | {"differs": list(closest.differs)} if closest else None,
+        "parameters": [_parameter(audited) for audited in audit.parameters],
+        "findings": [asdict(finding) for finding in worst_first(audit.findings)],
+        "notes": [asdict(note) for note in audit.notes],
+    }
+
+
+def rule_document(rule: RuleDoc) -> Document:
+    """The documentation of an audit rule: its texts by the names of `RuleDoc`."""
+    names = ("name", "severity", "title", "what", "why", "bug", "fix")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gptinit": __version__,
+        "rule": {name: getattr(rule, name) for name in names},
+    }
+
+
 def schemes_document(
     schemes: Iterable[Scheme],
     *,
@@ -103,6 +139,57 @@ def schemes_document(
 def render_json(document: Document) -> str:
     """A document as text: indented by 2, full precision, one newline at the end."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _model(model: ModelFacts) -> Document:
+    """What is known of a model."""
+    return {key: value for key, value in asdict(model).items() if value is not None}
+
+
+def _parameter(audited: AuditedParameter) -> Document:
+    """One parameter or buffer beside what is expected of it."""
+    program = audited.program
+    numbers = _finite({"ratio": audited.ratio, "gain": program.gain})
+    return {
+        "name": program.name,
+        "shape": list(program.shape),
+        "role": program.role,
+        **({} if program.layer is None else {"layer": program.layer}),
+        "kind": program.kind,
+        "dtype": program.dtype,
+        "distribution": _distribution(program.distribution),
+        **({} if audited.expected is None else {"expected": _distribution(audited.expected)}),
+        **numbers,
+        **({} if audited.hint is None else {"hint": audited.hint}),
+        "provenance": list(program.provenance),
+        **({"aliases": list(program.aliases)} if program.aliases else {}),
+    }
+
+
+def _distribution(drawn: Distribution) -> Document:
+    """A distribution by its kind, moments and own fields; what is not finite is left out."""
+    moments = _finite({"mean": drawn.mean, "std": drawn.std})
+    if isinstance(drawn, Piecewise):
+        return {"kind": drawn.kind, **moments, "pieces": _counted("rows", drawn.pieces)}
+    if isinstance(drawn, Mixture):
+        return {"kind": drawn.kind, **moments, "parts": _counted("entries", drawn.parts)}
+    own = {f.name: getattr(drawn, f.name) for f in fields(drawn) if f.name not in moments}
+    written = {name: _field(value) for name, value in own.items()}
+    return {"kind": drawn.kind, **moments} | {k: v for k, v in written.items() if v is not None}
+
+
+def _counted(unit: str, parts: Iterable[tuple[int, Distribution]]) -> list[Document]:
+    """The parts of a distribution with how many rows or entries each has."""
+    return [{unit: count, **_distribution(drawn)} for count, drawn in parts]
+
+
+def _field(value: Any) -> Any:
+    """A field of a distribution, which may be one itself; None where it is not finite."""
+    if isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _distribution(value)
 
 
 def _place(place: Place) -> Document:

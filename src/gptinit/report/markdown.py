@@ -6,7 +6,8 @@ from gptinit.config import GPTConfig
 from gptinit.distributions import Distribution
 from gptinit.gate import BoundResult, CheckReport
 from gptinit.profile import Comparison, Cost, Finding, Place, Profile
-from gptinit.report.headlines import HEADLINES, bounds_held, headline_place
+from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
+from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING, cell, short
 from gptinit.schemes import Scheme
 from gptinit.vocabulary import STATISTICS
@@ -19,16 +20,16 @@ Values = Mapping[str, Mapping[str, Sequence[Distribution]]]
 
 def profile_markdown(profile: Profile) -> str:
     """A profile: a row a layer, a row a number of the whole, findings and notes."""
-    notes = [f"{note.kind} at {_text(note.where)}: {_text(note.message)}" for note in profile.notes]
-    return _document(
-        f"# {_text(profile.model.name)}",
-        _bullets([*_facts(profile), *_cost(profile.cost)]),
+    notes = [f"{note.kind} at {text(note.where)}: {text(note.message)}" for note in profile.notes]
+    return document(
+        f"# {text(profile.model.name)}",
+        bullets([*_facts(profile), *_cost(profile.cost)]),
         _how_to_read((profile,)),
         _layer_table(profile),
         _single_table(profile),
         _weight_grad_table(profile),
-        _section("Findings", [_finding(finding) for finding in profile.findings]),
-        _section("Notes", notes),
+        section("Findings", [_finding(finding) for finding in profile.findings]),
+        section("Notes", notes),
     )
 
 
@@ -41,22 +42,22 @@ def comparison_markdown(comparison: Comparison) -> str:
         for where, stat in HEADLINES
         if any(stat in headline_place(p, where).values for p in comparison.profiles)
     ]
-    header = [_text(comparison.axis.removesuffix("s"))]
+    header = [text(comparison.axis.removesuffix("s"))]
     header += [f"{STATISTICS[stat].title}, {where}" for where, stat in columns]
     rows = []
     for label in ranking.order if ranking else comparison.labels:
         profile = profiles[label]
         cells = [_cell(headline_place(profile, where), stat) for where, stat in columns]
-        rows.append([_text(label), *cells, str(len(profile.findings))])
+        rows.append([text(label), *cells, str(len(profile.findings))])
     first, *others = map(_facts, comparison.profiles)
     findings = [(label, found) for label, p in profiles.items() for found in p.findings]
-    return _document(
-        f"# Comparison of {_text(comparison.axis)}",
-        _bullets(line for line in first if all(line in facts for facts in others)),
+    return document(
+        f"# Comparison of {text(comparison.axis)}",
+        bullets(line for line in first if all(line in facts for facts in others)),
         _how_to_read(comparison.profiles),
-        _table([*header, "findings"], rows),
-        f"Ranked by {_text(ranking.by)}." if ranking else "",
-        _section("Findings", [f"{_text(label)}: {_finding(found)}" for label, found in findings]),
+        table([*header, "findings"], rows),
+        f"Ranked by {text(ranking.by)}." if ranking else "",
+        section("Findings", [f"{text(label)}: {_finding(found)}" for label, found in findings]),
     )
 
 
@@ -64,11 +65,11 @@ def check_markdown(report: CheckReport) -> str:
     """A check: how many bounds hold, a row a bound and place, findings."""
     header = ["model", "statistic", "where", "value", "min", "max", "verdict"]
     rows = [_result_row(result) for result in report.results]
-    return _document(
+    return document(
         f"# {bounds_held(report)}",
         ROUNDING,
-        _table(header, rows, words=("model", "statistic", "where", "verdict")),
-        _section("Findings", [_finding(finding) for finding in report.findings]),
+        table(header, rows, words=("model", "statistic", "where", "verdict")),
+        section("Findings", [_finding(finding) for finding in report.findings]),
     )
 
 
@@ -84,11 +85,11 @@ def schemes_markdown(
             the first and the last layer where they differ.
     """
     schemes = tuple(schemes)
-    rows = [[_code(s.slug), _text(s.title), _text(s.verified)] for s in schemes]
+    rows = [[code(s.slug), text(s.title), text(s.verified)] for s in schemes]
     header = ["scheme", "what it does", "verified"]
-    return _document(
+    return document(
         "# Init schemes",
-        _table(header, rows, words=header) if len(rows) > 1 else "",
+        table(header, rows, words=header) if len(rows) > 1 else "",
         f"Values are those of {_shape_words(shape)}, to 4 significant digits." if shape else "",
         *(part for s in schemes for part in _scheme(s, (values or {}).get(s.slug))),
     )
@@ -99,12 +100,10 @@ def _facts(profile: Profile) -> list[str]:
     model, run = profile.model, profile.run
     seeds = f"{run.seeds} {'seed' if run.seeds == 1 else 'seeds'} from {run.seed}"
     return [
-        f"scheme: {_code(profile.scheme) if profile.scheme else 'its own'}",
-        f"model: {model.n_layer} layers, {model.n_embd} wide, {model.n_head} heads of "
-        f"{model.head_dim}, d_ff {model.d_ff}, vocabulary {model.vocab_size}, "
-        f"{model.n_params} parameters",
-        f"run: {seeds}, {run.batch_size} x {run.seq_len} tokens of {_text(run.data)}, "
-        f"{run.engine} weights, {run.dtype} on {_text(run.device)}",
+        f"scheme: {code(profile.scheme) if profile.scheme else 'its own'}",
+        f"model: {model.n_layer} layers, {', '.join(sizes_of(model))}, {model.n_params} parameters",
+        f"run: {seeds}, {run.batch_size} x {run.seq_len} tokens of {text(run.data)}, "
+        f"{run.engine} weights, {run.dtype} on {text(run.device)}",
     ]
 
 
@@ -125,7 +124,7 @@ def _layer_table(profile: Profile) -> str:
     places = [("emb", profile.embedding), *((str(i), p) for i, p in enumerate(profile.layers))]
     stats = [s for s in STATISTICS if any(s in p.values or s in p.predicted for _, p in places)]
     rows = [[name, *(_cell(place, stat) for stat in stats)] for name, place in places]
-    return _table(["layer", *(STATISTICS[stat].title for stat in stats)], rows)
+    return table(["layer", *(STATISTICS[stat].title for stat in stats)], rows)
 
 
 def _single_table(profile: Profile) -> str:
@@ -137,7 +136,7 @@ def _single_table(profile: Profile) -> str:
         for stat in STATISTICS
         if stat in place.values or stat in place.predicted
     ]
-    return _table(header, rows, words=("statistic", "where", "unit"))
+    return table(header, rows, words=("statistic", "where", "unit"))
 
 
 def _weight_grad_table(profile: Profile) -> str:
@@ -147,15 +146,15 @@ def _weight_grad_table(profile: Profile) -> str:
         for i, place in enumerate(profile.layers)
         for role, grad in place.weight_grad.items()
     ]
-    return _table(["layer", "role", "grad rms", "weight rms", "ratio"], rows, words=("role",))
+    return table(["layer", "role", "grad rms", "weight rms", "ratio"], rows, words=("role",))
 
 
 def _cell(place: Place, stat: str) -> str:
     """A statistic of a place, with what theory expects; empty where there is neither."""
-    text = cell(stat, place.values.get(stat), place.stderr.get(stat))
+    value = cell(stat, place.values.get(stat), place.stderr.get(stat))
     if stat not in place.predicted:
-        return text
-    return f"{text} ({cell(stat, place.predicted[stat])})".lstrip()
+        return value
+    return f"{value} ({cell(stat, place.predicted[stat])})".lstrip()
 
 
 def _result_row(result: BoundResult) -> list[str]:
@@ -165,22 +164,22 @@ def _result_row(result: BoundResult) -> list[str]:
         value = cell(result.stat, result.value, result.stderr)
     limits = ["" if limit is None else f"{limit:g}" for limit in (result.min, result.max)]
     verdict = result.verdict if result.verdict == "ok" else f"**{result.verdict}**"
-    return [_text(result.model), result.stat, result.where, value, *limits, verdict]
+    return [text(result.model), result.stat, result.where, value, *limits, verdict]
 
 
 def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]] | None) -> list[str]:
     """The parts about one scheme."""
     header = ["role", "rule", *(["value"] if values else [])]
-    rows = [[role, _code(str(rule))] for role, rule in scheme.rules.items()]
+    rows = [[role, code(str(rule))] for role, rule in scheme.rules.items()]
     if values:
-        rows = [[*row, " to ".join(_text(str(d)) for d in values.get(row[0], ()))] for row in rows]
-    aliases = f" (also {', '.join(_code(alias) for alias in scheme.aliases)})"
+        rows = [[*row, " to ".join(text(str(d)) for d in values.get(row[0], ()))] for row in rows]
+    aliases = f" (also {', '.join(code(alias) for alias in scheme.aliases)})"
     return [
-        f"## {_code(scheme.slug)}{aliases if scheme.aliases else ''}: {_text(scheme.title)}",
-        _text(scheme.notes),
-        _table(header, rows, words=header),
-        f"Source (verified: {_text(scheme.verified)}):",
-        _bullets([_text(source) for source in scheme.source]),
+        f"## {code(scheme.slug)}{aliases if scheme.aliases else ''}: {text(scheme.title)}",
+        text(scheme.notes),
+        table(header, rows, words=header),
+        f"Source (verified: {text(scheme.verified)}):",
+        bullets([text(source) for source in scheme.source]),
     ]
 
 
@@ -192,41 +191,5 @@ def _shape_words(shape: GPTConfig) -> str:
 
 def _finding(finding: Finding) -> str:
     """A finding as one line."""
-    where = f"{_code(finding.rule)} at {_text(finding.where)}"
-    return f"**{_text(finding.severity)}** {where}: {_text(finding.message)}"
-
-
-def _section(title: str, items: Sequence[str]) -> str:
-    """A heading over a list; nothing where the list is empty."""
-    return f"## {title}\n\n{_bullets(items)}" if items else ""
-
-
-def _bullets(items: Iterable[str]) -> str:
-    """A list."""
-    return "\n".join(f"- {item}" for item in items)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Iterable[str] = ()) -> str:
-    """A table of finished cells; the columns called `words` to the left, numbers to the right."""
-    if not rows:
-        return ""
-    words = tuple(words)
-    rule = [":--" if name in words else "--:" for name in header]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
-
-
-def _document(*parts: str) -> str:
-    """The parts that are not empty, a blank line between them, one newline at the end."""
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _text(text: str) -> str:
-    """Anybody's words on one line of a table or list: no pipes, tags or emphasis by accident."""
-    for sign in ("\\", "|", "*", "`", "<"):
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
-
-
-def _code(text: str) -> str:
-    """Anybody's words as code, which needs pipes escaped in a table all the same."""
-    return f"`{' '.join(text.split())}`".replace("|", "\\|")
+    where = f"{code(finding.rule)} at {text(finding.where)}"
+    return f"**{text(finding.severity)}** {where}: {text(finding.message)}"

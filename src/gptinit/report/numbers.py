@@ -1,10 +1,11 @@
 """Numbers as people read them: three significant digits, written in one place."""
 
 import math
+from collections.abc import Iterable
 
 from gptinit.vocabulary import STATISTICS
 
-__all__ = ["ROUNDING", "cell", "short", "with_error"]
+__all__ = ["ROUNDING", "cell", "large", "plural", "short", "span", "with_error"]
 
 ROUNDING = (
     "Numbers are rounded to 3 significant digits; with a standard error (±), to its second digit."
@@ -79,6 +80,41 @@ def cell(stat: str, value: float | None, stderr: float | None = None) -> str:
     if value is not None and whole and STATISTICS[stat].unit == "count":
         return with_error(value, stderr) if stderr else str(int(value))
     return with_error(value, stderr)
+
+
+def span(values: Iterable[float]) -> str:
+    """The range of some values; one number where three digits do not tell them apart.
+
+    Example:
+        >>> span([0.02, 0.5, 0.1]), span([0.02, 0.020001])
+        ('0.0200 to 0.500', '0.0200')
+    """
+    values = tuple(values)
+    low, high = short(min(values)), short(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def plural(count: int, thing: str) -> str:
+    """A count of things.
+
+    Example:
+        >>> plural(1, "head"), plural(12, "head")
+        ('1 head', '12 heads')
+    """
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def large(number: int) -> str:
+    """A large count for a person.
+
+    Example:
+        >>> large(124439808), large(999)
+        ('124.4 M', '999')
+    """
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if number >= size:
+            return f"{number / size:.4g} {letter}"
+    return str(number)
 
 
 def _significant(value: float, digits: int) -> str:

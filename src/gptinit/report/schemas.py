@@ -8,14 +8,14 @@ from gptinit.errors import unknown_name
 
 __all__ = ["SCHEMAS", "load_schema"]
 
-SCHEMAS: tuple[str, ...] = ("profile", "compare", "check", "schemes")
+SCHEMAS: tuple[str, ...] = ("profile", "compare", "check", "schemes", "audit")
 """Every document that has a schema, by the name of its file."""
 
 
 def load_schema(name: str) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a document.
 
-    `compare` and `check` refer to `profile` by its relative id, "profile.schema.json".
+    `compare`, `check` and `audit` refer to `profile` by its relative id, "profile.schema.json".
 
     Args:
         name: one of SCHEMAS.

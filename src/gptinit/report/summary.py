@@ -1,7 +1,7 @@
 """A profile in words: what happens to the stream, the logits, the gradients and the loss."""
 
 from gptinit.profile import Place, Profile
-from gptinit.report.numbers import short
+from gptinit.report.numbers import short, span
 
 __all__ = ["summarise"]
 
@@ -77,7 +77,7 @@ def _attention(profile: Profile) -> str:
         "near uniform" if min(entropies) > 0.9 else "uneven" if min(entropies) > 0.6 else "peaked"
     )
     return (
-        f"Attention: {manner}; scores have std {_span(stds)}, entropy is {_span(entropies)} of "
+        f"Attention: {manner}; scores have std {span(stds)}, entropy is {span(entropies)} of "
         f"its maximum."
     )
 
@@ -87,12 +87,12 @@ def _logits(profile: Profile) -> str:
     final = profile.final.values
     if "logit_std" not in final or "loss" not in final:
         return ""
-    excess = final["loss_excess"]
+    said = f"Logits: std {short(final['logit_std'])}; the first loss is {final['loss']:.2f} nats"
+    excess = final.get("loss_excess")
+    if excess is None or profile.model.vocab_size is None:
+        return f"{said}."
     sign = "-" if round(excess, 2) < 0 else "+"
-    return (
-        f"Logits: std {short(final['logit_std'])}; the first loss is {final['loss']:.2f} nats = "
-        f"ln({profile.model.vocab_size}) {sign} {abs(excess):.2f}."
-    )
+    return f"{said} = ln({profile.model.vocab_size}) {sign} {abs(excess):.2f}."
 
 
 def _gradients(profile: Profile) -> str:
@@ -124,12 +124,6 @@ def _factor(large: float, small: float) -> str:
 def _last(profile: Profile) -> Place:
     """The last layer."""
     return profile.layers[-1]
-
-
-def _span(values: list[float]) -> str:
-    """The range of some values; one number where three digits do not tell them apart."""
-    low, high = short(min(values)), short(max(values))
-    return low if low == high else f"{low} to {high}"
 
 
 def _percent(share: float) -> str:

@@ -12,14 +12,23 @@ from rich.text import Text
 from gptinit.config import GPTConfig
 from gptinit.distributions import Distribution
 from gptinit.gate import CheckReport
-from gptinit.profile import Comparison, Finding, Place, Profile
-from gptinit.report.headlines import HEADLINES, bounds_held, headline_place
-from gptinit.report.numbers import cell, short, with_error
+from gptinit.profile import Comparison, Finding, ModelFacts, Place, Profile
+from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
+from gptinit.report.numbers import cell, large, plural, short, with_error
 from gptinit.report.summary import summarise
 from gptinit.schemes import Scheme
 from gptinit.vocabulary import STATISTICS
 
-__all__ = ["check_view", "comparison_view", "profile_view", "scheme_view", "schemes_view"]
+__all__ = [
+    "SEVERITY_STYLE",
+    "Layout",
+    "check_view",
+    "comparison_view",
+    "new_table",
+    "profile_view",
+    "scheme_view",
+    "schemes_view",
+]
 
 _WIDE = 100
 """Columns from which tables show everything."""
@@ -40,7 +49,9 @@ _EXPENDABLE = ("attn_score_std", "token_cosine", "attn_entropy", "attn_var", "ml
 """What a narrow table leaves out first."""
 
 _BARS = " ▏▎▍▌▋▊▉█"
-_SEVERITY_STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
+SEVERITY_STYLE: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
+"""Severity of a finding to how it looks."""
+
 _VERDICT_STYLE = {"ok": "green", "violated": "bold red", "inconclusive": "yellow"}
 
 
@@ -78,7 +89,7 @@ def profile_view(profile: Profile, layout: Layout) -> RenderableType:
 def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
     """Several profiles in one table, in the order of the ranking where there is one."""
     order = comparison.ranking.order if comparison.ranking else comparison.labels
-    table = _table()
+    table = new_table()
     if comparison.ranking:
         table.add_column("#", justify="right")
     table.add_column(comparison.axis.removesuffix("s"), no_wrap=True)
@@ -94,7 +105,7 @@ def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
 
 def check_view(report: CheckReport, layout: Layout) -> RenderableType:
     """What passed and what did not, with value, standard error and bound."""
-    table = _table()
+    table = new_table()
     table.add_column("model", overflow="fold")
     table.add_column("statistic", no_wrap=True)
     table.add_column("where", overflow="fold")
@@ -109,7 +120,7 @@ def check_view(report: CheckReport, layout: Layout) -> RenderableType:
 
 def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
     """The zoo: one row a scheme."""
-    table = _table()
+    table = new_table()
     table.add_column("scheme", no_wrap=True, style="bold")
     table.add_column("what it does", overflow="fold")
     table.add_column("verified", no_wrap=True)
@@ -131,7 +142,7 @@ def scheme_view(
         config: the shape.
     """
     names = ", ".join([scheme.slug, *(f"also {alias}" for alias in scheme.aliases)])
-    table = _table()
+    table = new_table()
     table.add_column("role", no_wrap=True)
     table.add_column("rule", overflow="fold")
     table.add_column(f"{config.n_layer} layers, {config.n_embd} wide", overflow="fold")
@@ -154,17 +165,23 @@ def _heading(profile: Profile) -> list[Text]:
     """What was measured and how."""
     model = profile.model
     title = Text(model.name, style="bold")
-    title.append(f" · scheme {profile.scheme} · {_count(model.n_params)} parameters")
-    head = "tied" if model.tied else "untied"
-    bias = "biases" if model.bias else "no biases"
-    shape = Text(
-        f"{_plural(model.n_layer, 'layer')}, {model.n_embd} wide, "
-        f"{_plural(model.n_head, 'head')} of {model.head_dim}, "
-        f"d_ff {model.d_ff}, vocabulary {model.vocab_size}, {model.activation}, {bias}, "
-        f"{head} head",
-        style="dim",
-    )
+    title.append(f" · {_init_of(profile)} · {large(model.n_params)} parameters")
+    shape = Text(_shape_of(model), style="dim")
     return [title, shape, _run_line(profile)]
+
+
+def _init_of(profile: Profile) -> str:
+    """Whose init it is."""
+    return f"scheme {profile.scheme}" if profile.scheme else "its own init"
+
+
+def _shape_of(model: ModelFacts) -> str:
+    """What is known of a model's shape."""
+    activation = [model.activation] if model.activation else []
+    bias = "biases" if model.bias else "no biases"
+    head = "tied" if model.tied else "untied"
+    layers = plural(model.n_layer, "layer")
+    return ", ".join([layers, *sizes_of(model), *activation, bias, f"{head} head"])
 
 
 def _shared_heading(comparison: Comparison) -> list[Text]:
@@ -174,7 +191,7 @@ def _shared_heading(comparison: Comparison) -> list[Text]:
     name = ", ".join(p for p in first.model.name.split(", ") if not (own and p.startswith(own)))
     title = Text(name, style="bold")
     if comparison.axis != "schemes":
-        title.append(f" · scheme {first.scheme}")
+        title.append(f" · {_init_of(first)}")
     return [title, _run_line(first)]
 
 
@@ -182,7 +199,7 @@ def _run_line(profile: Profile) -> Text:
     """Seeds, tokens, weights, dtype and device."""
     run = profile.run
     return Text(
-        f"{_plural(run.seeds, 'seed')} from {run.seed} · "
+        f"{plural(run.seeds, 'seed')} from {run.seed} · "
         f"{run.batch_size} x {run.seq_len} tokens of {run.data} · {run.engine} weights, "
         f"{run.dtype} on {run.device}",
         style="dim",
@@ -194,7 +211,7 @@ def _layer_table(profile: Profile, layout: Layout) -> Table:
     shown = _shown_layers(len(profile.layers), all_layers=layout.all_layers)
     places = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
     plan = _plan(profile, places, layout)
-    table = _table()
+    table = new_table()
     for heading in ("layer", "stream\nvar"):
         table.add_column(heading, justify="right", no_wrap=True)
     if plan.bar:
@@ -320,7 +337,7 @@ def _missed(comparison: Comparison) -> list[Text]:
         for finding in profile.findings:
             fact, _, reason = finding.message.partition(". ")
             text = Text(f"{label}: ", style="bold")
-            text.append(f"{fact.removesuffix('.')}.", style=_SEVERITY_STYLE[finding.severity])
+            text.append(f"{fact.removesuffix('.')}.", style=SEVERITY_STYLE[finding.severity])
             lines.append(text)
             reasons[reason] = None
     return [*lines, *(Text(reason, style="dim") for reason in reasons if reason)]
@@ -337,7 +354,7 @@ def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
     """One paragraph a finding."""
     lines = []
     for finding in findings:
-        text = Text(f"{finding.severity}: ", style=_SEVERITY_STYLE[finding.severity])
+        text = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
         text.append(f"{finding.where}: {finding.message}", style="default")
         lines.append(Padding(text, (0, 0, 0, 0)))
     return list(lines)
@@ -385,7 +402,7 @@ def _limit(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _table() -> Table:
+def new_table() -> Table:
     """An empty table in the house's look."""
     return Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
 
@@ -424,16 +441,3 @@ def _bar(value: float, largest: float, width: int) -> str:
 def _finite(value: float | None) -> float:
     """`value`, or 0 where there is none."""
     return value if value is not None and math.isfinite(value) else 0.0
-
-
-def _plural(count: int, thing: str) -> str:
-    """A count of things: "1 head", "12 heads"."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
-
-
-def _count(number: int) -> str:
-    """A large count for a person: 124 M."""
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if number >= size:
-            return f"{number / size:.4g} {letter}"
-    return str(number)

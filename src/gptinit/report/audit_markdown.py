@@ -1,0 +1,91 @@
+"""An audit, and the documentation of its rules, as GitHub Markdown."""
+
+from gptinit.audited import Audit
+from gptinit.profile import Finding
+from gptinit.report.audit_rows import Row, rows_of
+from gptinit.report.audit_words import (
+    closest_words,
+    explain_hint,
+    how_read,
+    shape_words,
+    verdict_of,
+    worst_first,
+)
+from gptinit.report.mdtext import bullets, code, document, section, table, text
+from gptinit.report.numbers import ROUNDING
+from gptinit.report.origins import origin_of
+from gptinit.report.rule_docs import RuleDoc, chapters_of
+
+__all__ = ["audit_markdown", "rule_markdown"]
+
+_WORDS = ("role", "layers", "parameter", "drawn from", "expected", "what the ratio means")
+
+
+def audit_markdown(audit: Audit, *, all_parameters: bool = False, buffers: bool = False) -> str:
+    """An audit: verdict, closest scheme, findings, a row a role and distribution, notes.
+
+    Args:
+        audit: what to tell.
+        all_parameters: whether every parameter has a row of its own.
+        buffers: whether buffers are shown that no finding is about.
+    """
+    rows = rows_of(audit, each=all_parameters, buffers=buffers)
+    notes = [f"{note.kind} at {text(note.where)}: {text(note.message)}" for note in audit.notes]
+    findings = worst_first(audit.findings)
+    return document(
+        f"# {text(audit.model.name)}: {verdict_of(audit)}",
+        bullets(_facts(audit)),
+        section("Findings", [_finding(finding, audit) for finding in findings]),
+        text(explain_hint(findings)),
+        "## Parameters" if rows else "",
+        _how_to_read(audit) if rows else "",
+        _parameter_table(rows),
+        section("Notes", notes),
+    )
+
+
+def rule_markdown(rule: RuleDoc) -> str:
+    """The documentation of a rule; its texts are Markdown already, or plain."""
+    chapters = (part for h, words in chapters_of(rule) for part in (f"## {h}", words.strip()))
+    title = f"# {code(rule.name)}: {text(rule.title)}"
+    return document(title, f"Severity: {text(rule.severity)}.", *chapters)
+
+
+def _facts(audit: Audit) -> list[str]:
+    """What was audited and how, a line each."""
+    return [
+        f"model: {shape_words(audit)}",
+        *([f"source: {text(audit.model.source)}"] if audit.model.source else []),
+        f"read: {text(how_read(audit))}",
+        *([f"held to: {code(audit.claim)}"] if audit.claim is not None else []),
+        f"closest known scheme: {text(closest_words(audit))}",
+    ]
+
+
+def _how_to_read(audit: Audit) -> str:
+    """What the numbers of the table are."""
+    by = f" Expected: what {code(audit.against)} draws." if audit.against else ""
+    return f"{ROUNDING}{by} Ratio: RMS drawn over RMS expected."
+
+
+def _finding(finding: Finding, audit: Audit) -> str:
+    """A finding as one line."""
+    origin = origin_of(finding, audit)
+    where = f"{code(finding.rule)} at {code(finding.where)}"
+    told = f"**{text(finding.severity)}** {where}: {text(finding.message)}"
+    return f"{told} ({text(origin)})" if origin else told
+
+
+def _parameter_table(rows: list[Row]) -> str:
+    """A row a role and distribution."""
+    header = ["role", "tensors", "layers", "parameter", "drawn from", "std", "expected", "ratio"]
+    hints = any(row.hint for row in rows)
+    cells = [_cells(row)[: len(header) + hints] for row in rows]
+    return table([*header, *(["what the ratio means"] if hints else [])], cells, words=_WORDS)
+
+
+def _cells(row: Row) -> list[str]:
+    """One row of the table."""
+    names = ", ".join(code(name) for name in row.names.split(", "))
+    words = (row.drawn, row.std, row.expected, row.ratio, row.hint)
+    return [row.role, str(row.count), row.layers, names, *(text(word) for word in words)]

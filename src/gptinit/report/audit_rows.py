@@ -1,0 +1,210 @@
+"""The rows of an audit's table: parameters that play one role and are drawn alike are one row."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gptinit.audited import Audit, AuditedParameter
+from gptinit.distributions import Distribution, Measured
+from gptinit.profile import Finding
+from gptinit.report.audit_words import SEVERITIES
+from gptinit.report.numbers import span
+from gptinit.report.origins import is_about
+from gptinit.vocabulary import ROLES
+
+__all__ = ["Row", "pattern_of", "rows_of", "shown_parameters"]
+
+_STDERRS = 5.0
+"""Measured parameters are alike when they differ by no more than so many standard errors."""
+
+_AGREES = 0.01
+"""A ratio this near to one agrees, for the order and grouping of rows; rules judge on their own."""
+
+_FOLD = 3
+"""A role with more distributions than this, one a layer, is told as a range."""
+
+_LONGEST = 11
+"""Columns that a list of layers may take before it is a count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Some parameters in one line; every cell but `count` is finished text, empty where unknown.
+
+    Attributes:
+        role: what they do.
+        count: how many tensors they are.
+        layers: of which layers, such as "0-47" or "0-2, 5".
+        names: their name, or the pattern that covers them.
+        drawn: what they are drawn from.
+        std: its standard deviation, or the range.
+        expected: what the claim or the closest scheme has.
+        ratio: real over expected RMS, or the range.
+        hint: what a tell-tale ratio means.
+        severity: of the worst finding about any of them; empty where there is none.
+    """
+
+    role: str
+    count: int
+    layers: str
+    names: str
+    drawn: str
+    std: str
+    expected: str
+    ratio: str
+    hint: str
+    severity: str
+
+
+def rows_of(audit: Audit, *, each: bool = False, buffers: bool = False) -> list[Row]:
+    """The rows of an audit, in the order of roles.
+
+    Args:
+        audit: what to tell.
+        each: whether every parameter has a row of its own, in the order of the model.
+        buffers: whether buffers are shown that no finding is about.
+    """
+    shown = shown_parameters(audit, buffers=buffers)
+    if each:
+        return [_row((audited,), audit) for audited in shown]
+    groups = _folded(_grouped(shown))
+    return [_row(group, audit) for group in sorted(groups, key=_role_order)]
+
+
+def shown_parameters(audit: Audit, *, buffers: bool = False) -> list[AuditedParameter]:
+    """Every parameter, and those buffers that a finding is about (with `buffers`: all)."""
+    about = [finding for finding in audit.findings if finding.where != "*"]
+    return [
+        audited
+        for audited in audit.parameters
+        if buffers
+        or audited.program.kind != "buffer"
+        or any(is_about(finding, audited.program) for finding in about)
+    ]
+
+
+def pattern_of(audited: AuditedParameter) -> str:
+    """A parameter's name with its layer as a wildcard: "transformer.h.*.attn.c_proj.weight"."""
+    parts = audited.program.name.split(".")
+    layer = str(audited.program.layer)
+    if layer in parts:
+        parts[parts.index(layer)] = "*"
+    return ".".join(parts)
+
+
+def _grouped(shown: Iterable[AuditedParameter]) -> list[list[AuditedParameter]]:
+    """Parameters by role, distribution, and whether and why they differ from what is expected."""
+    groups: dict[tuple[object, ...], list[AuditedParameter]] = {}
+    measured: dict[tuple[object, ...], list[list[AuditedParameter]]] = {}
+    for audited in shown:
+        key = (audited.program.role, audited.program.kind, audited.hint, _agrees(audited))
+        drawn = audited.program.distribution
+        if isinstance(drawn, Measured):
+            alike = measured.setdefault((*key, pattern_of(audited)), [])
+            group = next((g for g in alike if _alike(g[0].program.distribution, drawn)), None)
+            if group is None:
+                alike.append([audited])
+            else:
+                group.append(audited)
+        else:
+            # repr and not the value: NaN is not equal to itself.
+            groups.setdefault((*key, repr(drawn)), []).append(audited)
+    return [*groups.values(), *(group for alike in measured.values() for group in alike)]
+
+
+def _folded(groups: Iterable[list[AuditedParameter]]) -> list[list[AuditedParameter]]:
+    """The groups, where a role has one for each of many layers joined to one."""
+    families: dict[tuple[object, ...], list[list[AuditedParameter]]] = {}
+    for group in groups:
+        first = group[0]
+        kind = (first.program.role, first.program.kind, first.program.distribution.kind)
+        names = tuple(dict.fromkeys(map(pattern_of, group)))
+        families.setdefault((*kind, names, first.hint, _agrees(first)), []).append(group)
+    folded: list[list[AuditedParameter]] = []
+    for family in families.values():
+        many = len(family) > _FOLD
+        folded += [[audited for group in family for audited in group]] if many else family
+    return folded
+
+
+def _alike(first: Distribution, second: Measured) -> bool:
+    """Whether two measured distributions cannot be told apart."""
+    if not isinstance(first, Measured):
+        return False
+    pairs = (
+        (first.mean - second.mean, first.mean_stderr, second.mean_stderr),
+        (first.std - second.std, first.std_stderr, second.std_stderr),
+    )
+    return all(abs(gap) <= _STDERRS * math.hypot(a, b) for gap, a, b in pairs)
+
+
+def _agrees(audited: AuditedParameter) -> bool | None:
+    """Whether a parameter is as expected; None where nothing is."""
+    return None if audited.ratio is None else abs(audited.ratio - 1) <= _AGREES
+
+
+def _row(group: Sequence[AuditedParameter], audit: Audit) -> Row:
+    """One row for some parameters."""
+    programs = [audited.program for audited in group]
+    expected = [str(audited.expected) for audited in group if audited.expected is not None]
+    return Row(
+        role=programs[0].role,
+        count=len(group),
+        layers=_layers({p.layer for p in programs if p.layer is not None}),
+        names=programs[0].name if len(group) == 1 else _names(group),
+        drawn=_ends([str(p.distribution) for p in programs]),
+        std=_span([p.distribution.std for p in programs]),
+        expected=_ends(expected),
+        ratio=_span([audited.ratio for audited in group if audited.ratio is not None]),
+        hint=group[0].hint or "",
+        severity=_worst(group, audit.findings),
+    )
+
+
+def _layers(layers: set[int]) -> str:
+    """Layers as ranges: "0-2, 5"; as a count where that is long."""
+    ends: list[list[int]] = []
+    for layer in sorted(layers):
+        if ends and layer == ends[-1][1] + 1:
+            ends[-1][1] = layer
+        else:
+            ends.append([layer, layer])
+    text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)
+    return text if len(text) <= _LONGEST else f"{len(layers)} layers"
+
+
+def _names(group: Sequence[AuditedParameter]) -> str:
+    """The pattern that covers the names of a group; several where they have nothing in common."""
+    patterns: dict[int, list[str]] = {}
+    for pattern in dict.fromkeys(map(pattern_of, group)):
+        parts = pattern.split(".")
+        seen = patterns.setdefault(len(parts), parts)
+        patterns[len(parts)] = [a if a == b else "*" for a, b in zip(seen, parts, strict=True)]
+    return ", ".join(".".join(parts) for parts in patterns.values())
+
+
+def _ends(texts: Sequence[str]) -> str:
+    """One text where all are the same, else the first and the last."""
+    if not texts:
+        return ""
+    alike = len(set(texts)) == 1 or texts[0] == texts[-1]
+    return texts[0] if alike else f"{texts[0]} to {texts[-1]}"
+
+
+def _span(values: Iterable[float]) -> str:
+    """The range of the finite ones of some values; empty where there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return span(finite) if finite else ""
+
+
+def _worst(group: Sequence[AuditedParameter], findings: Iterable[Finding]) -> str:
+    """Severity of the worst finding about any of a group; empty where there is none."""
+    found = {f.severity for f in findings if any(is_about(f, a.program) for a in group)}
+    return next((severity for severity in SEVERITIES if severity in found), "")
+
+
+def _role_order(group: Sequence[AuditedParameter]) -> int:
+    """The place of a group in a table: roles in their order, then other ones, then buffers."""
+    program = group[0].program
+    known = ROLES.index(program.role) if program.role in ROLES else len(ROLES)
+    return known + (len(ROLES) + 1) * (program.kind == "buffer")

@@ -1,0 +1,204 @@
+"""An audit, and the documentation of its rules, as Rich renderables for a terminal."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gptinit.audited import Audit
+from gptinit.profile import Finding
+from gptinit.report.audit_rows import Row, rows_of
+from gptinit.report.audit_words import (
+    closest_words,
+    explain_hint,
+    how_read,
+    shape_words,
+    verdict_of,
+    worst_first,
+)
+from gptinit.report.origins import origin_of
+from gptinit.report.rule_docs import RuleDoc, chapters_of
+from gptinit.report.terminal import SEVERITY_STYLE, new_table
+
+__all__ = ["AuditLayout", "audit_view", "rule_view"]
+
+_MARKS = {"error": "✗", "warning": "!", "note": "·", "": ""}
+_NUMBERS = ("count", "std", "ratio")
+_TITLES = {"count": "tensors", "names": "parameter", "drawn": "drawn from", "severity": ""}
+_EXPENDABLE = ("count", "std")
+"""What a narrow table leaves out first."""
+
+_SHORTEST = 14
+"""Columns that a name keeps however narrow the table is."""
+
+_WRAP = {"drawn": 28, "expected": 28}
+"""Columns after which these cells go on in the next line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLayout:
+    """How much room there is, and how much is asked for.
+
+    Attributes:
+        width: columns of the terminal.
+        all_parameters: whether every parameter has a row of its own.
+        buffers: whether buffers are shown that no finding is about.
+    """
+
+    width: int
+    all_parameters: bool = False
+    buffers: bool = False
+
+
+def audit_view(audit: Audit, layout: AuditLayout) -> RenderableType:
+    """An audit for a person: verdict, closest scheme, a row a role, every finding."""
+    rows = rows_of(audit, each=layout.all_parameters, buffers=layout.buffers)
+    table: list[RenderableType] = [_table(rows, layout, audit), ""] if rows else []
+    return Group(*_heading(audit), "", *table, *_hints(rows), *_findings(audit), *_closing(audit))
+
+
+def rule_view(rule: RuleDoc) -> RenderableType:
+    """The documentation of a rule for a person."""
+    title = Text(rule.name, style="bold")
+    title.append(f" ({rule.severity})", style=SEVERITY_STYLE.get(rule.severity, ""))
+    title.append(f": {rule.title}", style="default")
+    parts: list[RenderableType] = [title]
+    for heading, text in chapters_of(rule):
+        parts += ["", Text(heading, style="bold"), _indented(Text(text.strip()))]
+    return Group(*parts)
+
+
+def _heading(audit: Audit) -> list[Text]:
+    """What was audited, how, and what came of it."""
+    title = Text(audit.model.name, style="bold")
+    title.append(f" · {shape_words(audit)}", style="default")
+    source = [Text(audit.model.source, style="dim")] if audit.model.source else []
+    lines = [title, *source, Text(how_read(audit), style="dim"), Text(), _verdict(audit)]
+    if audit.claim is not None:
+        lines.append(Text.assemble(("held to: ", "bold"), audit.claim))
+    lines.append(Text.assemble(("closest known scheme: ", "bold"), closest_words(audit)))
+    return [*lines, *(Text(note.message, style="dim") for note in audit.notes)]
+
+
+def _verdict(audit: Audit) -> Text:
+    """How many findings there are, as loud as the worst of them."""
+    worst = next((f.severity for f in worst_first(audit.findings) if f.severity != "note"), None)
+    style = SEVERITY_STYLE[worst] if worst else "green"
+    return Text.assemble(("verdict: ", "bold"), (verdict_of(audit), style))
+
+
+def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
+    """The rows in as many columns as there is room for; names lose their beginning last."""
+    cells = {name: [_cell(row, name) for row in rows] for name in _columns(rows)}
+    for name in _EXPENDABLE:
+        if _width(cells) > layout.width:
+            cells.pop(name, None)
+    excess = max(0, _width(cells) - layout.width)
+    cells["names"] = [_first(names) for names in cells["names"]] if excess else cells["names"]
+    excess = max(0, _width(cells) - layout.width)
+    longest = max(map(len, cells["names"]))
+    cells["names"] = [_tail(n, max(_SHORTEST, longest - excess)) for n in cells["names"]]
+    table = new_table()
+    for name in cells:
+        _add_column(table, name)
+    for row, line in zip(rows, zip(*cells.values(), strict=True), strict=True):
+        table.add_row(*(Text(cell) for cell in line), style=SEVERITY_STYLE.get(row.severity))
+    table.caption, table.caption_justify = _caption(cells, layout, audit), "left"
+    return table
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """The columns that any row has something for."""
+    order = ("severity", "role", "count", "layers", "names", "drawn", "std", "expected", "ratio")
+    return [name for name in order if name == "names" or any(getattr(row, name) for row in rows)]
+
+
+def _cell(row: Row, column: str) -> str:
+    """A cell as text."""
+    return _MARKS[row.severity] if column == "severity" else str(getattr(row, column))
+
+
+def _add_column(table: Table, name: str) -> None:
+    """A column: numbers to the right, distributions wrapped, all else on one line."""
+    justify = "right" if name in _NUMBERS else "left"
+    wrapped = _WRAP.get(name)
+    heading = _TITLES.get(name, name)
+    table.add_column(
+        heading,
+        justify=justify,  # type: ignore[arg-type] # a literal of Rich's
+        no_wrap=wrapped is None,
+        max_width=wrapped,
+        overflow="fold",
+    )
+
+
+def _width(cells: dict[str, list[str]]) -> int:
+    """Columns that a table of these cells takes."""
+    widths = [
+        min(_WRAP.get(name, 10_000), max(len(_TITLES.get(name, name)), *map(len, column)))
+        for name, column in cells.items()
+    ]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _first(names: str) -> str:
+    """The first of several patterns, and how many more there are."""
+    first, *others = names.split(", ")
+    return f"{first} +{len(others)}" if others else first
+
+
+def _tail(name: str, longest: int) -> str:
+    """The end of a name, which tells parameters apart, where the whole is too long."""
+    return name if len(name) <= longest else f"…{name[len(name) - longest + 1 :]}"
+
+
+def _caption(cells: dict[str, list[str]], layout: AuditLayout, audit: Audit) -> str:
+    """What stands under the table."""
+    by = f"expected: what {audit.against} draws; " if audit.against else ""
+    ratio = f"{by}ratio: RMS drawn over that." if "ratio" in cells else ""
+    more = "" if layout.all_parameters else "--all-parameters shows each."
+    return " ".join(part for part in (ratio, more) if part)
+
+
+def _hints(rows: Sequence[Row]) -> list[RenderableType]:
+    """What tell-tale ratios mean, and the roles that have them."""
+    roles: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        if row.hint:
+            roles.setdefault((row.ratio, row.hint), {})[row.role] = None
+    lines: list[RenderableType] = []
+    for (ratio, hint), those in roles.items():
+        lines.append(Text.assemble((f"{', '.join(those)} ", "bold"), f"ratio {ratio}: {hint}"))
+    return [*lines, ""] if lines else []
+
+
+def _findings(audit: Audit) -> Iterator[RenderableType]:
+    """One paragraph a finding, worst first."""
+    for finding in worst_first(audit.findings):
+        yield from _finding(finding, audit)
+        yield ""
+
+
+def _finding(finding: Finding, audit: Audit) -> Iterator[RenderableType]:
+    """Rule and place, message, and how the parameters were drawn."""
+    title = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
+    title.append(f"{finding.rule}", style="bold default")
+    yield title
+    yield _indented(Text(finding.where, style="cyan"))
+    yield _indented(Text(finding.message))
+    if origin := origin_of(finding, audit):
+        yield _indented(Text(origin, style="dim"))
+
+
+def _closing(audit: Audit) -> list[Text]:
+    """Where to read on, or that nothing is wrong."""
+    hint = explain_hint(worst_first(audit.findings))
+    return [Text(hint, style="dim")] if hint else [Text("No rule found anything.", style="green")]
+
+
+def _indented(text: Text) -> Padding:
+    """A paragraph of a finding."""
+    return Padding(text, (0, 0, 0, 2))

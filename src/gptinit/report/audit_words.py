@@ -1,0 +1,81 @@
+"""What one line says about an audit: its verdict, the closest scheme, how it was read."""
+
+from collections.abc import Iterable
+
+from gptinit.audited import Audit
+from gptinit.distributions import Measured
+from gptinit.profile import Finding
+from gptinit.report.numbers import large, plural
+
+__all__ = [
+    "SEVERITIES",
+    "closest_words",
+    "explain_hint",
+    "how_read",
+    "shape_words",
+    "verdict_of",
+    "worst_first",
+]
+
+SEVERITIES: tuple[str, ...] = ("error", "warning", "note")
+"""Severities of findings, worst first."""
+
+_BUILDS = {
+    "own": "built by its constructor",
+    "meta": "built on meta, then filled",
+    "both": "built by its constructor, and on meta, then filled",
+    "live": "built already",
+}
+
+
+def verdict_of(audit: Audit) -> str:
+    """How many findings of each severity there are: "2 errors, 1 warning", or "clean"."""
+    found = [finding.severity for finding in audit.findings]
+    counts = {severity: found.count(severity) for severity in SEVERITIES}
+    told = [plural(count, severity) for severity, count in counts.items() if count]
+    clean = [] if counts["error"] or counts["warning"] else ["clean"]
+    return ", ".join([*clean, *told])
+
+
+def closest_words(audit: Audit) -> str:
+    """The known scheme that the model is most like: "nanogpt (exact)" or "nanogpt but for q"."""
+    closest = audit.closest
+    if closest is None:
+        return "none"
+    if closest.exact or not closest.differs:
+        return f"{closest.name} (exact)" if closest.exact else closest.name
+    return f"{closest.name} but for {', '.join(closest.differs)}"
+
+
+def shape_words(audit: Audit) -> str:
+    """Size and shape of the model: "124.4 M parameters", "12 layers x 768"."""
+    model = audit.model
+    return f"{large(model.n_params)} parameters · {plural(model.n_layer, 'layer')} x {model.n_embd}"
+
+
+def how_read(audit: Audit) -> str:
+    """How the model was built, and whether its init was traced or measured."""
+    programs = [audited.program for audited in audit.parameters]
+    measured = sum(isinstance(p.distribution, Measured) for p in programs)
+    tensors = plural(len(programs), "tensor")
+    torch = audit.torch.partition("+")[0]  # without the build: "+cpu"
+    build = _BUILDS.get(audit.build, f"built {audit.build}")
+    if not measured:
+        return f"{build} · {tensors} traced with torch {torch}"
+    if measured == len(programs):
+        return f"{build} · {tensors} measured with torch {torch}"
+    return f"{build} · {tensors} traced with torch {torch}, {measured} of them measured"
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings by severity; equally severe ones as they come."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def explain_hint(findings: Iterable[Finding]) -> str:
+    """The command that explains the rules of some findings; empty where there are none."""
+    rules = list(dict.fromkeys(finding.rule for finding in findings))
+    if not rules:
+        return ""
+    name, told = (rules[0], "this rule") if len(rules) == 1 else ("RULE", "a rule")
+    return f"gptinit audit --explain {name} says what {told} means and how to fix it."

@@ -1,0 +1,73 @@
+"""Where a finding comes from: its parameters, the steps that made them, file and line."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from gptinit.audited import Audit, AuditedParameter
+from gptinit.profile import Finding
+from gptinit.program import ParameterProgram
+
+__all__ = ["Place", "is_about", "origin_of", "parameters_of", "place_of"]
+
+_PLACE = re.compile(r"\bat (?P<file>\S.*):(?P<line>[1-9][0-9]*)$")
+"""How a step of a program ends where its place in a file is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A line of a file."""
+
+    file: str
+    line: int
+
+
+def is_about(finding: Finding, program: ParameterProgram) -> bool:
+    """Whether a finding's `where` names a parameter: by itself, by a pattern, or in a list."""
+    names = (program.name, *program.aliases)
+    patterns = [finding.where, *finding.where.split(", ")]
+    return any(_fits(name, p) for p in patterns for name in names)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern covers a name, a wildcard standing for one part between dots."""
+    parts, wanted = name.split("."), pattern.split(".")
+    pairs = zip(parts, wanted, strict=False)
+    return len(parts) == len(wanted) and all(fnmatchcase(part, p) for part, p in pairs)
+
+
+def parameters_of(finding: Finding, audit: Audit) -> list[AuditedParameter]:
+    """The parameters and buffers that a finding is about; none where it is about no parameter."""
+    return [audited for audited in audit.parameters if is_about(finding, audited.program)]
+
+
+def origin_of(finding: Finding, audit: Audit) -> str:
+    """How the parameters of a finding were made: "drawn by normal_(0, 0.02) at model.py:151".
+
+    Where they were not all made alike, the first way and how many others there are; empty where
+    nothing is known.
+    """
+    ways = dict.fromkeys(a.program.provenance for a in parameters_of(finding, audit))
+    told = [", then ".join(way) for way in ways if way]
+    if not told:
+        return ""
+    rest = len(told) - 1
+    others = f" (and in {rest} other way{'s' * (rest > 1)})" if rest else ""
+    return f"drawn by {told[0]}{others}"
+
+
+def place_of(finding: Finding, audit: Audit) -> Place | None:
+    """The line of code behind a finding: that of the last step known; None where none is."""
+    for audited in parameters_of(finding, audit):
+        for step in _steps_backwards(audited.program):
+            if found := _PLACE.search(step):
+                return Place(file=found["file"], line=int(found["line"]))
+    return None
+
+
+def _steps_backwards(program: ParameterProgram) -> Iterator[str]:
+    """What made a parameter, newest step first."""
+    drawn: Iterable[str] = (draw.step for draw in program.history)
+    yield from reversed(program.provenance)
+    yield from reversed(list(drawn))
