@@ -1,16 +1,20 @@
 """The verbs as a notebook calls them: what they promise, what they refuse, how they rank."""
 
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from foreign_models import C, Decoder, L, hearing
 
 import gptinit
 from gptinit import api
 from gptinit.bounds import Bound
-from gptinit.checkfile import CheckConfig, ModelSpec, ScopedBound
+from gptinit.checkfile import Acceptance, CheckConfig, ModelSpec, ScopedBound
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.presets import PRESETS
@@ -19,6 +23,7 @@ from gptinit.schemes import load_schemes
 
 TINY: dict[str, Any] = {"n_layer": 2, "n_embd": 64}
 RUN = RunConfig(seq_len=16, seeds=1, device="cpu")
+NANO = str(Path(__file__).parent / "models" / "nano.py") + ":GPT"
 
 SCHEME = """
 [{slug}]
@@ -155,6 +160,7 @@ def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
         "schemes": ("plain", "gpt2"),
         "depths": (2, 1),
         "widths": (128, 64),
+        "models": ("nanogpt-char", NANO),
     }
     shape: dict[str, Any] = {"n_layer": 1} if axis != "depths" else {"n_embd": 64}
 
@@ -167,6 +173,7 @@ def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
             "schemes": ("plain", "nanogpt"),
             "depths": ("2", "1"),
             "widths": ("128", "64"),
+            "models": ("nanogpt-char", NANO),
         }[axis]
     )
     assert (found.ranking is not None) == (axis == "schemes")
@@ -177,6 +184,7 @@ def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
             "schemes": [("plain", 1, 384), ("nanogpt", 1, 384)],
             "depths": [("nanogpt", 2, 64), ("nanogpt", 1, 64)],
             "widths": [("nanogpt", 1, 128), ("nanogpt", 1, 64)],
+            "models": [("nanogpt", 1, 384), (None, 1, 64)],
         }[axis]
     )
 
@@ -256,7 +264,7 @@ def test_the_criterion_speaks_of_gradients_only_where_there_are_some() -> None:
 @pytest.mark.parametrize(
     ("axis", "values", "shape", "message"),
     [
-        ("heads", [1], {}, "axis must be one of depths, schemes, widths, got 'heads'"),
+        ("heads", [1], {}, "axis must be one of depths, models, schemes, widths, got 'heads'"),
         ("depths", [], {}, "depths must name at least one value, got none"),
         ("depths", [2, 2], {}, "depths must differ from each other, got 2 twice"),
         ("depths", [2], {"n_layer": 3}, "n_layer must not be set where depths are compared"),
@@ -351,3 +359,123 @@ def test_distributions_are_told_once_unless_layers_differ(tmp_path: Path) -> Non
 
     assert [d.std for d in found["q"]] == [0.02]
     assert [d.std for d in found["mlp_down"]] == [0.02, 0.01]
+
+
+def test_inspect_takes_what_builds_a_model_and_a_model() -> None:
+    built = gptinit.inspect(Decoder, run=RUN)
+    live = gptinit.inspect(Decoder(), run=RUN)
+
+    assert (built.run.weights, live.run.weights) == ("traced", "own")
+    assert (len(built.layers), len(live.layers)) == (L, L)
+    assert (built.model.name, live.model.name) == ("Decoder", "Decoder")
+
+
+def test_a_live_model_stays_as_it_is() -> None:
+    module = Decoder().train()
+    module.h.register_forward_hook(lambda *_: None)
+    held = {n: (id(p), p.detach().clone()) for n, p in module.named_parameters()}
+    rng = torch.get_rng_state()
+
+    gptinit.inspect(module, run=replace(RUN, grad=True, dtype="bfloat16"))
+    gptinit.audit(module)
+
+    assert module.training
+    assert all(m.training for m in module.modules())
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert len(module.h._forward_hooks) == 1
+    for name, p in module.named_parameters():
+        assert (id(p), p.requires_grad, p.dtype, p.grad) == (
+            held[name][0], True, torch.float32, None,
+        )  # fmt: skip
+        assert torch.equal(p, held[name][1])
+
+
+def test_tokens_of_the_caller_are_those_that_run() -> None:
+    ids = np.arange(2 * 9).reshape(2, 9)
+
+    with hearing() as record:
+        profile = gptinit.inspect(Decoder, ids, run=RUN)
+
+    assert (profile.run.data, profile.run.batch_size, profile.run.seq_len) == ("given", 2, 8)
+    assert profile.run.data_sha256 == hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()
+    assert [t.shape for kind, t in record if kind == "embedding"][-1] == (2, 8, C)
+    with hearing() as again:
+        gptinit.inspect(Decoder, ids.tolist(), run=RUN)
+    assert torch.equal(record[-1][1], again[-1][1])
+
+
+def test_tokens_work_for_a_preset_too_and_wrong_ones_are_named() -> None:
+    profile = gptinit.inspect("nanogpt-char", [[1, 2, 3]], run=RUN, **TINY)
+
+    assert profile.run.seq_len == 2
+    with pytest.raises(ConfigError, match="below vocab_size=65, got 1 to 65"):
+        gptinit.inspect("nanogpt-char", [[1, 65]], run=RUN, **TINY)
+
+
+def test_a_live_model_cannot_be_redrawn_moved_or_rebuilt() -> None:
+    with pytest.raises(ConfigError, match=r"^a live module must keep its weights"):
+        gptinit.inspect(Decoder(), reinit="plain", run=RUN)
+    for more in ({"build": "both"}, {"perturb": True}):
+        with pytest.raises(ConfigError, match=r"^a live module must be audited as it is"):
+            gptinit.audit(Decoder(), **more)
+
+
+def test_the_wrong_word_for_a_scheme_is_named() -> None:
+    with pytest.raises(ConfigError, match="scheme must be named for a preset only"):
+        gptinit.inspect(Decoder, scheme="plain", run=RUN)
+
+
+def test_a_role_that_there_is_not_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"role must be a known name, got 'mlp_dwn'\. Did you mean mlp_"
+    ):
+        gptinit.audit(Decoder, roles={"*": "mlp_dwn"})
+
+
+def test_audit_of_a_preset_a_file_and_a_class() -> None:
+    preset, file, own = (
+        gptinit.audit("gpt2", n_layer=2), gptinit.audit(NANO, n_layer=2), gptinit.audit(Decoder),
+    )  # fmt: skip
+
+    for found in (preset, file):
+        assert found.findings == ()
+        assert found.closest is not None
+        assert (found.closest.name, found.closest.exact) == ("nanogpt", True)
+    assert len(preset.parameters) == len(file.parameters)
+    assert own.build == "own"
+
+
+def test_audit_accepts_what_is_known_with_its_reason() -> None:
+    claim = gptinit.audit(NANO, scheme="plain", n_layer=2)
+    worst = claim.findings[0]
+    assert worst.severity == "error"
+
+    accepted = gptinit.audit(
+        NANO,
+        scheme="plain",
+        n_layer=2,
+        accept=[
+            Acceptance(rule=f.rule, where=f.where, reason="on purpose") for f in claim.findings
+        ],
+    )
+
+    assert {f.severity for f in accepted.findings} == {"note"}
+    assert accepted.findings[0].message.endswith("Accepted: on purpose")
+
+
+def test_audit_of_a_model_that_cannot_run_has_a_note() -> None:
+    class Stuck(Decoder):
+        def forward(self, ids: Any) -> Any:
+            raise OSError("no\ndisk")
+
+    found = gptinit.audit(Stuck)
+
+    assert [n.where for n in found.notes] == ["roles"]
+    assert "\n" not in found.notes[0].message
+
+
+def test_models_are_compared_with_the_inits_that_they_have() -> None:
+    found = gptinit.compare("models", ["nanogpt-char", NANO], run=RUN, n_layer=2)
+
+    assert found.labels == ("nanogpt-char", NANO)
+    assert [p.scheme for p in found.profiles] == ["nanogpt", None]

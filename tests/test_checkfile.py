@@ -374,3 +374,88 @@ def test_every_acceptance_that_covers_a_finding_is_in_use() -> None:
     (only,) = apply_acceptances([finding()], accept)
 
     assert only.message == "Too large. Accepted: first"
+
+
+FOREIGN = """
+[[models]]
+model = "models/nano.py:GPT"
+name = "nano"
+scheme = "nanogpt"
+set = {n_layer = 3, init_std = 0.05, bias = false}
+roles = {"*.c_fc.weight" = "mlp_up"}
+sites = {blocks = "transformer.h", attn = "attn"}
+"""
+
+
+def test_a_foreign_model_is_found_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    (spec,) = load(tmp_path, FOREIGN).models
+
+    assert spec.is_foreign
+    assert spec.model == f"{tmp_path}/models/nano.py:GPT"
+    assert (spec.name, spec.scheme) == ("nano", "nanogpt")
+    assert dict(spec.overrides) == {"n_layer": 3, "init_std": 0.05, "bias": False}
+    assert dict(spec.roles) == {"*.c_fc.weight": "mlp_up"}
+    assert dict(spec.sites) == {"blocks": "transformer.h", "attn": "attn"}
+
+
+@pytest.mark.parametrize(
+    ("model", "located"),
+    [
+        ("model.py:GPT", "{}/model.py:GPT"),
+        ("../model.py:GPT", "{}/../model.py:GPT"),
+        ("config.json", "{}/config.json"),
+        ("folder/of/a/config", "{}/folder/of/a/config"),
+        ("/else/model.py:GPT", "/else/model.py:GPT"),
+        ("package.module:NAME", "package.module:NAME"),
+        ("gpt2", "gpt2"),
+    ],
+)
+def test_paths_of_models_are_relative_and_names_are_not(
+    tmp_path: Path, model: str, located: str
+) -> None:
+    (spec,) = load(tmp_path, f'[[models]]\nmodel = "{model}"\n').models
+
+    assert spec.model == located.format(tmp_path)
+
+
+def test_a_foreign_model_is_called_as_it_is_written(tmp_path: Path) -> None:
+    (spec,) = load(tmp_path, '[[models]]\nmodel = "m.py:GPT"\nset = {n_layer = 2}\n').models
+
+    assert spec.name == "m.py:GPT n_layer=2"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("set = 3", r"\[\[models\]\] 1 set must be a table, got 3\."),
+        ("set = {a = [1]}", r"set\.a must be an integer, a text, true or false, got \[1\]"),
+        ("roles = 3", r"\[\[models\]\] 1 roles must be a table, got 3\."),
+        ("roles = {a = 3}", r"roles\.a must be a text, got 3"),
+        (
+            "sites = {block = 'h'}",
+            r"sites key must be one of attn, blocks, mlp, got 'block'\. Did you mean blocks",
+        ),
+        ("sites = {blocks = ''}", r"sites\.blocks must say something, got ''\."),
+        ("scheme = 'nanogtp'", r"scheme must be .*'nanogtp'\. Did you mean nanogpt"),
+    ],
+)
+def test_what_is_wrong_with_a_foreign_model_is_one_line(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path, f'[[models]]\nmodel = "m.py:GPT"\n{line}\n')
+
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_a_preset_stand_beside_its_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"set must be of a foreign model, got the preset 'gpt2'\."
+    ):
+        load(tmp_path, MODEL + "set = {n_layer = 2}\n")
+
+
+def test_bounds_on_layers_of_a_foreign_model_wait_until_it_is_built(tmp_path: Path) -> None:
+    config = load(tmp_path, FOREIGN + BOUND.replace("whole", "layer 12"))
+
+    assert config.bounds_for("nano")[0].where == "layer 12"

@@ -769,3 +769,105 @@ def test_the_verdict_of_a_check_does_not_depend_on_its_seed(
         verdicts |= {r["verdict"] for r in results}
 
     assert (codes, verdicts) == ({code}, {verdict})
+
+
+NANO = str(Path(__file__).parent / "models" / "nano.py") + ":GPT"
+FOREIGN = ("inspect", NANO, "--set", "n_layer=2", *RUN)
+
+
+def test_a_model_in_a_file_is_measured_with_one_command(capsys: Capture) -> None:
+    found = json.loads(output_of(capsys, *FOREIGN, "--format", "json"))
+
+    assert (found["model"]["n_layer"], found["scheme"]) == (2, None)
+    assert len(found["layers"]) == 2
+    assert "logit_std" in found["layers"][-1]
+
+
+def test_what_a_model_prints_is_not_the_result(capsys: Capture) -> None:
+    capsys.readouterr()
+
+    assert run(*FOREIGN, "--format", "json") == 0
+
+    said = capsys.readouterr()
+    assert json.loads(said.out)
+    assert "parameters: " in said.err
+
+
+def test_set_is_of_the_model_s_own_settings_and_typed_by_them(capsys: Capture) -> None:
+    more = ("--set", "init_std=0.5", "--set", "bias=false")
+
+    found = json.loads(output_of(capsys, *FOREIGN, *more, "--format", "json"))
+
+    assert found["model"]["bias"] is False
+    # Token and position embedding at 0.5: 0.5 in all. Their sample is 16 tokens of 64 entries, many
+    # of them alike: a relative standard error of sqrt(2 / 64) at the very worst, k = 4.
+    assert abs(found["embedding"]["resid_var"] - 0.5) < 4 * 0.5 * (2 / 64) ** 0.5
+
+
+def test_reinit_draws_a_foreign_model_by_a_scheme(capsys: Capture) -> None:
+    own, plain = (
+        json.loads(output_of(capsys, *FOREIGN, *more, "--format", "json"))
+        for more in ((), ("--reinit", "plain"))
+    )
+
+    assert (own["scheme"], plain["scheme"]) == (None, "plain")
+    # 0.02 in place of 0.02 / sqrt(2 * 2) for what writes to the stream: the factor is 4 for
+    # attention, which is linear in it, in the first layer and on the same draws.
+    ratio = plain["layers"][0]["attn_var"] / own["layers"][0]["attn_var"]
+    assert ratio == pytest.approx(4, rel=1e-3)
+
+
+def test_weights_can_be_the_model_s_own(capsys: Capture) -> None:
+    traced, own = (
+        json.loads(output_of(capsys, *FOREIGN, "--weights", w, "--format", "json"))
+        for w in ("traced", "own")
+    )
+
+    assert (traced["run"]["weights"], own["run"]["weights"]) == ("traced", "own")
+    assert traced["layers"] != own["layers"]
+
+
+def test_sites_and_roles_can_be_named(capsys: Capture) -> None:
+    sites = ("--site", "blocks=transformer.h", "--site", "attn=attn", "--site", "mlp=mlp")
+
+    plain, named = (
+        json.loads(output_of(capsys, *FOREIGN, *more, "--format", "json"))
+        for more in ((), (*sites, "--role", "*.c_fc.*=other"))
+    )
+
+    assert named["layers"] == plain["layers"]
+
+
+def test_models_of_every_kind_are_compared(capsys: Capture) -> None:
+    args = ("compare", "models", "nanogpt-char", NANO, "--n-layer", "2", *RUN)
+
+    found = json.loads(output_of(capsys, *args, "--format", "json"))
+
+    assert [p["model"]["n_layer"] for p in found["profiles"]] == [2, 2]
+    assert [p["scheme"] for p in found["profiles"]] == ["nanogpt", None]
+    assert found.get("ranking") is None
+
+
+def test_schemes_are_compared_on_a_foreign_model(capsys: Capture) -> None:
+    args = ("compare", "schemes", "plain", "nanogpt", "--model", NANO, *RUN)
+
+    found = json.loads(output_of(capsys, *args, "--format", "json"))
+
+    assert [p["scheme"] for p in found["profiles"]] == ["plain", "nanogpt"]
+
+
+def test_a_foreign_model_is_checked_and_audited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = CONFIG.format(scheme="nanogpt").replace("nanogpt-char", NANO)
+    text = text.replace("n_embd = 128\n", "").replace("n_layer = 6\n", "set = { n_layer = 3 }\n")
+    (tmp_path / "gptinit.toml").write_text(text, encoding="utf-8")
+
+    assert run("check") == 0
+    capsys.readouterr()
+
+    (tmp_path / "gptinit.toml").write_text(text.replace('"nanogpt"', '"plain"'), encoding="utf-8")
+    assert run("check", "--format", "json") == 1
+    rules = {f["rule"] for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert rules & {"role-std-mismatch", "residual-scaling-wrong-tensor", "scaled-twice"}

@@ -74,7 +74,10 @@ FILES: dict[str, str | bytes] = {
 # Command, and the one line it says after "gptinit: ". TINY stands for a model that runs at once.
 CASES: tuple[tuple[str, str], ...] = (
     # names
-    ("inspect gtp2", r"model must be one of gpt2, .*, got 'gtp2'\. Did you mean gpt2.*\?"),
+    (
+        "inspect gtp2",
+        r"model must be one of gpt2, .*, got 'gtp2'\. Did you mean gpt2.*\? A model .*",
+    ),
     ("inspect --scheme gtp2", r"scheme must be one of .*, got 'gtp2'\. Did you mean gpt2\? .*"),
     ("inspect --engine dens", r"engine must be one of .*, got 'dens'\. Did you mean dense\?"),
     ("inspect --device gpu", r"device must be one of auto, cpu, cuda, mps, got 'gpu'\..*"),
@@ -396,3 +399,93 @@ def test_a_plot_and_a_report_in_one_file_are_refused(
 def test_zero_is_no_size(option: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = f"{option.replace('-', '_')} must be a positive integer, got 0."
     refused(f"inspect --{option} 0", re.escape(message), capsys)
+
+
+BROKEN = """
+import torch
+from torch import nn
+
+class Stem(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wte = nn.Embedding(11, 8)
+
+class Raises(Stem):
+    def forward(self, ids):
+        raise ZeroDivisionError("nothing\\nto divide by.")
+
+class NoLogits(Stem):
+    def forward(self, ids):
+        return self.wte(ids).mean()
+
+class NoBlocks(Stem):
+    def forward(self, ids):
+        return self.wte(ids)
+
+class Fails(Stem):
+    def __init__(self):
+        raise ValueError("the width must be even")
+
+NUMBER = 3
+"""
+
+NANO = str(Path(__file__).parent / "models" / "nano.py") + ":GPT"
+FOREIGN: tuple[tuple[str, str], ...] = (
+    (
+        "inspect broken.py:Raises",
+        r".*Raises must run forward on token ids, got ZeroDivisionError: nothing to divide by\.",
+    ),
+    (
+        "inspect broken.py:NoLogits",
+        r".*forward of NoLogits must return logits of shape \(B, T, vocabulary\), got none\.",
+    ),
+    ("inspect broken.py:NoBlocks", r".* must have repeated blocks.*, got .*\."),
+    ("audit broken.py:NoBlocks", r".* must have repeated blocks, got a model without any\."),
+    ("inspect broken.py:Fails", r".*the width must be even.*"),
+    ("inspect broken.py:NUMBER", r".*NUMBER.*"),
+    ("inspect broken.py:Gone", r".*Gone.*"),
+    ("inspect gone.py:GPT", r".*gone\.py.*"),
+    ("inspect NANO --site blocks=layers", r"sites must name modules of GPT, got .*layers.*\."),
+    ("inspect NANO --site attn=attn", r"--site must name blocks=PATH first, got only branches\."),
+    (
+        "inspect NANO --site block=h",
+        r"--site must be one of .*, got 'block'\. Did you mean blocks\?",
+    ),
+    ("inspect NANO --site blocks", r"--site must be WHAT=NAME, got 'blocks'\."),
+    ("inspect NANO --role wte.weight", r"--role must be PATTERN=ROLE, got 'wte\.weight'\."),
+    (
+        "inspect NANO --role *=tok_em",
+        r"--role must be a known name, got 'tok_em'\. Did you mean tok_emb or pos_emb\?",
+    ),
+    ("inspect NANO --scheme plain", r"scheme must be named for a preset only\. Use --reinit .*"),
+    ("inspect gpt2 --scheme gpt2 --reinit plain", r"scheme and reinit must not both be named.*"),
+    ("inspect NANO --reinit plian", r"scheme must be one of .*'plian'\. Did you mean plain\? .*"),
+    ("inspect NANO --set n_layers=2", r".*n_layers.*"),
+    ("inspect NANO --set n_layer=two", r".*n_layer.*'two'.*"),
+    ("inspect NANO --set n_layer", r"--set must be KEY=VALUE, got 'n_layer'\..*"),
+    ("inspect NANO --weights theirs", r"weights must be one of .*, got 'theirs'\."),
+    (
+        "inspect NANO --weights own --engine stream",
+        r"engine must be dense with the weights that .*",
+    ),
+    ("inspect gpt2 --site blocks=h", r"sites and roles must be named for a foreign model, not .*"),
+    ("inspect NANO --seq-len 65", r"seq_len must be at most block_size=64, got seq_len=65\..*"),
+    ("compare models", r".*MODEL.*"),
+    ("compare models gpt2 gpt2", r"models must differ from each other, got gpt2 twice\."),
+    ("compare models gtp2 NANO", r"model must be one of .*, got 'gtp2'\. Did you mean gpt2.*"),
+)
+
+
+@pytest.mark.parametrize(("command", "message"), FOREIGN, ids=[c for c, _ in FOREIGN])
+def test_what_is_wrong_with_a_foreign_model_is_said_in_one_line(
+    command: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.py").write_text(BROKEN, encoding="utf-8")
+
+    assert main([NANO if word == "NANO" else word for word in command.split()]) == 2
+
+    said = capsys.readouterr()
+    (line,) = [text for text in said.err.splitlines() if text.startswith("gptinit: ")]
+    assert re.fullmatch(message, line.removeprefix("gptinit: ")), line
+    assert said.out == ""
+    assert "Traceback" not in said.err

@@ -31,10 +31,13 @@ COMMANDS = {
     "help-compare-schemes": "compare schemes --help",
     "help-compare-depths": "compare depths --help",
     "help-compare-widths": "compare widths --help",
+    "help-compare-models": "compare models --help",
+    "help-audit": "audit --help",
     "help-check": "check --help",
     "help-schemes": "schemes --help",
     "schemes": "schemes",
     "schemes-nanogpt": "schemes nanogpt",
+    "audit-explain": "audit --explain residual-scaling-missing",
     "schemes-pytorch-default": "schemes pytorch-default --n-layer 48",
 }
 

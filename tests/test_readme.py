@@ -20,6 +20,8 @@ COMMANDS = (
     "compare schemes",
     "compare depths",
     "compare widths",
+    "compare models",
+    "audit",
     "check",
     "schemes",
 )

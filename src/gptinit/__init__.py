@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gptinit.api import check, compare, inspect
+    from gptinit.api import audit, check, compare, inspect
+    from gptinit.audited import Audit
     from gptinit.config import GPTConfig, RunConfig
     from gptinit.errors import ConfigError, GptInitError, MeasureError, SubjectError
     from gptinit.profile import Comparison, Finding, Profile
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Audit",
     "Comparison",
     "ConfigError",
     "Finding",
@@ -23,6 +25,7 @@ __all__ = [
     "Scheme",
     "SubjectError",
     "__version__",
+    "audit",
     "check",
     "compare",
     "get_scheme",
@@ -30,7 +33,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "api": ("check", "compare", "inspect"),
+    "api": ("audit", "check", "compare", "inspect"),
+    "audited": ("Audit",),
     "config": ("GPTConfig", "RunConfig"),
     "errors": ("ConfigError", "GptInitError", "MeasureError", "SubjectError"),
     "profile": ("Comparison", "Finding", "Profile"),

@@ -3,78 +3,86 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gptinit.audited import Audit
 from gptinit.baseline import baseline_document, compare_to_baseline
 from gptinit.bounds import DEFAULT_BOUNDS
-from gptinit.checkfile import CheckConfig, ModelSpec, apply_acceptances, load_check
+from gptinit.checkfile import Acceptance, CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.distributions import Distribution
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.gate import CheckReport, findings_of, judge, nonfinite_findings, out_of_bounds
-from gptinit.presets import DEFAULT_PRESET, PRESETS, get_config
+from gptinit.jobs import Job, Model
+from gptinit.presets import DEFAULT_PRESET
 from gptinit.profile import Comparison, Cost, Finding, Profile, Ranking
-from gptinit.schemes import DEFAULT_SCHEME, Scheme, get_scheme, load_schemes, role_fans
+from gptinit.schemes import Scheme, get_scheme, load_schemes, role_fans
 
-__all__ = ["AXES", "Progress", "check", "compare", "distributions_at", "inspect", "make_baseline"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-AXES: tuple[str, ...] = ("schemes", "depths", "widths")
+__all__ = [
+    "AXES",
+    "Progress",
+    "audit",
+    "check",
+    "compare",
+    "distributions_at",
+    "inspect",
+    "make_baseline",
+]
+
+AXES: tuple[str, ...] = ("schemes", "depths", "widths", "models")
 """What a comparison can vary."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is measured, steps done, steps in all) as work goes on."""
-
-ShapeValue = int | str | bool
 
 _BY_BOUNDS = "fewest bounds missed (what is not finite last)"
 _BY_GRADIENT = f"{_BY_BOUNDS}, then the flattest gradient: |ln grad_growth| of the embedding"
 _BY_GROWTH = f"{_BY_BOUNDS}, then the flattest stream: |ln resid_growth|"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """One model to measure, checked as far as can be before anything runs."""
-
-    label: str
-    model: str
-    shape: Mapping[str, ShapeValue]
-    scheme: Scheme
-
-    def config(self) -> GPTConfig:
-        """The shape."""
-        return get_config(self.model, **self.shape)
-
-    def name(self) -> str:
-        """The preset with what replaces its shape: "gpt2, n_layer=48"."""
-        ordered = [k for k in GPTConfig.field_names() if k in self.shape]
-        return ", ".join([self.model, *(f"{k}={self.shape[k]}" for k in ordered)])
-
-
 def inspect(
-    model: str = DEFAULT_PRESET,
+    model: Model = DEFAULT_PRESET,
+    tokens: "ArrayLike | None" = None,
     *,
-    scheme: str | Scheme = DEFAULT_SCHEME,
+    scheme: str | Scheme | None = None,
+    reinit: str | Scheme | None = None,
     run: RunConfig | None = None,
+    roles: Mapping[str, str] | None = None,
+    sites: Mapping[str, str] | None = None,
+    trust_remote_code: bool = False,
     timing: bool = False,
     progress: Progress | None = None,
-    **shape: ShapeValue,
+    **shape: object,
 ) -> Profile:
     """The profile of a model: what its init does at every layer before the first step.
 
     Args:
-        model: a preset.
-        scheme: slug, alias or TOML file of an init, or a Scheme.
+        model: a preset; "path/model.py:NAME", "package.module:NAME" or a Hugging Face config.json;
+            a function or class that builds a module; or a module that is built already, which is
+            measured with the weights that it has.
+        tokens: (B, T + 1) token ids to run on, the last of each row only as a target; in place of
+            those that `run` names.
+        scheme: slug, alias or TOML file of a preset's init, or a Scheme; nanogpt if None.
+        reinit: the same for a foreign model: draws it anew.
         run: how to measure; the defaults of RunConfig if None.
+        roles: parameter pattern (as of fnmatch) to role, before what the model's forward shows.
+        sites: names of "blocks" and, inside a block, of "attn" and "mlp", where they are not found.
+        trust_remote_code: whether Python code beside a Hugging Face config may run.
         timing: whether to add seconds and peak memory, which differ from run to run.
         progress: told as work goes on.
-        shape: fields of GPTConfig that replace the preset's, such as n_layer=48.
+        shape: settings that replace the model's, such as n_layer=48.
 
     Returns:
         Statistics at every place with standard errors, and findings against the default bounds.
 
     Raises:
         ConfigError: if a name, a value or a file cannot be used.
+        SubjectError: if the model cannot be built, run, or has no repeated block.
         MeasureError: if the device is not there or the memory is not enough.
 
     Example:
@@ -82,45 +90,126 @@ def inspect(
         >>> len(profile.layers), sorted(profile.whole.values)
         (2, ['resid_growth'])
     """
-    chosen = scheme if isinstance(scheme, Scheme) else get_scheme(scheme)
-    job = _Job(label=model, model=model, shape=shape, scheme=chosen)
-    return _measure(job, run or RunConfig(), timing=timing, progress=progress)
+    job = Job(
+        label=model if isinstance(model, str) else type(model).__name__,
+        model=model,
+        shape=shape,
+        scheme=_init_of(model, scheme, reinit),
+        roles=roles or {},
+        sites=sites or {},
+        trust=trust_remote_code,
+    )
+    return _measure(job, run or RunConfig(), tokens=tokens, timing=timing, progress=progress)
+
+
+def audit(
+    model: Model = DEFAULT_PRESET,
+    *,
+    scheme: str | Scheme | None = None,
+    build: str = "own",
+    perturb: bool = False,
+    draw: bool = False,
+    roles: Mapping[str, str] | None = None,
+    accept: Sequence[Acceptance] = (),
+    trust_remote_code: bool = False,
+    **shape: object,
+) -> Audit:
+    """How every parameter of a model is really drawn, and what is wrong with that.
+
+    Args:
+        model: as for `inspect`. A module that is built already is measured, not traced.
+        scheme: the claim to hold a foreign model to, or the init of a preset: slug, alias, TOML
+            file or Scheme.
+        build: "own" (by its constructor), "meta" (built on meta, to_empty, initialised) or "both".
+        perturb: whether to move every init setting too, and see which roles follow.
+        draw: whether to build it for real too, and look at the values.
+        roles: parameter pattern (as of fnmatch) to role, before what the model's forward shows.
+        accept: findings that are known, with a reason each.
+        trust_remote_code: whether Python code beside a Hugging Face config may run.
+        shape: settings that replace the model's, such as n_layer=48.
+
+    Raises:
+        ConfigError: if a name, a value or a file cannot be used.
+        SubjectError: if the model cannot be built, or has no repeated block.
+
+    Example:
+        >>> found = audit("gpt2", n_layer=2)
+        >>> found.closest.name, found.closest.exact, len(found.findings)
+        ('nanogpt', True, 0)
+    """
+    claim = None if scheme is None else _scheme(scheme)
+    job = Job(
+        label=str(model), model=model, shape=shape, scheme=claim, roles=roles or {},
+        trust=trust_remote_code,
+    )  # fmt: skip
+    found = _audit(job, claim, build=build, perturb=perturb, draw=draw)
+    return replace(found, findings=apply_acceptances(found.findings, accept))
+
+
+def _audit(
+    job: Job, claim: Scheme | None, *, build: str = "own", perturb: bool = False, draw: bool = False
+) -> Audit:
+    """Audit one job."""
+    if job.is_preset:
+        job.config()
+        if build != "own" or perturb:
+            raise ConfigError(
+                "build and perturb must be of a model with code of its own, got the preset "
+                f"{job.model!r}: its init is the scheme."
+            )
+    # Loaded here and not above: torch takes a second, and reading a scheme needs none.
+    from gptinit.audits import audit_factory, audit_module
+
+    factory, module = job.factory()
+    if module is None:
+        return audit_factory(
+            factory, claim=claim, build=build, perturbed=perturb, drawn=draw, roles=job.roles
+        )
+    if build != "own" or perturb:
+        raise ConfigError("a live module must be audited as it is, got build or perturb.")
+    return audit_module(module, factory, claim=claim, drawn=draw, roles=job.roles)
 
 
 def compare(
     axis: str = "schemes",
     values: Sequence[str | int] = (),
     *,
-    model: str = DEFAULT_PRESET,
-    scheme: str | Scheme = DEFAULT_SCHEME,
+    model: Model = DEFAULT_PRESET,
+    scheme: str | Scheme | None = None,
     run: RunConfig | None = None,
+    trust_remote_code: bool = False,
     timing: bool = False,
     progress: Progress | None = None,
-    **shape: ShapeValue,
+    **shape: object,
 ) -> Comparison:
-    """Profiles side by side: of several schemes, depths or widths.
+    """Profiles side by side: of several schemes, depths, widths or models.
 
     Args:
         axis: one of AXES.
-        values: slugs or files of schemes (none: all built-in ones), numbers of layers, or widths.
-        model: a preset.
+        values: slugs or files of schemes (none: all built-in ones), numbers of layers, widths, or
+            models.
+        model: as for `inspect`, where models are not what is compared; a foreign one is redrawn by
+            each scheme.
         scheme: the init, where depths or widths are compared.
         run: how to measure; with gradients if None.
+        trust_remote_code: whether Python code beside a Hugging Face config may run.
         timing: whether to add seconds and peak memory to every profile.
         progress: told as work goes on.
-        shape: fields of GPTConfig that replace the preset's.
+        shape: settings that replace the model's.
 
     Returns:
         The profiles in the order asked for; schemes are ranked as `ranking.by` says.
 
     Raises:
         ConfigError: if a name, a value or a file cannot be used; nothing is measured then.
+        SubjectError: if a model cannot be built, run, or has no repeated block.
         MeasureError: if the device is not there or the memory is not enough.
     """
     if axis not in AXES:
         raise unknown_name("axis", axis, AXES)
     run = run or RunConfig(grad=True)
-    jobs = _jobs(axis, values, model, scheme, shape)
+    chosen = None if scheme is None else _scheme(scheme)
+    jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
     profiles = tuple(_measure(job, run, timing=timing, progress=progress) for job in jobs)
     labels = tuple(job.label for job in jobs)
     ranking = _ranking(labels, profiles) if axis == "schemes" else None
@@ -157,7 +246,11 @@ def check(
         for name, profile in profiles.items()
         for result in judge(profile, config.bounds_for(name), model=name)
     ]
-    findings = [*findings_of(results), *_unbounded_nonfinite(config, profiles)]
+    findings = [
+        *findings_of(results),
+        *_unbounded_nonfinite(config, profiles),
+        *_check_audits(config),
+    ]
     if baseline is not None:
         moved = compare_to_baseline(baseline, profiles)
         results += moved
@@ -207,10 +300,25 @@ def _check_profiles(
     return {job.label: _measure(job, run, timing=False, progress=progress) for job in jobs}
 
 
-def _check_job(spec: ModelSpec) -> _Job:
+def _check_job(spec: ModelSpec) -> Job:
     """What to measure for one model of a configuration."""
-    scheme = get_scheme(spec.scheme or DEFAULT_SCHEME)
-    return _Job(label=spec.name, model=spec.model, shape=spec.overrides, scheme=scheme)
+    is_known = spec.scheme is not None and not spec.is_foreign
+    return Job(
+        label=spec.name,
+        model=spec.model,
+        shape=spec.overrides,
+        scheme=get_scheme(spec.scheme) if is_known and spec.scheme else None,
+        roles=spec.roles,
+        sites=spec.sites,
+    )
+
+
+def _check_audits(config: CheckConfig) -> Iterator[Finding]:
+    """What the audit finds in the models of a configuration, each named before its parameter."""
+    for spec in config.models:
+        claim = None if spec.scheme is None else get_scheme(spec.scheme)
+        for finding in _audit(_check_job(spec), claim).findings:
+            yield replace(finding, where=f"{spec.name}: {finding.where}")
 
 
 def _baseline_text(path: Path) -> str:
@@ -266,26 +374,56 @@ def _lacking(config: GPTConfig) -> set[str]:
     return {"mlp_gate", *biases, *({"lm_head"} if config.tied else ())}
 
 
+def _init_of(
+    model: Model, scheme: str | Scheme | None, reinit: str | Scheme | None
+) -> Scheme | None:
+    """The scheme that draws a model; None leaves it its own.
+
+    Raises:
+        ConfigError: if the wrong one of the two is named.
+    """
+    is_preset = isinstance(model, str) and Job(label="", model=model).is_preset
+    if scheme is not None and reinit is not None:
+        raise ConfigError("scheme and reinit must not both be named: a preset has a scheme.")
+    if scheme is not None and not is_preset:
+        raise ConfigError(
+            "scheme must be named for a preset only. Use --reinit SCHEME to draw a foreign model "
+            "anew, or gptinit audit --scheme to hold it to a claim."
+        )
+    named = scheme if scheme is not None else reinit
+    return None if named is None else _scheme(named)
+
+
+def _scheme(named: str | Scheme) -> Scheme:
+    """A scheme, looked up if need be."""
+    return named if isinstance(named, Scheme) else get_scheme(named)
+
+
 def _jobs(
     axis: str,
     values: Sequence[str | int],
-    model: str,
-    scheme: str | Scheme,
-    shape: Mapping[str, ShapeValue],
-) -> list[_Job]:
+    model: Model,
+    scheme: Scheme | None,
+    shape: Mapping[str, object],
+    *,
+    trust: bool,
+) -> list[Job]:
     """One job a value, all of them possible."""
+    if axis != "schemes" and not values:
+        raise ConfigError(f"{axis} must name at least one value, got none.")
     if axis == "schemes":
         schemes = [get_scheme(str(v)) for v in values or load_schemes()]
-        jobs = [_Job(label=s.slug, model=model, shape=shape, scheme=s) for s in schemes]
+        jobs = [Job(label=s.slug, model=model, shape=shape, scheme=s, trust=trust) for s in schemes]
+    elif axis == "models":
+        jobs = [
+            Job(label=str(v), model=str(v), shape=shape, scheme=scheme, trust=trust) for v in values
+        ]
     else:
         field = {"depths": "n_layer", "widths": "n_embd"}[axis]
-        chosen = scheme if isinstance(scheme, Scheme) else get_scheme(scheme)
-        if not values:
-            raise ConfigError(f"{axis} must name at least one value, got none.")
         if field in shape:
             raise ConfigError(f"{field} must not be set where {axis} are compared.")
         jobs = [
-            _Job(label=str(v), model=model, shape={**shape, field: v}, scheme=chosen)
+            Job(label=str(v), model=model, shape={**shape, field: v}, scheme=scheme, trust=trust)
             for v in values
         ]
     labels = [job.label for job in jobs]
@@ -293,25 +431,33 @@ def _jobs(
         if labels.count(label) > 1:
             raise ConfigError(f"{axis} must differ from each other, got {label} twice.")
     for job in jobs:
-        job.config()
+        job.check()
     return jobs
 
 
-def _measure(job: _Job, run: RunConfig, *, timing: bool, progress: Progress | None) -> Profile:
+def _measure(
+    job: Job,
+    run: RunConfig,
+    *,
+    tokens: "ArrayLike | None" = None,
+    timing: bool,
+    progress: Progress | None,
+) -> Profile:
     """Measure one job and judge it by the default bounds."""
-    config = job.config()
-    run.resolve_seq_len(config.block_size)
+    job.check()
+    if job.is_preset and tokens is None:
+        run.resolve_seq_len(job.config().block_size)
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
     from gptinit.measuring import measure
     from gptinit.memory import peak_bytes, reset_peak_memory
-    from gptinit.subjects.builtin import builtin_subject
 
-    source = f"preset {job.model}: {PRESETS[job.model].source}"
-    subject = builtin_subject(config, job.scheme, name=job.name(), source=source)
+    subject = job.subject()
+    if not isinstance(job.model, str) and subject.is_live:
+        run = replace(run, weights="own")
     if timing:
         reset_peak_memory()
     start = time.perf_counter()
-    profile = measure(subject, run, progress=_labelled(progress, job.label))
+    profile = measure(subject, run, tokens=tokens, progress=_labelled(progress, job.label))
     # Where the stream is not finite, every bound that is missed follows from that one finding.
     findings = nonfinite_findings(profile) or out_of_bounds(profile, DEFAULT_BOUNDS)
     cost = None

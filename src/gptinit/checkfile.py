@@ -12,7 +12,7 @@ from gptinit.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.config import DATA_KINDS, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.gate import places_of
-from gptinit.presets import DEFAULT_PRESET, get_config
+from gptinit.presets import DEFAULT_PRESET, get_config, is_preset
 from gptinit.profile import Finding
 from gptinit.schemes import get_scheme
 from gptinit.vocabulary import STATISTICS
@@ -20,11 +20,13 @@ from gptinit.vocabulary import STATISTICS
 __all__ = [
     "CONFIG_NAME",
     "LEAST_SEEDS",
+    "SITE_NAMES",
     "Acceptance",
     "CheckConfig",
     "ModelSpec",
     "ScopedBound",
     "apply_acceptances",
+    "load_acceptances",
     "load_check",
     "starter_config",
 ]
@@ -34,6 +36,9 @@ CONFIG_NAME = "gptinit.toml"
 
 LEAST_SEEDS = 6
 """Seeds of a check unless it asks for more; with fewer the Student quantile is out of reach."""
+
+SITE_NAMES: tuple[str, ...] = ("blocks", "attn", "mlp")
+"""What a user can name the modules of."""
 
 _TOP_KEYS = ("run", "models", "bounds", "accept", "baseline")
 _BOUND_KEYS = ("stat", "where", "min", "max", "why", "source", "models")
@@ -46,15 +51,25 @@ class ModelSpec:
 
     Attributes:
         name: label in results and findings, unique in its file.
-        model: a preset.
-        scheme: slug or path of its init; None is the model's own.
-        overrides: fields of GPTConfig in place of the preset's.
+        model: a preset, path/model.py:NAME, package.module:NAME or a config.json.
+        scheme: slug or path of a preset's init, or the claim that a foreign model is held to; None
+            is the model's own.
+        overrides: settings in place of the model's: fields of GPTConfig for a preset.
+        roles: of a foreign model: parameter pattern to role.
+        sites: of a foreign model: names of "blocks", and of "attn" and "mlp" inside a block.
     """
 
     name: str
     model: str = DEFAULT_PRESET
     scheme: str | None = None
-    overrides: Mapping[str, int | str | bool] = field(default_factory=dict)
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    sites: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is someone else's model, not the built-in GPT."""
+        return not is_preset(self.model)
 
     def config(self) -> GPTConfig:
         """Its shape.
@@ -62,7 +77,7 @@ class ModelSpec:
         Raises:
             ConfigError: if there is no such preset or the shape is not possible.
         """
-        return get_config(self.model, **self.overrides)
+        return get_config(self.model, **self.overrides)  # type: ignore[arg-type] # checks itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +161,20 @@ def load_check(path: Path | None, *, folder: Path) -> CheckConfig:
     )
     _require_measurable(config, where)
     return config
+
+
+def load_acceptances(path: Path) -> tuple[Acceptance, ...]:
+    """The [[accept]] tables of a configuration, whatever else it holds.
+
+    Args:
+        path: a TOML file (of a pyproject.toml: its [tool.gptinit]).
+
+    Raises:
+        ConfigError: if it cannot be read, or a table is not a rule with a reason.
+    """
+    path, where, document = _find_document(path, path.parent)
+    top = tomlfile.table(document, where, known=_TOP_KEYS)
+    return tuple(_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept"))
 
 
 def apply_acceptances(
@@ -232,28 +261,63 @@ def _models(value: object, where: str, folder: Path) -> tuple[ModelSpec, ...]:
 
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
     """One model, its preset, shape and scheme known to exist."""
-    fields = tomlfile.table(
-        value, where, known=("model", "name", "scheme", *GPTConfig.field_names())
-    )
+    known = ("model", "name", "scheme", "set", "roles", "sites", *GPTConfig.field_names())
+    fields = tomlfile.table(value, where, known=known)
     model = _said(fields.get("model", DEFAULT_PRESET), f"{where} model")
     scheme = _said(fields["scheme"], f"{where} scheme") if "scheme" in fields else None
-    overrides = {k: v for k, v in fields.items() if k in GPTConfig.field_names()}
+    own = {k: v for k, v in fields.items() if k in GPTConfig.field_names()}
+    overrides: dict[str, object] = {k: _simple(v, f"{where} {k}") for k, v in own.items()}
+    overrides |= _settings(fields, where, model)
     name = _said(fields.get("name", _label(model, scheme, overrides)), f"{where} name")
     if scheme is not None and scheme.endswith(".toml"):
         scheme = str(folder / scheme)
     spec = ModelSpec(
         name=name,
-        model=model,
+        model=_located(model, folder),
+        roles=MappingProxyType(_names(fields.get("roles", {}), f"{where} roles", None)),
+        sites=MappingProxyType(_names(fields.get("sites", {}), f"{where} sites", SITE_NAMES)),
         scheme=scheme,
-        overrides=MappingProxyType({k: _simple(v, f"{where} {k}") for k, v in overrides.items()}),
+        overrides=MappingProxyType(overrides),
     )
     try:
-        spec.config()
+        if not spec.is_foreign:
+            spec.config()
         if scheme is not None:
             get_scheme(scheme)
     except ConfigError as error:
         raise ConfigError(f"{where} {error}") from error
     return spec
+
+
+def _located(model: str, folder: Path) -> str:
+    """A model whose path is found from the folder of the configuration."""
+    head, colon, name = model.rpartition(":")
+    path = head if colon else model
+    is_path = path.endswith((".py", ".json")) or "/" in path
+    return f"{folder / path}{colon}{name if colon else ''}" if is_path else model
+
+
+def _settings(fields: Mapping[str, object], where: str, model: str) -> dict[str, object]:
+    """The table `set`: settings of a foreign model by their own names."""
+    if "set" not in fields:
+        return {}
+    if is_preset(model):
+        raise ConfigError(f"{where} set must be of a foreign model, got the preset {model!r}.")
+    table = fields["set"]
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} set must be a table, got {table!r}.")
+    return {
+        k: v if isinstance(v, float) else _simple(v, f"{where} set.{k}") for k, v in table.items()
+    }
+
+
+def _names(value: object, where: str, known: Sequence[str] | None) -> dict[str, str]:
+    """A table of texts."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} must be a table, got {value!r}.")
+    if known is not None:
+        value = tomlfile.table(value, where, known=known)
+    return {k: _said(v, f"{where}.{k}") for k, v in value.items()}
 
 
 def _label(model: str, scheme: str | None, overrides: Mapping[str, object]) -> str:
@@ -331,6 +395,8 @@ def _acceptance(value: object, where: str) -> Acceptance:
 def _require_measurable(config: CheckConfig, where: str) -> None:
     """Raise now for what would only fail once a model has been measured."""
     for spec in config.models:
+        if spec.is_foreign:  # its shape is not known until it is built
+            continue
         shape = spec.config()
         try:
             config.run.resolve_seq_len(shape.block_size)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gptinit import __version__
+from gptinit.cli.audit import audit
 from gptinit.cli.check import check
 from gptinit.cli.compare import compare
 from gptinit.cli.inspect import inspect
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.add_typer(compare, name="compare")
+app.command()(audit)
 app.command()(check)
 app.command()(schemes)
 

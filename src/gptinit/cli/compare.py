@@ -1,4 +1,4 @@
-"""`gptinit compare`: several schemes, depths or widths side by side."""
+"""`gptinit compare`: several schemes, depths, widths or models side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,17 +32,18 @@ from gptinit.report.csvdoc import comparison_csv
 from gptinit.report.jsondoc import comparison_document, render_json
 from gptinit.report.markdown import comparison_markdown
 from gptinit.report.terminal import Layout, comparison_view
-from gptinit.schemes import DEFAULT_SCHEME
 
 __all__ = ["compare"]
 
 compare = typer.Typer(
-    help="Compare schemes, depths or widths in one table.\n\n"
+    help="Compare schemes, depths, widths or models in one table.\n\n"
     "Example: gptinit compare schemes --n-layer 48",
     no_args_is_help=True,
 )
 
-Model = Annotated[str, typer.Option("--model", help="A preset.")]
+Model = Annotated[
+    str, typer.Option("--model", help="A preset, path/model.py:NAME or a config.json.")
+]
 Grad = Annotated[
     bool,
     typer.Option("--grad/--no-grad", help="Run the backward pass too.", rich_help_panel=RUN),
@@ -80,7 +81,7 @@ def depths(
     output: OutputOptions,
     values: Annotated[str, typer.Argument(metavar="N,N,...", help="Numbers of layers.")],
     model: Model = DEFAULT_PRESET,
-    scheme: SchemeOption = DEFAULT_SCHEME,
+    scheme: SchemeOption = None,
     grad: Grad = True,
     fail_on: FailOn = "never",
     timing: Timing = False,
@@ -101,7 +102,7 @@ def widths(
     output: OutputOptions,
     values: Annotated[str, typer.Argument(metavar="N,N,...", help="Widths of the stream.")],
     model: Model = DEFAULT_PRESET,
-    scheme: SchemeOption = DEFAULT_SCHEME,
+    scheme: SchemeOption = None,
     grad: Grad = True,
     fail_on: FailOn = "never",
     timing: Timing = False,
@@ -112,6 +113,34 @@ def widths(
     """
     how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
     _compare("widths", _numbers("widths", values), how, model=model, scheme=scheme)
+
+
+@compare.command()
+@with_option_groups
+def models(
+    shape: ShapeOptions,
+    run: RunOptions,
+    output: OutputOptions,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Presets, path/model.py:NAME, package.module:NAME or config.json files.",
+        ),
+    ],
+    grad: Grad = True,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code beside a config.json.")
+    ] = False,
+    fail_on: FailOn = "never",
+    timing: Timing = False,
+) -> None:
+    """Compare models, each with the init that it has.
+
+    Example: gptinit compare models gpt2 model.py:GPT
+    """
+    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
+    _compare("models", names, how, model=names[0], trust=trust_remote_code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +161,8 @@ def _compare(
     how: _How,
     *,
     model: str,
-    scheme: str = DEFAULT_SCHEME,
+    scheme: str | None = None,
+    trust: bool = False,
 ) -> None:
     """What the three commands have in common."""
     output = how.output
@@ -146,7 +176,8 @@ def _compare(
             run=how.run.config(grad=how.grad),
             timing=how.timing,
             progress=progress,
-            **how.shape.fields(),
+            trust_remote_code=trust,
+            **how.shape.fields(model),
         )
     show_notes(comparison.profiles[0].notes, _total(comparison), output)
     deliver(

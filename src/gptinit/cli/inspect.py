@@ -10,6 +10,8 @@ from gptinit.cli.options import (
     RUN,
     AllLayers,
     FailOn,
+    ForeignOptions,
+    ModelArgument,
     OutputOptions,
     RunOptions,
     SchemeOption,
@@ -32,7 +34,6 @@ from gptinit.report.jsondoc import profile_document, render_json
 from gptinit.report.markdown import profile_markdown
 from gptinit.report.plots import check_plot_path, save_profile_plot
 from gptinit.report.terminal import Layout, profile_view
-from gptinit.schemes import DEFAULT_SCHEME
 
 __all__ = ["inspect"]
 
@@ -42,8 +43,18 @@ def inspect(
     shape: ShapeOptions,
     run: RunOptions,
     output: OutputOptions,
-    model: Annotated[str, typer.Argument(help="A preset.")] = DEFAULT_PRESET,
-    scheme: SchemeOption = DEFAULT_SCHEME,
+    foreign: ForeignOptions,
+    model: ModelArgument = DEFAULT_PRESET,
+    scheme: SchemeOption = None,
+    reinit: Annotated[
+        str | None,
+        typer.Option(
+            "--reinit",
+            metavar="SCHEME",
+            help="Draw a foreign model anew by this scheme.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     grad: Annotated[
         bool, typer.Option("--grad", help="Run the backward pass too.", rich_help_panel=RUN)
     ] = False,
@@ -67,10 +78,14 @@ def inspect(
         profile = api.inspect(
             model,
             scheme=scheme,
+            reinit=reinit,
             run=run.config(grad=grad),
+            roles=foreign.roles(),
+            sites=foreign.sites(),
+            trust_remote_code=foreign.trust_remote_code,
             timing=timing,
             progress=progress,
-            **shape.fields(),
+            **shape.fields(model),
         )
     show_notes(profile.notes, profile.cost, output)
     deliver(

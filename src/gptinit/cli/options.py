@@ -8,10 +8,13 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from gptinit.checkfile import SITE_NAMES
 from gptinit.config import ACTIVATIONS, DEVICES, DTYPES, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
+from gptinit.presets import is_preset
+from gptinit.vocabulary import ROLES
 
-SHAPE, RUN, OUTPUT = "Shape", "Run", "Output"
+MODEL, SHAPE, RUN, OUTPUT = "Model", "Shape", "Run", "Output"
 
 
 def _option(flag: str, text: str, panel: str, **more: Any) -> Any:
@@ -46,11 +49,16 @@ class ShapeOptions:
     ] = None
     set_: Annotated[
         list[str] | None,
-        _option("--set", "Any of these by its name.", SHAPE, metavar="KEY=VALUE"),
+        _option(
+            "--set",
+            "Any of these by its name; of a foreign model any setting it has.",
+            SHAPE,
+            metavar="KEY=VALUE",
+        ),
     ] = None
 
-    def fields(self) -> dict[str, int | str | bool]:
-        """The fields of GPTConfig that were given.
+    def fields(self, model: str) -> dict[str, Any]:
+        """The settings that were given, by name: of a preset typed, of a foreign model as texts.
 
         Raises:
             ConfigError: if a `--set` is not KEY=VALUE, or a field is given twice.
@@ -61,11 +69,11 @@ class ShapeOptions:
             name, equals, text = pair.partition("=")
             if not equals or not text:
                 raise ConfigError(f"--set must be KEY=VALUE, got {pair!r}. Example: n_layer=48.")
-            if name not in GPTConfig.field_names():
+            if is_preset(model) and name not in GPTConfig.field_names():
                 raise unknown_name("--set key", name, GPTConfig.field_names())
             if name in shape:
                 raise ConfigError(f"{name} must be given once, got it twice.")
-            shape[name] = _typed(text)
+            shape[name] = _typed(text) if is_preset(model) else text
         return shape
 
 
@@ -90,6 +98,11 @@ class RunOptions:
         _option("--data", "zipf, uniform, text, a text file or a nanoGPT .bin; else zipf.", RUN),
     ] = None
 
+    weights: Annotated[
+        str | None,
+        _option("--weights", "traced (drawn from the program) or own (by the model's code).", RUN),
+    ] = None
+
     def config(self, *, grad: bool) -> RunConfig:
         """The run that was asked for.
 
@@ -101,12 +114,81 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignOptions:
+    """What a model of someone else's may need to be told."""
+
+    role: Annotated[
+        list[str] | None,
+        _option(
+            "--role", "Role of parameters, where it is not found.", MODEL, metavar="PATTERN=ROLE"
+        ),
+    ] = None
+    site: Annotated[
+        list[str] | None,
+        _option(
+            "--site",
+            "Where blocks, or attn or mlp inside a block, are.",
+            MODEL,
+            metavar="WHAT=NAME",
+        ),
+    ] = None
+    trust_remote_code: Annotated[
+        bool, _option("--trust-remote-code", "Run Python code beside a config.json.", MODEL)
+    ] = False
+
+    def roles(self) -> dict[str, str]:
+        """Parameter pattern to role.
+
+        Raises:
+            ConfigError: if one is not PATTERN=ROLE, or there is no such role.
+        """
+        found = _pairs("--role", self.role, "PATTERN=ROLE")
+        for role in found.values():
+            if role not in (*ROLES, "other"):
+                raise unknown_name("--role", role, (*ROLES, "other"))
+        return found
+
+    def sites(self) -> dict[str, str]:
+        """What to the name of its module.
+
+        Raises:
+            ConfigError: if one is not WHAT=NAME, or blocks are not named.
+        """
+        found = _pairs("--site", self.site, "WHAT=NAME")
+        for what in found:
+            if what not in SITE_NAMES:
+                raise unknown_name("--site", what, SITE_NAMES)
+        if found and "blocks" not in found:
+            raise ConfigError("--site must name blocks=PATH first, got only branches.")
+        return found
+
+
+def _pairs(flag: str, values: list[str] | None, form: str) -> dict[str, str]:
+    """KEY=VALUE options as a mapping.
+
+    Raises:
+        ConfigError: if one has no key or no value.
+    """
+    found = {}
+    for value in values or ():
+        key, equals, text = value.rpartition("=")
+        if not key or not equals or not text:
+            raise ConfigError(f"{flag} must be {form}, got {value!r}.")
+        found[key] = text
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
     """What to do with the result."""
 
     format: Annotated[
         str,
-        _option("--format", "table, json, markdown or csv; check also junit or github.", OUTPUT),
+        _option(
+            "--format",
+            "table, json, markdown or csv; check also junit and github, audit github and sarif.",
+            OUTPUT,
+        ),
     ] = "table"
     output: Annotated[
         str | None, _option("--output -o", "Write to this file.", OUTPUT, metavar="FILE")
@@ -115,8 +197,18 @@ class OutputOptions:
     debug: Annotated[bool, _option("--debug", "Show the traceback of an error.", OUTPUT)] = False
 
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(help="A preset, path/model.py:NAME, package.module:NAME or a config.json."),
+]
 SchemeOption = Annotated[
-    str, typer.Option("--scheme", help="Init: a name or a .toml file.", rich_help_panel=RUN)
+    str | None,
+    typer.Option(
+        "--scheme",
+        help="Init of a preset: a name or a .toml file; else nanogpt.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
 ]
 FailOn = Annotated[
     str,

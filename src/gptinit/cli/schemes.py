@@ -33,7 +33,7 @@ def schemes(
     Example: gptinit schemes nanogpt --n-layer 48
     """
     check_output(output, ("table", "json", "markdown", "csv"))
-    config = get_config(model, **shape.fields())
+    config = get_config(model, **shape.fields(model))
     chosen = [get_scheme(name)] if name else list(load_schemes().values())
     values = {scheme.slug: api.distributions_at(scheme, config) for scheme in chosen}
     deliver(
