@@ -147,8 +147,8 @@ def short_config(config_class: Any) -> Any:
 def _shrink(config: Any) -> None:
     """Make the sizes of one configuration small, where it has them."""
     for name, value in _TINY.items():
-        old = getattr(config, name, None)
-        if isinstance(old, int) and not isinstance(old, bool):
+        old = getattr(config, name, False)
+        if old is None or (isinstance(old, int) and not isinstance(old, bool)):
             with contextlib.suppress(Exception):
                 setattr(config, name, value)
     _cut_lists(config)
@@ -179,6 +179,13 @@ def sweep_class(name: str, model_class: Any, config_class: Any) -> Outcome:
     return max(tiny, short, key=lambda outcome: len(outcome.reached))
 
 
+def _own(model_class: Any, config: Any) -> Any:
+    """The part of a configuration that a class takes: its text half, of one with several."""
+    wanted = getattr(model_class, "config_class", None)
+    is_part = isinstance(wanted, type) and not isinstance(config, wanted)
+    return config.get_text_config() if is_part else config
+
+
 def _come_far(name: str, model_class: Any, make: Callable[[], Any]) -> Outcome:
     """How far one class comes with one configuration."""
     start = time.perf_counter()
@@ -186,7 +193,7 @@ def _come_far(name: str, model_class: Any, make: Callable[[], Any]) -> Outcome:
     findings: tuple[str, ...] = ()
     reason = ""
     try:
-        config = make()
+        config = _own(model_class, make())
         factory = Factory(
             name=name,
             source="transformers",

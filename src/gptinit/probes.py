@@ -63,6 +63,7 @@ class Probes:
         self._probe = AttentionProbe(self._on_attention)
         self._layer = _EMBEDDING  # the block that runs now
         self._is_lens_on = False
+        self._length = 0  # T, once the stream has been heard
         self._values: dict[tuple[int, str], Tensor] = {}
         self._weights: dict[tuple[int, str], _WeightSquares] = {}
 
@@ -173,6 +174,7 @@ class Probes:
 
     def _on_stream(self, place: int, stream: Tensor) -> None:
         """Note the stream, and its gradient when that arrives."""
+        self._length = stream.shape[1]
         self._keep(place, stream_statistics(stream.detach()))
         if torch.is_grad_enabled():
             if not stream.requires_grad:  # embeddings ask for no gradient: the graph starts here
@@ -184,6 +186,9 @@ class Probes:
         self._step()
 
     def _on_attention(self, attention: Attention) -> None:
+        asking = attention.query if attention.scores is None else attention.scores
+        if asking is None or asking.shape[2] != self._length:  # it mixes something else
+            return
         with torch.no_grad():
             self._keep(self._layer, score_statistics(attention, self._rows))
 

@@ -135,7 +135,8 @@ def _elementwise_parent(graph: Graph, index: int) -> int | None:
     """What an elementwise operator with numbers works on."""
     v = graph.vertices[index]
     parents = graph.token_parents(index)
-    is_plain = v.name in _ELEMENTWISE and len(v.operands) == 1 and len(parents) == 1
+    tensors = [a for a in v.node.args if isinstance(a, Tensor) and a.numel() != 1]  # a mask, say
+    is_plain = v.name in _ELEMENTWISE and len(v.operands) == len(parents) == 1 and not tensors
     return parents[0] if is_plain else None
 
 
