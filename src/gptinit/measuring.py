@@ -260,7 +260,11 @@ def choose_engine(
     `dense`, which draws once for both passes, in parallel, into the same memory for every seed.
     """
     if run.weights == "own":
-        if run.engine not in {"auto", "dense"} or subject.own is None:
+        if subject.own is None:
+            raise ConfigError(
+                "weights must be traced where a model is drawn anew by a scheme, got weights='own'."
+            )
+        if run.engine not in {"auto", "dense"}:
             raise ConfigError(
                 f"engine must be dense with the weights that a model draws itself, got "
                 f"engine={run.engine!r}."

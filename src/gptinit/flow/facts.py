@@ -67,8 +67,18 @@ def observed_activation(graph: Graph, decoder: Decoder) -> str | None:
     for v in reversed(graph.vertices):
         if cone >> v.index & 1 and v.name in _ACTIVATIONS:
             is_tanh = v.node.kwargs.get("approximate") == "tanh"
-            return "gelu_tanh" if v.name == "gelu" and is_tanh else v.name
+            # GELU by hand: x (1 + tanh(c (x + d x^3))) / 2.
+            is_by_hand = v.name == "tanh" and _has_cube(graph, cone)
+            return "gelu_tanh" if (v.name == "gelu" and is_tanh) or is_by_hand else v.name
     return None
+
+
+def _has_cube(graph: Graph, cone: int) -> bool:
+    """Whether a third power is taken in a set of nodes."""
+    return any(
+        cone >> v.index & 1 and v.name == "pow" and 3 in (v.node.args[1:2] or ())
+        for v in graph.vertices
+    )
 
 
 def width_of(uses: Mapping[str, WeightUse], role: str) -> int | None:
