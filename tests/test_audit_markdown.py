@@ -80,3 +80,9 @@ def test_a_rule_is_a_page_with_a_heading_a_chapter() -> None:
         "## Where it happened\n\nGPT-2: huggingface/transformers#47458.\n\n"
         "## How to fix it\n\nScale it.\n"
     )
+
+
+def test_a_notebook_shows_an_audit_as_markdown() -> None:
+    audit = small_audit()
+
+    assert audit._repr_markdown_() == audit_markdown(audit)

@@ -68,3 +68,10 @@ class Audit:
     parameters: tuple[AuditedParameter, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[Note, ...] = ()
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        # Loaded when it is shown: results know nothing of reports otherwise.
+        from gptinit.report.audit_markdown import audit_markdown
+
+        return audit_markdown(self)

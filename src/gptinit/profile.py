@@ -169,6 +169,13 @@ class Profile:
             ("whole", self.whole),
         )
 
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        # Loaded when it is shown: results know nothing of reports otherwise.
+        from gptinit.report.markdown import profile_markdown
+
+        return profile_markdown(self)
+
     @property
     def first_nonfinite_layer(self) -> int | None:
         """The first layer whose stream holds NaN or infinity; None if there is none."""
@@ -215,3 +222,10 @@ class Comparison:
     labels: tuple[str, ...]
     profiles: tuple[Profile, ...]
     ranking: Ranking | None = None
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        # Loaded when it is shown: results know nothing of reports otherwise.
+        from gptinit.report.markdown import comparison_markdown
+
+        return comparison_markdown(self)
