@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gptinit.audited import Audit
 from gptinit.baseline import baseline_document, compare_to_baseline
-from gptinit.bounds import DEFAULT_BOUNDS
+from gptinit.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.checkfile import Acceptance, CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.distributions import Distribution
@@ -143,7 +143,9 @@ def audit(
         trust=trust_remote_code,
     )  # fmt: skip
     found = _audit(job, claim, build=build, perturb=perturb, draw=draw)
-    return replace(found, findings=apply_acceptances(found.findings, accept))
+    # Acceptances for a check may name other models: one that is idle here is no news.
+    judged = apply_acceptances(found.findings, accept)
+    return replace(found, findings=tuple(f for f in judged if f.rule != "unused-acceptance"))
 
 
 def _audit(
@@ -244,7 +246,7 @@ def check(
     results = [
         result
         for name, profile in profiles.items()
-        for result in judge(profile, config.bounds_for(name), model=name)
+        for result in judge(profile, _that_apply(config.bounds_for(name), profile), model=name)
     ]
     findings = [
         *findings_of(results),
@@ -459,12 +461,25 @@ def _measure(
     start = time.perf_counter()
     profile = measure(subject, run, tokens=tokens, progress=_labelled(progress, job.label))
     # Where the stream is not finite, every bound that is missed follows from that one finding.
-    findings = nonfinite_findings(profile) or out_of_bounds(profile, DEFAULT_BOUNDS)
+    findings = nonfinite_findings(profile) or out_of_bounds(
+        profile, _that_apply(DEFAULT_BOUNDS, profile)
+    )
     cost = None
     if timing:
         seconds = time.perf_counter() - start
         cost = Cost(seconds=seconds, peak_bytes=peak_bytes(profile.run.device))
     return replace(profile, findings=findings, cost=cost)
+
+
+def _that_apply(bounds: Sequence[Bound], profile: Profile) -> tuple[Bound, ...]:
+    """The bounds without those default ones that mean nothing for a model.
+
+    Where a norm stands on the stream itself, its first one sets the variance: growth from the
+    embedding to there says nothing of what branches add.
+    """
+    if profile.model.norm_placement != "post":
+        return tuple(bounds)
+    return tuple(b for b in bounds if b.stat != "resid_growth" or b not in DEFAULT_BOUNDS)
 
 
 def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:

@@ -116,10 +116,14 @@ def _beside(
     """One parameter beside its expectation."""
     if expected is None:
         return AuditedParameter(program=parameter)
+    if parameter.role == "norm_weight" and parameter.gain is not None:
+        # Its effect counts: a weight of 0 is 1 where the norm computes 1 + weight.
+        return AuditedParameter(program=parameter, expected=expected, ratio=parameter.gain)
     law = without_padding(parameter, program)
     ratio = ratio_of(law, expected)
     error = STANDARD_ERRORS * relative_error(law)
-    spread = expected.std > 0 and ratio is not None
+    in_blocks = parameter.layer is not None or parameter.role != "pos_emb"
+    spread = expected.std > 0 and ratio is not None and in_blocks
     hint = hint_of(ratio or 1.0, program.facts, expected.std, error) if spread else None
     return AuditedParameter(program=parameter, expected=expected, ratio=ratio, hint=hint)
 

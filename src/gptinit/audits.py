@@ -54,7 +54,7 @@ def audit_factory(
     first = on_meta(factory, notes) if build == "meta" else factory
     way = "meta" if build == "meta" else "own"
     reading = read_model(first, roles=roles, build=way, brief=True)
-    extra: list[Finding] = []
+    extra: list[Finding] = _not_followed(reading)
     if build == "both":
         extra += _on_meta_too(factory, reading, claim, roles, notes)
     if perturbed:
@@ -106,6 +106,14 @@ def audit_module(
     )
 
 
+def _not_followed(reading: Reading) -> list[Finding]:
+    """A warning where roles are names alone: what the rules then say is worth less."""
+    if reading.seen is not None and reading.decoder is not None:
+        return []
+    why = " ".join(note.message for note in reading.notes)
+    return [Finding(rule="forward-not-followed", severity="warning", where="*", message=why)]
+
+
 def _values(factory: Factory, program: ModelProgram, claim: Scheme | None) -> list[Finding]:
     """What one real draw shows."""
     with torch.random.fork_rng(devices=[]):
@@ -136,7 +144,24 @@ def _on_meta_too(
     named = {f.where for f in found}
     return [
         *(replace(f, message=f"Built on meta: {f.message}") for f in found),
+        *_lost_ties(own.program, other, named),
         *_differences(own.program, other, named),
+    ]
+
+
+def _lost_ties(own: ModelProgram, other: ModelProgram, named: set[str]) -> list[Finding]:
+    """Parameters that are one for the constructor and several after `to_empty`."""
+    apart = {p.name for p in other.parameters}
+    return [
+        _mismatch(
+            "warning",
+            alias,
+            f"Both ways to build must tie the same tensors, got {alias} tied to {p.name} by the "
+            "constructor and a tensor of its own on meta: to_empty takes ties apart.",
+        )
+        for p in own.parameters
+        for alias in p.aliases
+        if alias in apart and alias not in named
     ]
 
 

@@ -174,7 +174,9 @@ def load_acceptances(path: Path) -> tuple[Acceptance, ...]:
     """
     path, where, document = _find_document(path, path.parent)
     top = tomlfile.table(document, where, known=_TOP_KEYS)
-    return tuple(_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept"))
+    found = (_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept"))
+    # A check names the model before the place: "small: h.*.attn.c_proj.weight".
+    return tuple(replace(a, where=a.where.rpartition(": ")[2]) for a in found)
 
 
 def apply_acceptances(

@@ -114,6 +114,12 @@ class Job:
             made = builtin_factory(self.config(), scheme, name=self.name(), source=self._source())
             return made, None
         if isinstance(self.model, nn.Module):
+            if self.shape:
+                raise ConfigError(
+                    f"a live module must be taken as it is, got {', '.join(self.shape)}."
+                )
+            if any(p.is_meta for p in self.model.parameters()):
+                raise ConfigError("a live module must hold values, got parameters on meta.")
             return live_factory(self.model), self.model
         if isinstance(self.model, str):
             found = find_factory(self.model, self.shape, trust_remote_code=self.trust)

@@ -136,7 +136,8 @@ class _Pass:
         """What one seed gives; `ids` are its tokens with one more for the last target, (B, T+1)."""
         self._install_weights(draws)
         tokens = torch.as_tensor(ids, dtype=torch.int64).to(draws.device)
-        idx, targets = tokens[:, :-1], tokens[:, 1:]
+        # Contiguous: models flatten their targets by view.
+        idx, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
         probes = self._probes(draws, idx.shape[1], step)
         with torch.set_grad_enabled(self._grad):
             if self._grad:

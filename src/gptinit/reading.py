@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from torch import nn
 
-from gptinit.errors import SubjectError, unknown_name
+from gptinit.errors import ConfigError, SubjectError, unknown_name
 from gptinit.factory import Factory
 from gptinit.flow.blocks import Decoder
 from gptinit.flow.facts import (
@@ -136,6 +137,9 @@ def _programs(
 ) -> tuple[Program, Program]:
     """What is known of every parameter, and of every buffer."""
     module, reads = known.module, known.reads
+    for pattern in roles or {}:
+        if not any(fnmatchcase(name, pattern) for name in reads):
+            raise ConfigError(f"role pattern must match a parameter of the model, got {pattern!r}.")
     reader = ParameterReader(module, laws, known.flow, roles or {})
     parameters = [(n, p) for n, p in module.named_parameters() if n in reads]
     buffers = [(n, b) for n, b in module.named_buffers() if n in reads]
@@ -211,7 +215,7 @@ def _facts(
         n_kv_head=factory.n_kv_head or (heads[1] if heads else factory.n_head),
         head_dim=factory.head_dim or (heads[2] if heads else None),
         n_embd=flow.width or (embeddings[0].shape[-1] if embeddings else factory.n_embd or 0),
-        d_ff=width_of(flow.uses, "mlp_up") or factory.d_ff,
+        d_ff=factory.d_ff or width_of(flow.uses, "mlp_up"),
         block_size=factory.block_size,
         vocab_size=flow.seen.vocab_size if flow.seen else factory.vocab_size,
         norm=observed_norm(graph) if graph else None,

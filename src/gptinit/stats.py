@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+_HOPELESS = 5000.0
+"""Logits below the best of its row from which a key counts as masked."""
+
 _LOGIT_ROWS = 16
 """Positions whose logits are looked at together."""
 
@@ -215,8 +218,8 @@ def _scores(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of the query rows, (B, nh, R, S), and which are allowed, (1, 1, R, S) or more."""
     if attention.scores is not None:
         scores = attention.scores.index_select(2, rows)
-        allowed = scores > torch.finfo(scores.dtype).min / 2
-        return scores.float(), allowed
+        scores = scores.float()
+        return scores, _unmasked(scores)
     query, key = attention.query, attention.key
     assert query is not None  # one of the two is there
     assert key is not None
@@ -236,6 +239,17 @@ def _scores(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor]:
         if mask.dtype == torch.bool:
             allowed = allowed & mask
         else:
-            allowed = allowed & (mask > torch.finfo(mask.dtype).min / 2)
+            allowed = allowed & _unmasked(mask.float())
             scores = scores + mask.float()
     return scores, allowed
+
+
+def _unmasked(scores: Tensor) -> Tensor:
+    """Which keys a query can see: those whose score is not hopelessly below the row's best.
+
+    Masks are -inf, the lowest number of a dtype, or -1e4 (OpenAI-GPT): e^-5000 is 0 all the same.
+
+    Shape:
+        scores: (..., S) float32; result: the same, bool.
+    """
+    return scores > scores.amax(-1, keepdim=True) - _HOPELESS

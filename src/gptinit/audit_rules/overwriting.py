@@ -10,7 +10,7 @@ from gptinit.distributions import Constant
 from gptinit.profile import Finding
 from gptinit.program import Draw, ModelProgram, ParameterProgram
 
-__all__ = ["pretrained_overwritten", "special_init_overwritten"]
+__all__ = ["is_loaded", "pretrained_overwritten", "special_init_overwritten"]
 
 _IN_PLACE = re.compile(r"\w+_\b")  # zeros(...) makes room; zeros_(...) means it
 _LOADED = re.compile(r"copy_|load|set_data|from_pretrained")
@@ -32,9 +32,11 @@ def _special(program: ModelProgram, context: Context) -> Iterator[Hit]:
         meant = [d for d in p.history[:-1] if _deliberate(d) and _apart(d, last)]
         if not meant or not same_law(p.distribution, last.distribution):
             continue
-        if last.by_default or _is_loaded(last):
+        if last.by_default or is_loaded(last):
             continue
         if context.siblings(p, program) < 2 or _is_everybodys(meant[-1], p, program):
+            continue
+        if _reach(last, program) <= _reach(meant[-1], program):  # the later draw is the special one
             continue
         scaled = p.role in RESIDUAL_ROLES and meant[-1].distribution.std > 0
         message = (
@@ -42,6 +44,25 @@ def _special(program: ModelProgram, context: Context) -> Iterator[Hit]:
             f"({meant[-1].step}), then {last.distribution} ({last.step}) as for other tensors."
         )
         yield p, "error" if scaled else "warning", message
+
+
+def _reach(draw: Draw, program: ModelProgram) -> int:
+    """How many parameters the same line of code set at any time.
+
+    Of a parameter whose history nobody knows, its law tells.
+    """
+    place = _place(draw)
+    return sum(
+        any(_place(d) == place for d in p.history)
+        if p.history
+        else same_law(p.distribution, draw.distribution)
+        for p in program.parameters
+    )
+
+
+def _place(draw: Draw) -> str:
+    """The line of code of a draw; the whole step where that is not known."""
+    return draw.step.rpartition(" at ")[2]
 
 
 def _is_neutral(p: ParameterProgram) -> bool:
@@ -83,7 +104,7 @@ def pretrained_overwritten(program: ModelProgram, _: Context) -> Iterator[Findin
 def _drawn_over(program: ModelProgram) -> Iterator[Hit]:
     """The hits: loaded values in the history, a random draw at its end."""
     for p in program.parameters:
-        loaded = [d for d in p.history[:-1] if _is_loaded(d)]
+        loaded = [d for d in p.history[:-1] if is_loaded(d)]
         if loaded and p.history[-1].distribution.kind in _RANDOM:
             message = (
                 f"Loaded values must stay, got a draw of {p.history[-1].distribution} "
@@ -92,7 +113,7 @@ def _drawn_over(program: ModelProgram) -> Iterator[Hit]:
             yield p, "error", message
 
 
-def _is_loaded(draw: Draw) -> bool:
+def is_loaded(draw: Draw) -> bool:
     """Whether a step put given values in place."""
     given = draw.distribution.kind in ("fixed", "measured", "constant")
     return given and not draw.by_default and _LOADED.search(draw.step) is not None

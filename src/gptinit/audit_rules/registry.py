@@ -50,6 +50,7 @@ _FINDERS: Mapping[str, Finder | None] = MappingProxyType(
         "replicas-differ": None,  # compares processes
         "setting-ignored": None,  # compares builds with other settings
         "build-mismatch": None,  # compares two ways to build
+        "forward-not-followed": None,  # runs the model
     }
 )
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from gptinit.agreement import STANDARD_ERRORS, relative_error, settled
 from gptinit.audit_rules.blame import blamed
-from gptinit.audit_rules.context import RESIDUAL_ROLES, Context, Layer
+from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, Context, Layer
 from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.distributions import Normal, Uniform
+from gptinit.audit_rules.overwriting import is_loaded
+from gptinit.distributions import Constant, Normal, TruncatedNormal, Uniform
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram, ParameterProgram
 
@@ -15,6 +16,7 @@ __all__ = ["fan_in_wrong", "role_std_mismatch", "std_vs_variance", "wrong_distri
 
 _EXACT = 1e-4  # relative: a formula that was applied leaves its number exactly
 _TYPICAL = (0.001, 0.2)  # stds of matrices whose square and root are no std of a matrix
+_PRODUCTS = (*INPUT_ROLES, *RESIDUAL_ROLES, "lm_head")
 _SQUARED_ROLES = ("mlp_up", "mlp_gate", *RESIDUAL_ROLES)  # T5 has such a rule for q
 
 
@@ -27,7 +29,30 @@ def role_std_mismatch(program: ModelProgram, context: Context) -> Iterator[Findi
 def wrong_distribution(program: ModelProgram, context: Context) -> Iterator[Finding]:
     """Parameters with the std of the claim and another law."""
     name = "wrong-distribution"
-    yield from grouped(name, blamed(name, program, context), program)
+    hits = [*blamed(name, program, context), *_off_centre(program, context)]
+    yield from grouped(name, hits, program)
+
+
+def _off_centre(program: ModelProgram, context: Context) -> Iterator[Hit]:
+    """Matrices of products that are drawn around a mean above their std, or hold one value."""
+    for p in program.parameters:
+        law = settled(p.distribution)
+        if p.role not in _PRODUCTS or not context.free(p):
+            continue
+        if p.history and is_loaded(p.history[-1]):  # given values: not what was drawn
+            continue
+        if isinstance(law, Constant) and law.value and p.fan_out and p.fan_out > 1:
+            message = (
+                f"The entries of a matrix must differ, got {law} in all of them: its outputs start "
+                "equal and stay so."
+            )
+            yield p, "error", message
+        elif isinstance(law, Normal | Uniform | TruncatedNormal) and abs(law.mean) > law.std > 0:
+            message = (
+                f"A matrix must be drawn around 0, got {law} with mean {law.mean:.4g} and std "
+                f"{law.std:.4g}: every output starts as a multiple of the sum of its inputs."
+            )
+            yield p, "warning", message
 
 
 def std_vs_variance(program: ModelProgram, context: Context) -> Iterator[Finding]:

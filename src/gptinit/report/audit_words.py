@@ -17,6 +17,9 @@ __all__ = [
     "worst_first",
 ]
 
+_MANY = 5
+"""Roles that differ from a scheme from which nobody would call it close."""
+
 SEVERITIES: tuple[str, ...] = ("error", "warning", "note")
 """Severities of findings, worst first."""
 
@@ -42,6 +45,8 @@ def closest_words(audit: Audit) -> str:
     closest = audit.closest
     if closest is None:
         return "none"
+    if len(closest.differs) >= _MANY:
+        return f"none is close (nearest: {closest.name})"
     if closest.exact or not closest.differs:
         return f"{closest.name} (exact)" if closest.exact else closest.name
     return f"{closest.name} but for {', '.join(closest.differs)}"

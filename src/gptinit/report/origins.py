@@ -48,6 +48,8 @@ def origin_of(finding: Finding, audit: Audit) -> str:
     Where they were not all made alike, the first way and how many others there are; empty where
     nothing is known.
     """
+    if finding.message.startswith("Built on meta"):  # the steps are those of the constructor
+        return ""
     ways = dict.fromkeys(a.program.provenance for a in parameters_of(finding, audit))
     told = [", then ".join(way) for way in ways if way]
     if not told:

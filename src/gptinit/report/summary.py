@@ -32,7 +32,8 @@ def _stream(profile: Profile) -> str:
         verb = "stays"
     else:
         verb = f"grows {short(growth)} times" if growth > 1 else f"shrinks by {_factor(1, growth)}"
-    share = f"; the embedding is {short(100 / growth)} % of what the head reads" * (growth > 2)
+    is_kept = growth > 2 and profile.model.norm_placement != "post"  # no norm on the stream itself
+    share = f"; the embedding is {short(100 / growth)} % of what the head reads" * is_kept
     return (
         f"Stream: variance {verb}, from {short(first)} at the embedding to {short(last)} "
         f"after the last layer{share}."

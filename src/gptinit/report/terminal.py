@@ -187,6 +187,8 @@ def _shape_of(model: ModelFacts) -> str:
 def _shared_heading(comparison: Comparison) -> list[Text]:
     """What all profiles of a comparison have in common."""
     first = comparison.profiles[0]
+    if comparison.axis == "models":
+        return [_run_line(first)]
     own = {"depths": "n_layer=", "widths": "n_embd="}.get(comparison.axis)
     name = ", ".join(p for p in first.model.name.split(", ") if not (own and p.startswith(own)))
     title = Text(name, style="bold")
