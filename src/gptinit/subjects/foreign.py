@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gptinit.errors import SubjectError
 from gptinit.factory import Factory, seeded
 from gptinit.flow.calling import Call, call_model
+from gptinit.profile import Note
 from gptinit.reading import Reading, read_live, read_model
 from gptinit.sites import BlockSites, named_blocks
 from gptinit.subject import Subject
@@ -113,8 +114,16 @@ def _subject(
         sites=sites,
         call=_caller(reading.seen.call),
         lens=None if tail is None else lambda module, rows: tail.lens(module, rows),
-        notes=reading.notes,
+        notes=(*reading.notes, *_without_branches(sites)),
     )
+
+
+def _without_branches(sites: tuple[BlockSites, ...]) -> tuple[Note, ...]:
+    """A note where no module gives what the branches add: they are written inline."""
+    if any(s.attn or s.mlp for s in sites):
+        return ()
+    message = "No module gives what the branches add: layers have no attn_var and mlp_var."
+    return (Note(kind="approximate", where="branches", message=message),)
 
 
 def _caller(call: Call) -> Callable[[nn.Module, Tensor], Tensor]:
