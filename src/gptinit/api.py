@@ -91,7 +91,7 @@ def inspect(
         (2, ['resid_growth'])
     """
     job = Job(
-        label=model if isinstance(model, str) else type(model).__name__,
+        label=_label_of(model),
         model=model,
         shape=shape,
         scheme=_init_of(model, scheme, reinit),
@@ -139,7 +139,7 @@ def audit(
     """
     claim = None if scheme is None else _scheme(scheme)
     job = Job(
-        label=str(model), model=model, shape=shape, scheme=claim, roles=roles or {},
+        label=_label_of(model), model=model, shape=shape, scheme=claim, roles=roles or {},
         trust=trust_remote_code,
     )  # fmt: skip
     found = _audit(job, claim, build=build, perturb=perturb, draw=draw)
@@ -394,6 +394,11 @@ def _init_of(
         )
     named = scheme if scheme is not None else reinit
     return None if named is None else _scheme(named)
+
+
+def _label_of(model: Model) -> str:
+    """What progress calls a model."""
+    return model if isinstance(model, str) else type(model).__name__
 
 
 def _scheme(named: str | Scheme) -> Scheme:

@@ -54,8 +54,8 @@ def _weight_bytes(subject: Subject, work: Workload, engine: str) -> int:
     passing = largest * (_FLOAT32 if item < _FLOAT32 else 0)
     gradient = max(in_blocks, default=0) * item if work.grad else 0
     if engine == "dense":
-        return sum(p.numel for p in subject.program) * item + passing + gradient
-    outside = sum(p.numel for p in subject.program) - sum(in_blocks)
+        return subject.facts.n_params * item + passing + gradient
+    outside = subject.facts.n_params - sum(in_blocks)
     return (outside + max(in_blocks, default=0)) * item + passing + gradient
 
 

@@ -1,5 +1,6 @@
 """The built-in GPT as a subject: a shape and a scheme."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from gptinit.roles import layer_of, role_of
 from gptinit.schemes import Scheme
 from gptinit.sites import find_blocks
 from gptinit.subject import Lens, Subject
+from gptinit.subjects.settings import sizes
 
 __all__ = ["builtin_factory", "builtin_program", "builtin_subject"]
 
@@ -39,15 +41,18 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
     """
-    program = builtin_program(config, scheme)
-
-    def build() -> nn.Module:
-        return _build(config)
-
+    skeleton = _build(config)
+    program = _program(skeleton, config, scheme)
     return Subject(
         facts=ModelFacts(
             name=name,
             source=source,
+            norm="layernorm",
+            norm_placement="pre",
+            positions="learned",
+            activation=config.activation,
+            bias=config.bias,
+            n_params=sum(p.numel for p in program),
             n_layer=config.n_layer,
             n_head=config.n_head,
             n_kv_head=config.n_kv_head,
@@ -56,21 +61,15 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
             d_ff=config.d_ff,
             block_size=config.block_size,
             vocab_size=config.vocab_size,
-            norm="layernorm",
-            norm_placement="pre",
-            positions="learned",
-            activation=config.activation,
-            bias=config.bias,
             tied=config.tied,
-            n_params=sum(p.numel for p in program),
         ),
         vocab_size=config.vocab_size,
         block_size=config.block_size,
         scheme=scheme.slug,
         program=program,
-        build=build,
-        own=seeded(builtin_factory(config, scheme, name=name, source=source)),
-        sites=find_blocks(_build(config)),
+        build=lambda: _build(config),
+        own=seeded(_factory(config, program, name=name, source=source)),
+        sites=find_blocks(skeleton),
         call=_call,
         lens=_lens,
     )
@@ -88,7 +87,11 @@ def builtin_factory(config: GPTConfig, scheme: Scheme, *, name: str, source: str
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
     """
-    program = builtin_program(config, scheme)
+    return _factory(config, builtin_program(config, scheme), name=name, source=source)
+
+
+def _factory(config: GPTConfig, program: Program, *, name: str, source: str) -> Factory:
+    """The GPT of a shape, drawn as a program says."""
 
     def build() -> nn.Module:
         module = GPT(config)
@@ -103,15 +106,7 @@ def builtin_factory(config: GPTConfig, scheme: Scheme, *, name: str, source: str
         build=build,
         settings={},
         with_settings=None,
-        tied=config.tied,
-        vocab_size=config.vocab_size,
-        block_size=config.block_size,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_kv_head=config.n_kv_head,
-        head_dim=config.head_dim,
-        n_embd=config.n_embd,
-        d_ff=config.d_ff,
+        **sizes(asdict(config)),
     )
 
 
@@ -138,7 +133,12 @@ def builtin_program(config: GPTConfig, scheme: Scheme) -> Program:
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
     """
-    shapes = {name: tuple(p.shape) for name, p in _build(config).named_parameters()}
+    return _program(_build(config), config, scheme)
+
+
+def _program(skeleton: GPT, config: GPTConfig, scheme: Scheme) -> Program:
+    """See `builtin_program`; `skeleton` is the module of this shape."""
+    shapes = {name: tuple(p.shape) for name, p in skeleton.named_parameters()}
     return tuple(
         ParameterProgram(
             name=name,

@@ -1,6 +1,7 @@
 """Where in the code an operator was called, and which random numbers it takes."""
 
 import sys
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from types import FrameType
@@ -26,14 +27,15 @@ def step_here(what: str) -> tuple[str, bool]:
         if file.startswith(_TORCH):
             by_default |= "/nn/modules/" in file and code.co_name in _CONSTRUCTING
         elif not file.startswith(_OURS) and not file.endswith(_THROUGH):
-            return f"{what} at {_shown(file)}:{frame.f_lineno}", by_default
+            return f"{what} at {_shown(file, str(Path.cwd()))}:{frame.f_lineno}", by_default
         frame = frame.f_back
     return what, by_default
 
 
-def _shown(file: str) -> str:
+@cache
+def _shown(file: str, here: str) -> str:
     """A file from the working folder, where it is below it; else its name alone."""
-    path, here = Path(file), Path.cwd()
+    path = Path(file)
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
 
 
