@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
 
+from gptinit.live import digest
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram, ParameterProgram
 from gptinit.trace.laws import measured
@@ -128,8 +128,7 @@ def _equal_tensors(program: ModelProgram, values: Mapping[str, Tensor]) -> Itera
             continue
         if parameter.distribution.kind in {"fixed", "copy"}:
             continue
-        raw = tensor.contiguous().view(torch.uint8).numpy().tobytes()
-        key = (tuple(tensor.shape), sha256(raw).hexdigest())
+        key = (tuple(tensor.shape), digest(tensor))
         other = first.setdefault(key, parameter.name)
         if other != parameter.name:
             message = f"Drawn tensors must differ, got the values of {other}."

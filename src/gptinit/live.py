@@ -10,7 +10,7 @@ from gptinit.trace.graph import Read
 from gptinit.trace.laws import Law, Laws, measured
 from gptinit.trace.tensor import TracedTensor, traced
 
-__all__ = ["LiveLaws", "stand_ins"]
+__all__ = ["LiveLaws", "digest", "stand_ins"]
 
 
 class LiveLaws:
@@ -27,7 +27,7 @@ class LiveLaws:
         if values is None or values.numel() < 2 or law.distribution.kind != "fixed":
             return law
         found: Measured = measured(values)
-        return Law(found, ("values", _digest(values)))
+        return Law(found, ("values", digest(values)))
 
 
 def stand_ins(module: nn.Module) -> dict[str, TracedTensor]:
@@ -48,11 +48,7 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu")
 
 
-def _digest(values: Tensor) -> str:
-    """A hash of the values."""
-    raw = (
-        values.contiguous().view(torch.uint8)
-        if values.ndim
-        else values.reshape(1).view(torch.uint8)
-    )
+def digest(values: Tensor) -> str:
+    """A hash of the values of a tensor on the CPU, whatever its dtype."""
+    raw = values.contiguous().reshape(-1).view(torch.uint8)
     return sha256(raw.numpy().tobytes()).hexdigest()

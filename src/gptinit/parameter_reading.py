@@ -19,8 +19,9 @@ from gptinit.roles import role_by_name
 from gptinit.trace.graph import Read, dependencies, reads_in
 from gptinit.trace.laws import Law, Laws
 from gptinit.trace.tensor import TracedTensor, traced
+from gptinit.weights.policy import tied_names
 
-__all__ = ["ParameterReader", "is_float", "layer_numbers", "names_of", "read_of", "with_copies"]
+__all__ = ["ParameterReader", "is_float", "layer_numbers", "read_of", "with_copies"]
 
 _STEPS = 8
 """Steps of a provenance that are told, the last ones."""
@@ -43,7 +44,7 @@ class ParameterReader:
     ) -> None:
         self._module, self._laws, self._roles = module, laws, roles
         self._decoder, self._uses = flow.decoder, flow.uses
-        self._names = names_of(module)
+        self._names = tied_names(module)
         self._layers = layer_numbers(self._names, flow.decoder)
         # Modules that hold a weight which the pass did touch: their biases are on the way too.
         self._touched = tuple(f"{name.rpartition('.')[0]}." for name in flow.uses)
@@ -119,14 +120,6 @@ class ParameterReader:
             else:
                 draws.append(draw)
         yield from draws
-
-
-def names_of(module: nn.Module) -> dict[str, tuple[str, ...]]:
-    """First name of every parameter to all its names."""
-    by_id: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        by_id.setdefault(id(parameter), []).append(name)
-    return {names[0]: tuple(names) for names in by_id.values()}
 
 
 def layer_numbers(names: Mapping[str, tuple[str, ...]], decoder: Decoder | None) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """What a trace found: every parameter with its role, its distribution and how it got it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -66,10 +67,7 @@ class ParameterProgram:
     @property
     def numel(self) -> int:
         """Number of entries."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
 
 Program = tuple[ParameterProgram, ...]

@@ -25,7 +25,6 @@ from gptinit.parameter_reading import (
     ParameterReader,
     is_float,
     layer_numbers,
-    names_of,
     read_of,
     with_copies,
 )
@@ -37,6 +36,7 @@ from gptinit.trace.recipes import Recipe, recipes
 from gptinit.trace.tensor import TracedTensor
 from gptinit.trace.tracing import trace
 from gptinit.vocabulary import ROLES
+from gptinit.weights.policy import tied_names
 
 __all__ = ["Reading", "read_live", "read_model"]
 
@@ -154,7 +154,7 @@ def _reading(known: _Known, programs: tuple[Program, Program], build: str) -> Re
     Raises:
         SubjectError: if the model has no repeated block.
     """
-    factory, flow, names = known.factory, known.flow, names_of(known.module)
+    factory, flow, names = known.factory, known.flow, tied_names(known.module)
     program = ModelProgram(
         facts=_facts(factory, flow, programs[0], layer_numbers(names, flow.decoder)),
         parameters=programs[0],

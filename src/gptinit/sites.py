@@ -1,7 +1,7 @@
 """The sites of a model: its blocks, the branches inside, and the calls of attention."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import count
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "find_blocks",
     "listen",
     "named_blocks",
+    "named_tensors",
     "tensors_in",
 ]
 
@@ -167,15 +168,22 @@ def listen(module: nn.Module, site: Site, hear: Callable[[Tensor], None]) -> Rem
 
 def tensors_in(value: Any) -> list[Tensor]:
     """All tensors in a nest of tuples, lists, mappings and dataclasses, in order."""
+    return [tensor for _, tensor in named_tensors(value)]
+
+
+def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The same, each with the key or field that it stands under; `name` where there is none."""
     if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [t for item in value.values() for t in tensors_in(item)]
-    if isinstance(value, tuple | list):
-        return [t for item in value for t in tensors_in(item)]
-    if is_dataclass(value) and not isinstance(value, type):
-        return [t for item in vars(value).values() for t in tensors_in(item)]
-    return []
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from named_tensors(item, str(key))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from named_tensors(item, name)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from named_tensors(getattr(value, field.name), field.name)
 
 
 _SOFTMAXES = frozenset({F.softmax, torch.softmax, Tensor.softmax})

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from gptinit.trace.graph import Geometry, Node, Read, reads_in
+from gptinit.trace.graph import Geometry, Node, Read, ordered
 from gptinit.trace.replay import base_name
 from gptinit.trace.tensor import TracedTensor
 
@@ -92,18 +92,7 @@ class Graph:
 
     def _reachable(self, read: Read) -> list[Node]:
         """Every node behind a read, weights left out, each after what it reads."""
-        order: list[Node] = []
-        done: set[int] = set()
-        stack = [(n, False) for n in self._sources(read)]
-        while stack:
-            node, is_complete = stack.pop()
-            if is_complete:
-                order.append(node)
-            elif node.number not in done:
-                done.add(node.number)
-                stack.append((node, True))
-                stack += [(n, False) for r in reads_in(node) for n in self._sources(r)]
-        return order
+        return ordered(self._sources(read), self._sources)
 
     def _sources(self, read: Read) -> list[Node]:
         """The nodes whose values a read sees, none for a weight."""

@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from gptinit.errors import SubjectError
+from gptinit.sites import named_tensors
 
 __all__ = ["Call", "call_model", "find_call"]
 
@@ -87,7 +88,7 @@ def find_call(module: nn.Module) -> Iterator[Call]:
 
 def _logits(returned: object, ids: Tensor) -> Tensor | None:
     """The tensor of logits in what a forward returned."""
-    candidates = list(_tensors(returned))
+    candidates = list(named_tensors(returned))
     batch, length = ids.shape
     for name, tensor in sorted(candidates, key=lambda item: item[0] != "logits"):
         if tensor.is_floating_point() and tensor.ndim == 3 and tensor.shape[:2] == ids.shape:
@@ -97,18 +98,3 @@ def _logits(returned: object, ids: Tensor) -> Tensor | None:
         if name == "logits":
             break
     return None
-
-
-def _tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in a nest, with the name of its field."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _tensors(item, str(key))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item, name)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from _tensors(getattr(value, field.name), field.name)

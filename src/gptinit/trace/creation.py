@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from gptinit.distributions import Constant, Distribution, Normal, Uniform
-from gptinit.trace.graph import Node
+from gptinit.trace.graph import Node, is_traced_dtype
 from gptinit.trace.provenance import draw_key, step_here
 from gptinit.trace.replay import base_name
 from gptinit.trace.tensor import TracedTensor, of_node, unset
 
-__all__ = ["created", "drawn", "is_like", "is_traced_dtype", "new_like"]
+__all__ = ["created", "drawn", "is_like", "new_like"]
 
 _EMPTY = frozenset(
     {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
@@ -28,11 +28,6 @@ _STANDARD: Mapping[str, Distribution] = MappingProxyType(
 )
 _LIKE = frozenset({"empty_like", "zeros_like", "ones_like", "full_like", "randn_like", "rand_like"})
 _NEW = frozenset({"new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full"})
-
-
-def is_traced_dtype(dtype: torch.dtype) -> bool:
-    """Whether tensors of it are traced."""
-    return dtype.is_floating_point or dtype.is_complex
 
 
 def is_like(name: str) -> bool:

@@ -5,7 +5,8 @@ covers, so a `Read` (storage, version, geometry) names a value that later writes
 """
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +22,19 @@ __all__ = [
     "Storage",
     "Write",
     "dependencies",
+    "is_traced_dtype",
     "keys_behind",
     "mark_looked",
+    "ordered",
     "reads_in",
 ]
 
 _numbers = itertools.count()
+
+
+def is_traced_dtype(dtype: torch.dtype) -> bool:
+    """Whether tensors of it are traced: their entries are no indices and no truth values."""
+    return dtype.is_floating_point or dtype.is_complex
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +48,7 @@ class Geometry:
     @property
     def numel(self) -> int:
         """Number of entries."""
-        count = 1
-        for size in self.size:
-            count *= size
-        return count
+        return math.prod(self.size)
 
     def span(self) -> tuple[int, int] | None:
         """(first, end) where the entries are one block of memory in whatever order; else None."""
@@ -99,10 +104,7 @@ class Node:
     @property
     def numel(self) -> int:
         """Number of entries."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
     @property
     def is_random(self) -> bool:
@@ -183,7 +185,7 @@ def reads_in(node: Node) -> Iterator[Read]:
 
 def dependencies(read: Read) -> list[Node]:
     """Every node that a value depends on, each before those that read it."""
-    return _ordered([w.node for w in _written(read)])
+    return ordered(_seen(read), _seen)
 
 
 def keys_behind(write: Write, storage: Storage) -> frozenset[int]:
@@ -192,17 +194,22 @@ def keys_behind(write: Write, storage: Storage) -> frozenset[int]:
     What it read from the very entries that it overwrites is left out: each entry has its own.
     """
     last = [
-        w.node
+        node
         for read in reads_in(write.node)
         if read.storage is not storage or read.geometry != write.region
-        for w in _written(read)
+        for node in _seen(read)
     ]
     own = {write.node.key} if write.node.is_random else set()
-    return frozenset({d.key for d in _ordered(last) if d.is_random} | own)
+    return frozenset({d.key for d in ordered(last, _seen) if d.is_random} | own)
 
 
-def _ordered(last: list[Node]) -> list[Node]:
-    """The nodes and all that they depend on, each before those that read it."""
+def ordered(last: list[Node], sources: Callable[[Read], list[Node]]) -> list[Node]:
+    """The nodes and all that they depend on, each before those that read it.
+
+    Args:
+        last: where to begin.
+        sources: the nodes whose values a read sees.
+    """
     order: list[Node] = []
     done: set[int] = set()
     stack: list[tuple[Node, bool]] = [(node, False) for node in last]
@@ -213,23 +220,23 @@ def _ordered(last: list[Node]) -> list[Node]:
         elif node.number not in done:
             done.add(node.number)
             stack.append((node, True))
-            stack += [(w.node, False) for r in reads_in(node) for w in _written(r)]
+            stack += [(n, False) for r in reads_in(node) for n in sources(r)]
     return order
 
 
-def _written(read: Read) -> list[Write]:
-    """The writes that a read may see, last first."""
-    return read.storage.visible(read.version)[::-1]
+def _seen(read: Read) -> list[Node]:
+    """The nodes whose values a read may see, last first."""
+    return [w.node for w in reversed(read.storage.visible(read.version))]
 
 
 def mark_looked(read: Read) -> None:
     """Note on every storage of drawn values behind `read`, its own too, that code looked at it."""
     drawn: set[int] = set()
     for node in dependencies(read):
-        behind = [r for r in reads_in(node) if any(w.node.number in drawn for w in _written(r))]
+        behind = [r for r in reads_in(node) if any(n.number in drawn for n in _seen(r))]
         for other in behind:
             other.storage.looked = True
         if node.is_random or behind:
             drawn.add(node.number)
-    if any(w.node.number in drawn for w in _written(read)):
+    if any(n.number in drawn for n in _seen(read)):
         read.storage.looked = True

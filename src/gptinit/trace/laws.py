@@ -16,7 +16,15 @@ from torch import Tensor
 
 from gptinit.distributions import Constant, Unset
 from gptinit.trace import arithmetic, selection
-from gptinit.trace.graph import Node, Read, Write, dependencies, keys_behind, reads_in
+from gptinit.trace.graph import (
+    Node,
+    Read,
+    Write,
+    dependencies,
+    is_traced_dtype,
+    keys_behind,
+    reads_in,
+)
 from gptinit.trace.law import Basis, Known, Law, is_alike
 from gptinit.trace.moments import measured, moments_only, of_fixed_values, unanswered
 from gptinit.trace.pieces import Part, covers, joined, reshaped, seen_blocks, without_order
@@ -172,9 +180,8 @@ def _repeats(read: Read) -> bool:
 def _is_lossy(node: Node, law: Law) -> bool:
     """Whether a cast changes the kind of the values: complex to real, float to integer."""
     read = node.args[0]
-    return bool(read.storage.dtype.is_complex) != bool(node.dtype.is_complex) or not (
-        node.dtype.is_floating_point or node.dtype.is_complex
-    )
+    is_other_kind = bool(read.storage.dtype.is_complex) != bool(node.dtype.is_complex)
+    return is_other_kind or not is_traced_dtype(node.dtype)
 
 
 Rule = Callable[[Known, Node], Law | None]

@@ -9,8 +9,8 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from gptinit.distributions import Normal
 from gptinit.errors import SubjectError
-from gptinit.trace.creation import created, drawn, is_like, is_traced_dtype, new_like
-from gptinit.trace.graph import Geometry, Node, dependencies, mark_looked
+from gptinit.trace.creation import created, drawn, is_like, new_like
+from gptinit.trace.graph import Geometry, Node, dependencies, is_traced_dtype, mark_looked
 from gptinit.trace.provenance import draw_key, numbers_in, step_here
 from gptinit.trace.replay import LIMIT, Replay, Unanswerable, base_name, draw_by_key
 from gptinit.trace.shapes import broadcast_shape, dummy_results, results_like, twin

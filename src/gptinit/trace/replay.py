@@ -20,7 +20,7 @@ from gptinit.trace.drawing import (
     random_operator,
     seeded,
 )
-from gptinit.trace.graph import Node, Read, Storage, dependencies, reads_in
+from gptinit.trace.graph import Node, Read, Storage, dependencies, is_traced_dtype, reads_in
 from gptinit.trace.noise import draw_at
 from gptinit.trace.operators import REDUCTIONS, base_name, reduced_dims
 from gptinit.trace.partial import RULES, Unanswerable, pointwise
@@ -140,7 +140,7 @@ class Replay:
         _, done, buffer = self._buffers.get(id(storage), (storage, -1, torch.empty(0)))
         first = version - len(storage.visible(version))
         if not first <= done <= version:
-            poison = math.nan if storage.dtype.is_floating_point or storage.dtype.is_complex else 0
+            poison = math.nan if is_traced_dtype(storage.dtype) else 0
             done, buffer = first, torch.full((storage.numel,), poison, dtype=storage.dtype)
             self.held += storage.numel
         for write in storage.writes[done:version]:

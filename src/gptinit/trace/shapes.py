@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from gptinit.trace.graph import is_traced_dtype
 from gptinit.trace.replay import LIMIT, REDUCTIONS, base_name, reduced_dims
 from gptinit.trace.tensor import TracedTensor
 
@@ -128,19 +129,14 @@ def _ones(tensor: TracedTensor) -> Tensor:
     """A real tensor of ones (of integers zeros: indices) with the shape of a traced one."""
     last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     base = torch.full(
-        (last + 1 if tensor.numel() else 0,), int(_is_float(tensor)), dtype=tensor.dtype
+        (last + 1 if tensor.numel() else 0,), int(is_traced_dtype(tensor.dtype)), dtype=tensor.dtype
     )
     return base.as_strided(tensor.shape, tensor.stride())
 
 
 def _tiny(tensor: Tensor) -> Tensor:
     """Two entries along each dimension: dtype and number of dimensions decide the result's."""
-    return torch.full((2,) * tensor.dim(), int(_is_float(tensor)), dtype=tensor.dtype)
-
-
-def _is_float(tensor: Tensor) -> bool:
-    """Whether its entries are no indices and no truth values."""
-    return tensor.dtype.is_floating_point or tensor.dtype.is_complex
+    return torch.full((2,) * tensor.dim(), int(is_traced_dtype(tensor.dtype)), dtype=tensor.dtype)
 
 
 def _shape_of(func: Any, args: tuple[Any, ...]) -> Shape | None:
