@@ -6,7 +6,10 @@ from gptinit.distributions import Distribution
 from gptinit.profile import Finding, ModelFacts, Note
 from gptinit.program import ParameterProgram
 
-__all__ = ["Audit", "AuditedParameter", "ClosestScheme"]
+__all__ = ["BUILT_ON_META", "Audit", "AuditedParameter", "ClosestScheme"]
+
+BUILT_ON_META = "Built on meta: "
+"""How the message of a finding begins that the build on meta alone has: the steps are not its."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

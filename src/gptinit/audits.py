@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gptinit.audit_rules.grouping import grouped_findings
-from gptinit.audited import Audit
+from gptinit.audited import BUILT_ON_META, Audit
 from gptinit.auditing import audit_program, findings_of
 from gptinit.draw_rules import findings_in_values
 from gptinit.errors import SubjectError, unknown_name
@@ -143,7 +143,7 @@ def _on_meta_too(
     found = [f for f in findings_of(other, claim) if f not in known]
     named = {f.where for f in found}
     return [
-        *(replace(f, message=f"Built on meta: {f.message}") for f in found),
+        *(replace(f, message=BUILT_ON_META + f.message) for f in found),
         *_lost_ties(own.program, other, named),
         *_differences(own.program, other, named),
     ]

@@ -10,7 +10,6 @@ from gptinit.distributions import (
     Constant,
     Distribution,
     Normal,
-    Orthogonal,
     Scaled,
     TruncatedNormal,
     Uniform,
@@ -24,7 +23,6 @@ __all__ = ["blame", "blamed"]
 
 _EXACT = 1e-4  # relative: several rules may be meant, and each gives its ratio exactly
 _CLOSE = 1e-3  # as _EXACT, for what a person may have rounded to three digits
-_DRAWN = (Normal, TruncatedNormal, Uniform, Orthogonal)
 
 
 def blamed(rule: str, program: ModelProgram, context: Context) -> Iterator[Hit]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from gptinit.audited import Audit, AuditedParameter
+from gptinit.audited import BUILT_ON_META, Audit, AuditedParameter
 from gptinit.profile import Finding
 from gptinit.program import ParameterProgram
 
@@ -48,7 +48,7 @@ def origin_of(finding: Finding, audit: Audit) -> str:
     Where they were not all made alike, the first way and how many others there are; empty where
     nothing is known.
     """
-    if finding.message.startswith("Built on meta"):  # the steps are those of the constructor
+    if finding.message.startswith(BUILT_ON_META):  # the steps are those of the constructor
         return ""
     ways = dict.fromkeys(a.program.provenance for a in parameters_of(finding, audit))
     told = [", then ".join(way) for way in ways if way]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,7 +42,13 @@ def foreign_subject(
         SubjectError: if it cannot be built, run, or has no repeated block.
     """
     reading = read_model(factory, roles=roles)
-    return _subject(factory, reading, _sites(reading, sites), _Built(reading), seeded(factory))
+    return _subject(
+        factory,
+        reading,
+        _sites(reading, sites),
+        cache(lambda: _without_traces(reading.module).eval()),
+        seeded(factory),
+    )
 
 
 def live_subject(
@@ -160,20 +167,6 @@ def _learned_positions(reading: Reading) -> int | None:
     return tables[0].shape[-2] if tables and len(tables[0].shape) > 1 else None
 
 
-class _Built:
-    """Turns the traced module into one whose parameters have no storage and buffers are real."""
-
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-        self._module: nn.Module | None = None
-
-    def __call__(self) -> nn.Module:
-        """The module; the same at every call."""
-        if self._module is None:
-            self._module = _without_traces(self._reading.module).eval()
-        return self._module
-
-
 def _without_traces(module: nn.Module) -> nn.Module:
     """The module with meta parameters, ties kept, and real values for all other traced tensors."""
     parameters: dict[int, nn.Parameter] = {}
@@ -186,7 +179,7 @@ def _without_traces(module: nn.Module) -> nn.Module:
                 child._parameters[name] = parameters[id(parameter)]
         for name, buffer in child._buffers.items():
             if isinstance(buffer, TracedTensor):
-                child._buffers[name] = Replay(limit=1 << 62).value(buffer.read()).clone()
+                child._buffers[name] = _real(buffer)
         for name, value in list(vars(child).items()):
             if not name.startswith("_"):
                 real = _real(value)
