@@ -40,7 +40,8 @@ from gptinit.subjects.builtin import builtin_subject
 from gptinit.vocabulary import STATISTICS
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
-from gptinit.weights.stream import StreamedWeight, install_stream
+from gptinit.weights.stream import install_stream
+from gptinit.weights.wrapper import WeightTensor
 
 pytestmark = [
     pytest.mark.gpu,
@@ -89,7 +90,7 @@ def test_a_streamed_weight_is_where_its_values_are(device: str) -> None:
     install_stream(module, subject.program, draws_on(device))
 
     weight = module.get_parameter("transformer.h.0.mlp.c_fc.weight")
-    assert isinstance(weight.data, StreamedWeight)
+    assert isinstance(weight.data, WeightTensor)
     assert weight.device == (weight + 0).device
 
 

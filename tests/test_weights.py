@@ -16,7 +16,8 @@ from gptinit.subject import Subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 from gptinit.weights.policy import tied_names
-from gptinit.weights.stream import StreamedWeight, install_stream
+from gptinit.weights.stream import install_stream
+from gptinit.weights.wrapper import WeightTensor
 
 
 def streamed_module(subject: Subject, *, seed: int = 0) -> nn.Module:
@@ -33,7 +34,7 @@ def test_both_policies_draw_bitwise_equal_weights(slug: str, tied: bool) -> None
 
     for parameter in subject.program:
         drawn = stream.get_parameter(parameter.name) + 0
-        assert not isinstance(drawn, StreamedWeight)
+        assert not isinstance(drawn, WeightTensor)
         assert torch.equal(dense.get_parameter(parameter.name), drawn), parameter.name
 
 

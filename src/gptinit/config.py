@@ -18,8 +18,9 @@ __all__ = [
 ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_tanh", "relu")
 """Activations of the built-in GPT: GELU by erf, GELU by tanh, ReLU."""
 
-ENGINES: tuple[str, ...] = ("auto", "dense", "stream")
-"""Where weights come from: drawn once and resident, or drawn when touched; auto picks."""
+ENGINES: tuple[str, ...] = ("auto", "dense", "stream", "lazy", "theory")
+"""Where weights come from: drawn once and resident, drawn when touched, never drawn; theory runs no
+model; auto picks one of the first three."""
 
 DEVICES: tuple[str, ...] = ("auto", "cpu", "cuda", "mps")
 """Where a run computes; auto takes the best there is."""

@@ -6,6 +6,7 @@ seed is done.
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,16 +19,24 @@ from torch import Tensor, nn
 from gptinit.averaging import SeedPlace, average_place
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError, MeasureError
-from gptinit.memory import Workload, available_bytes, check_memory, required_bytes
+from gptinit.memory import (
+    Workload,
+    available_bytes,
+    check_memory,
+    required_bytes,
+    return_large_blocks,
+)
 from gptinit.probes import Probes, SeedResult
 from gptinit.profile import Note, Place, Profile, RunFacts
+from gptinit.recomputing import entering_blocks
 from gptinit.sites import BlockSites
 from gptinit.stats import query_rows
 from gptinit.subject import Subject
 from gptinit.tokens import given_tokens, open_tokens
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws, seed_of
-from gptinit.weights.policy import WeightsPolicy
+from gptinit.weights.lazy import LazyPolicy
+from gptinit.weights.policy import Installed, Resident, Restart, WeightsPolicy
 from gptinit.weights.stream import install_stream
 
 __all__ = ["LENS_ROWS", "QUERY_ROWS", "Progress", "choose_device", "choose_engine", "measure"]
@@ -38,9 +47,15 @@ LENS_ROWS = 512
 QUERY_ROWS = 32
 """Query positions a sequence whose attention scores are read."""
 
-POLICIES: Mapping[str, WeightsPolicy] = MappingProxyType(
-    {"dense": install_dense, "stream": install_stream}
+POLICIES: Mapping[str, Callable[[Sequence[str]], WeightsPolicy]] = MappingProxyType(
+    {
+        "dense": lambda blocks: install_dense,
+        "stream": lambda blocks: install_stream,
+        "lazy": LazyPolicy,
+    }
 )
+"""Engine to what makes its policy for the paths of a model's blocks."""
+
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all) as a run goes on."""
 
@@ -77,10 +92,13 @@ def measure(
         run = replace(run, batch_size=batch_size, seq_len=seq_len)
     work = Workload(tokens=run.batch_size * seq_len, dtype=dtype, grad=run.grad)
     engine, note = choose_engine(subject, work, run, device)
+    work = replace(work, again=engine == "lazy" and run.grad)
     check_memory(subject, work, engine, device)
+    if engine == "lazy":
+        return_large_blocks()
 
     seeds = range(run.seed, run.seed + run.seeds)
-    pass_ = _Pass(subject, engine, run)
+    pass_ = _Pass(subject, engine, run, again=work.again)
     steps = _Steps(progress, run.seeds * (facts.n_layer + (facts.n_layer + 1) * run.grad))
     results = [pass_.run(_draws(subject, s, device, dtype), source.draw(s), steps) for s in seeds]
     embedding, layers, final, whole = _places(results)
@@ -107,7 +125,7 @@ def measure(
         layers=layers,
         final=final,
         whole=whole,
-        notes=(note, *subject.notes, *_without_lens(subject)),
+        notes=(note, *pass_.notes, *subject.notes, *_without_lens(subject)),
     )
 
 
@@ -115,49 +133,68 @@ class _Steps:
     """Counts steps and tells about them."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+        self._progress, self._total, self.done = progress, total, 0
 
     def __call__(self) -> None:
-        self._done += 1
+        self.done += 1
         if self._progress:
-            self._progress(self._done, self._total)
+            self._progress(self.done, self._total)
 
 
 class _Pass:
     """Forward (and backward) passes of one module, its weights installed anew for every seed."""
 
-    def __init__(self, subject: Subject, engine: str, run: RunConfig) -> None:
+    def __init__(self, subject: Subject, engine: str, run: RunConfig, *, again: bool) -> None:
         self._subject, self._grad, self._is_own = subject, run.grad, run.weights == "own"
         self._module = nn.Module() if self._is_own else subject.build()
-        self._install = POLICIES[engine]
         self._blocks: tuple[BlockSites, ...] = subject.sites
+        self._paths = [sites.path for sites in self._blocks]
+        self._install = POLICIES[engine](self._paths)
+        self._is_lazy, self._again = engine == "lazy", again
+        self.notes: tuple[Note, ...] = ()
 
-    def run(self, draws: Draws, ids: object, step: Callable[[], None]) -> SeedResult:
+    def run(self, draws: Draws, ids: object, steps: "_Steps") -> SeedResult:
         """What one seed gives; `ids` are its tokens with one more for the last target, (B, T+1)."""
-        self._install_weights(draws)
         tokens = torch.as_tensor(ids, dtype=torch.int64).to(draws.device)
         # Contiguous: models flatten their targets by view.
         idx, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-        probes = self._probes(draws, idx.shape[1], step)
-        with torch.set_grad_enabled(self._grad):
+        while True:
+            done = steps.done
+            try:
+                return self._run(draws, idx, targets, steps)
+            except Restart:
+                steps.done = done
+
+    def _run(self, draws: Draws, idx: Tensor, targets: Tensor, steps: "_Steps") -> SeedResult:
+        """One try."""
+        weights = self._install_weights(draws)
+        probes = self._probes(draws, idx.shape[1], steps)
+        with torch.set_grad_enabled(self._grad), self._entering(weights):
             if self._grad:
-                with probes.attached_to_weights(self._module, self._subject.program):
+                with probes.attached_to_weights(self._module, self._subject.program, weights):
                     self._forward(probes, idx, targets).backward()
             else:
                 self._forward(probes, idx, targets)
+        self.notes = tuple(weights.notes())
         return probes.result(targets.numel())
 
-    def _install_weights(self, draws: Draws) -> None:
+    def _entering(self, weights: Installed) -> AbstractContextManager[None]:
+        """Tells the weights of blocks where they are to forget others, or run again."""
+        if not self._again and (self._grad or not self._is_lazy):
+            return nullcontext()
+        return entering_blocks(self._module, self._paths, weights, again=self._again)
+
+    def _install_weights(self, draws: Draws) -> Installed:
         """Give the module the weights of this seed."""
         if self._is_own:
             assert self._subject.own is not None  # `measure` has looked
             self._module = self._subject.own(draws.seed).to(draws.device, draws.dtype)
             self._module.requires_grad_(False)
-            return
+            return Resident()
         for module in self._module.modules():
             for name, buffer in module._buffers.items():
                 module._buffers[name] = None if buffer is None else buffer.to(draws.device)
-        self._install(self._module, self._subject.program, draws)
+        return self._install(self._module, self._subject.program, draws)
 
     def _forward(self, probes: Probes, idx: Tensor, targets: Tensor) -> Tensor:
         """The summed loss of one forward pass with the probes listening; ()."""

@@ -1,7 +1,10 @@
 """How much memory a run needs and how much there is: known before anything is allocated."""
 
+import ctypes
+import math
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +20,11 @@ __all__ = [
     "peak_bytes",
     "required_bytes",
     "reset_peak_memory",
+    "return_large_blocks",
 ]
 
 _FLOAT32 = 4
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -30,12 +35,14 @@ class Workload:
     Attributes:
         tokens: positions in all sequences, B * T.
         dtype: of weights and activations.
-        grad: whether activations are kept for a backward pass.
+        grad: whether there is a backward pass.
+        again: whether that runs blocks again, so that only the stream between them is kept.
     """
 
     tokens: int
     dtype: torch.dtype
     grad: bool
+    again: bool = False
 
 
 def required_bytes(subject: Subject, work: Workload, engine: str) -> int:
@@ -48,6 +55,8 @@ def required_bytes(subject: Subject, work: Workload, engine: str) -> int:
 
 def _weight_bytes(subject: Subject, work: Workload, engine: str) -> int:
     """Weights resident at once, one gradient, and the float32 values a draw starts from."""
+    if engine == "lazy":
+        return _question_bytes(subject, work)
     item = work.dtype.itemsize
     largest = max(p.numel for p in subject.program)
     in_blocks = [p.numel for p in subject.program if p.layer is not None]
@@ -59,15 +68,29 @@ def _weight_bytes(subject: Subject, work: Workload, engine: str) -> int:
     return (outside + max(in_blocks, default=0)) * item + passing + gradient
 
 
+def _question_bytes(subject: Subject, work: Workload) -> int:
+    """What lazy weights know at once: the questions of one block (or all) and the answers."""
+    blocks: dict[int | None, int] = {}
+    for p in subject.program:
+        if len(p.shape) > 1:
+            sides = p.numel // p.shape[-1] + p.shape[-1] * (p.numel // math.prod(p.shape[-2:]))
+            asked = sides * min(work.tokens, *p.shape[-2:])
+            blocks[p.layer] = blocks.get(p.layer, 0) + asked
+    outside = blocks.pop(None, 0)
+    inside = sum(blocks.values()) if work.grad and not work.again else max(blocks.values())
+    return (inside * (2 if work.grad else 1) + outside) * _FLOAT32
+
+
 def _activation_bytes(subject: Subject, work: Workload) -> int:
     """Activations alive at once, and the logits with what the loss makes of them."""
     facts, item = subject.facts, work.dtype.itemsize
     inner = (facts.n_head or 1) * (facts.head_dim or facts.n_embd)
     # Kept a layer for the backward pass: stream twice, two norms with inputs, qkv, attention, MLP.
     block = 6 * facts.n_embd + 5 * inner + 2 * (facts.d_ff or 4 * facts.n_embd)
-    layers = facts.n_layer if work.grad else 1
+    layers = facts.n_layer if work.grad and not work.again else 1
+    between = facts.n_layer * facts.n_embd if work.grad and work.again else 0
     logits = subject.vocab_size * (item + 2 * _FLOAT32 + (item if work.grad else 0))
-    return work.tokens * (layers * block * item + logits)
+    return work.tokens * ((layers * block + between) * item + logits)
 
 
 def available_bytes(device: torch.device) -> int | None:
@@ -138,6 +161,18 @@ def _largest_resident_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def return_large_blocks() -> None:
+    """Have memory of a megabyte or more go back to the system when it is freed (glibc only).
+
+    By default its allocator learns to keep blocks of up to 32 MB, and the holes between what is
+    still used add up to gigabytes where sizes differ from layer to layer.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def check_memory(subject: Subject, work: Workload, engine: str, device: torch.device) -> None:

@@ -23,6 +23,7 @@ from gptinit.stats import (
     variance,
 )
 from gptinit.subject import Lens
+from gptinit.weights.policy import Installed, SquareSums
 
 __all__ = ["Probes", "SeedResult"]
 
@@ -79,11 +80,13 @@ class Probes:
             yield
 
     @contextmanager
-    def attached_to_weights(self, module: nn.Module, program: Program) -> Iterator[None]:
+    def attached_to_weights(
+        self, module: nn.Module, program: Program, weights: Installed
+    ) -> Iterator[None]:
         """Ask for the gradients of the weights in blocks; note and drop each when complete."""
         with ExitStack() as stack:
             for parameter in program:
-                if parameter.layer is None:
+                if parameter.layer is None or not weights.forms_gradient(parameter):
                     continue
                 weight = module.get_parameter(parameter.name).requires_grad_(True)
                 key = (parameter.layer, parameter.role)
@@ -92,6 +95,11 @@ class Probes:
                 stack.callback(handle.remove)
                 stack.callback(weight.requires_grad_, False)
             yield
+        for parameter, sums in weights.square_sums():
+            if parameter.layer is not None:
+                key = (parameter.layer, parameter.role)
+                pool = self._weights.setdefault(key, _WeightSquares())
+                pool.add_sums(sums, parameter.numel)
 
     def see_logits(self, logits: Tensor, idx: Tensor, loss: Tensor) -> None:
         """Note the statistics of the model's own output: (B, T, V), (B, T), ()."""
@@ -208,6 +216,12 @@ class _WeightSquares:
         self._weights.append(square_sum(weight.detach()))
         self.count += weight.numel()
         weight.grad = None
+
+    def add_sums(self, sums: SquareSums, count: int) -> None:
+        """Take in a weight whose gradient was never formed."""
+        self._grads.append(sums.gradient)
+        self._weights.append(sums.weight)
+        self.count += count
 
     def squares(self) -> tuple[Tensor, Tensor]:
         """Sums of squares of all gradients and of all weights; () both."""

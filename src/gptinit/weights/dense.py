@@ -7,12 +7,12 @@ from torch import nn
 
 from gptinit.program import Program
 from gptinit.weights.draws import Draws
-from gptinit.weights.policy import put_parameter, tied_names
+from gptinit.weights.policy import Installed, Resident, put_parameter, tied_names
 
 __all__ = ["install_dense"]
 
 
-def install_dense(module: nn.Module, program: Program, draws: Draws) -> None:
+def install_dense(module: nn.Module, program: Program, draws: Draws) -> Installed:
     """Draw every parameter; a second seed reuses the memory of the first."""
     names = tied_names(module)
     for parameter in program:
@@ -21,3 +21,4 @@ def install_dense(module: nn.Module, program: Program, draws: Draws) -> None:
             put_parameter(module, names[parameter.name], draws.new(parameter))
         else:
             draws.into(parameter, current.data)
+    return Resident()

@@ -66,8 +66,7 @@ class Draws:
         """
         if not is_drawable(parameter.distribution):
             return self._replayed(parameter)
-        out = torch.empty(parameter.shape, device=self.device, dtype=torch.float32)
-        self._fill(out, parameter.name, 0, parameter.distribution)
+        out = self.entries(parameter.name, 0, parameter.distribution, parameter.shape)
         return out.to(self.dtype)
 
     def _replayed(self, parameter: ParameterProgram) -> Tensor:
@@ -94,6 +93,12 @@ class Draws:
             self._fill(out, parameter.name, 0, parameter.distribution)
         else:
             out.copy_(self.new(parameter))
+
+    def entries(self, name: str, node: int, law: Distribution, shape: tuple[int, ...]) -> Tensor:
+        """Independent float32 entries from a law that can be drawn from, named as a parameter's."""
+        out = torch.empty(shape, device=self.device, dtype=torch.float32)
+        self._fill(out, name, node, law)
+        return out
 
     def _fill(self, out: Tensor, name: str, node: int, law: Distribution) -> None:
         """Draw float32 values in place, chunk by chunk."""

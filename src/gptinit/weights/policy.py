@@ -1,20 +1,98 @@
 """What a weights policy is, and how it puts a parameter into a module."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from gptinit.program import Program
+from gptinit.profile import Note
+from gptinit.program import ParameterProgram, Program
 from gptinit.weights.draws import Draws
 
-__all__ = ["WeightsPolicy", "put_parameter", "tied_names"]
+__all__ = [
+    "Installed",
+    "Resident",
+    "Restart",
+    "SquareSums",
+    "WeightsPolicy",
+    "put_parameter",
+    "tied_names",
+]
+
+
+class Restart(Exception):
+    """The policy has learnt something and must install the weights of this seed again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SquareSums:
+    """Of one parameter, over all its entries; () both.
+
+    Attributes:
+        gradient: sum of the squares of its gradient.
+        weight: sum of its squares.
+    """
+
+    gradient: Tensor
+    weight: Tensor
+
+
+class Installed(Protocol):
+    """The weights of one seed in a module, while it runs."""
+
+    def enter(self, block: str, *, rehearsal: bool) -> None:
+        """A block (its path) begins to run.
+
+        Args:
+            block: its path.
+            rehearsal: whether it will run again for the backward pass.
+        """
+        ...
+
+    def leave(self, block: str) -> None:
+        """A block has run, and its activations are not kept."""
+        ...
+
+    def forms_gradient(self, parameter: ParameterProgram) -> bool:
+        """Whether autograd is to form the gradient of a parameter."""
+        ...
+
+    def square_sums(self) -> Iterator[tuple[ParameterProgram, SquareSums]]:
+        """Gradients that autograd has not formed, when the backward pass is over."""
+        ...
+
+    def notes(self) -> Sequence[Note]:
+        """How the numbers came to be, when the run is over."""
+        ...
+
+
+class Resident:
+    """Weights that autograd knows: it forms their gradients itself."""
+
+    def enter(self, block: str, *, rehearsal: bool) -> None:
+        """Nothing to do."""
+
+    def leave(self, block: str) -> None:
+        """Nothing to do."""
+
+    def forms_gradient(self, parameter: ParameterProgram) -> bool:
+        """Each."""
+        return True
+
+    def square_sums(self) -> Iterator[tuple[ParameterProgram, SquareSums]]:
+        """None."""
+        return iter(())
+
+    def notes(self) -> Sequence[Note]:
+        """None."""
+        return ()
 
 
 class WeightsPolicy(Protocol):
     """Gives a module its weights, in place, again for every seed."""
 
-    def __call__(self, module: nn.Module, program: Program, draws: Draws) -> None:
+    def __call__(self, module: nn.Module, program: Program, draws: Draws) -> Installed:
         """Install the parameters of `program` in `module`, none of them asking for a gradient."""
         ...
 

@@ -1,0 +1,180 @@
+"""Orthonormal rows: the directions in which a lazy matrix has been asked about.
+
+exact for: rows of any rank, equal and nearly equal ones included, to the rounding of float32.
+approximate for: directions below 1e-5 of the largest, which are dropped.
+"""
+
+from copy import copy
+
+import torch
+from torch import Tensor
+
+__all__ = ["Basis", "StaleQuestionError", "orthonormal_rows"]
+
+_NEGLIGIBLE = 1e-5
+"""Length of a direction, relative to the largest row, from which it counts as rounding."""
+
+_WELL_CONDITIONED = 1e-2
+"""Length of a row outside those before it, relative to its own, from which float32 keeps it at a
+right angle to them."""
+
+_STRIPE = 1 << 12
+"""Columns that are in float64 at once."""
+
+
+class StaleQuestionError(Exception):
+    """Rows that were to be kept by reference have been written over since."""
+
+
+class Basis:
+    """Unit vectors and orthonormal rows that span everything asked for on one side of a matrix.
+
+    Args:
+        size: length n of a row.
+        device: where they are.
+        defers: whether the first rows may be made orthonormal when they are asked for again, if
+            ever: half of the work where nobody does.
+
+    Attributes:
+        units: (u,) indices of the unit vectors; they come first, in coordinates too.
+    """
+
+    def __init__(self, size: int, device: torch.device, *, defers: bool = False) -> None:
+        self.size, self._defers = size, defers
+        self.units = torch.empty(0, dtype=torch.int64, device=device)
+        self._rows = torch.empty(0, size, device=device)
+        self._deferred: tuple[Tensor, Tensor, int] | None = None  # lower, x, version of x
+
+    @property
+    def rank(self) -> int:
+        """How many directions it has."""
+        return len(self.units) + self.count
+
+    @property
+    def count(self) -> int:
+        """How many of them are no unit vectors."""
+        return len(self._rows) if self._deferred is None else len(self._deferred[0])
+
+    @property
+    def rows(self) -> Tensor:
+        """(count, n) orthonormal rows, zero at `units`.
+
+        Raises:
+            StaleQuestionError: if they were deferred and can no longer be made.
+        """
+        if self._deferred is not None:
+            lower, x, version = self._deferred
+            if x._version != version:
+                raise StaleQuestionError
+            self._rows = torch.linalg.solve_triangular(lower, x, upper=False)
+            self._deferred = None
+        return self._rows
+
+    def extend(self, x: Tensor) -> tuple[Tensor, int]:
+        """Coordinates of the rows of `x`, and how many directions had to be added for them.
+
+        Shape:
+            x: (t, n) float32; result: (t, rank).
+        """
+        broken = ~torch.isfinite(x.sum(1))  # a row with NaN or infinity has no direction
+        if broken.any():
+            coordinates, added = self.extend(x.masked_fill(broken[:, None], 0.0))
+            return coordinates.masked_fill(broken[:, None], torch.nan), added
+        if not self.rank:
+            return self._begin(x)
+        floor = _NEGLIGIBLE * float(torch.linalg.vector_norm(x, dim=1).amax())
+        known, rest = self._split(x)
+        inner, rows = orthonormal_rows(rest, floor=floor)
+        if len(rows):
+            # What rounding left of the old directions grows as a short rest is made unit length.
+            leaked, rows = self._split(rows)
+            turned, rows = orthonormal_rows(rows)
+            known, inner = known + inner @ leaked, inner @ turned
+            self.add(rows)
+        return torch.cat((known, inner), 1), len(rows)
+
+    def copy(self) -> "Basis":
+        """The same, to be extended on its own."""
+        return copy(self)
+
+    def add(self, rows: Tensor) -> None:
+        """Add orthonormal rows at right angles to all others; (r, n)."""
+        self._rows = torch.cat((self.rows, rows)) if self.count else rows
+
+    def add_units(self, indices: Tensor) -> None:
+        """Add unit vectors; only before any other direction."""
+        assert not self.count  # coordinates of rows would move
+        self.units = torch.cat((self.units, indices))
+
+    def _begin(self, x: Tensor) -> tuple[Tensor, int]:
+        """See `extend`: the first rows."""
+        lower = _factor(x)[1] if self._defers else None
+        if lower is not None:
+            self._deferred = lower, x, x._version
+            return lower, len(lower)
+        coordinates, self._rows = orthonormal_rows(x)
+        return coordinates, len(self._rows)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates in what there is, (t, rank), and what lies outside, (t, n)."""
+        inside = x @ self.rows.T
+        rest = torch.addmm(x, inside, self.rows, alpha=-1)
+        if not len(self.units):
+            return inside, rest
+        rest.index_fill_(1, self.units, 0.0)
+        return torch.cat((x.index_select(1, self.units), inside), 1), rest
+
+
+def orthonormal_rows(x: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor]:
+    """(C, Q) with x = C Q and orthonormal rows in Q.
+
+    By the Cholesky factor of a float64 Gram matrix, which costs half of a QR in float32; by its
+    eigenvectors where rows are equal, nearly equal, or more than there are columns.
+
+    Args:
+        x: the rows.
+        floor: length below which a direction is dropped.
+
+    Shape:
+        x: (t, n) float32; results: (t, r), (r, n), r <= min(t, n).
+    """
+    gram, lower = _factor(x, floor=floor)
+    if lower is not None:
+        return lower, torch.linalg.solve_triangular(lower, x, upper=False)
+    if float(gram.diagonal().amax()) <= floor**2:
+        return x.new_zeros(len(x), 0), x.new_zeros(0, x.shape[1])
+    return _by_eigenvectors(x, gram, floor)
+
+
+def _factor(x: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor | None]:
+    """The Gram matrix of rows and its Cholesky factor; None where that is no good basis.
+
+    Shape:
+        x: (t, n); results: (t, t) float64, (t, t) float32.
+    """
+    gram = _gram(x)
+    factor, info = torch.linalg.cholesky_ex(gram)
+    diagonal = factor.diagonal()
+    share = (diagonal.square() / gram.diagonal()).amin()
+    failed, share, shortest = torch.stack((info.double(), share, diagonal.amin())).tolist()
+    is_good = not failed and share > _WELL_CONDITIONED**2 and shortest > floor
+    return gram, factor.float() if is_good else None
+
+
+def _gram(x: Tensor) -> Tensor:
+    """The Gram matrix of rows in float64; (t, t)."""
+    gram = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
+    for stripe in x.split(_STRIPE, 1):
+        wide = stripe.double()
+        gram.addmm_(wide, wide.T)
+    return gram
+
+
+def _by_eigenvectors(x: Tensor, gram: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """See `orthonormal_rows`: the principal directions that are not negligible."""
+    values, vectors = torch.linalg.eigh(gram)  # ascending
+    kept = values > max(floor**2, _NEGLIGIBLE**2 * float(values[-1]))
+    root, vectors = values[kept].sqrt(), vectors[:, kept]
+    turn = (vectors / root).T  # (r, t)
+    stripes = [(turn @ stripe.double()).float() for stripe in x.split(_STRIPE, 1)]
+    return (vectors * root).float(), torch.cat(stripes, 1)

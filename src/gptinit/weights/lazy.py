@@ -1,0 +1,226 @@
+"""Weights that are never drawn: each known only through the products it has taken part in.
+
+exact for: matrices of independent normal entries, constants, Haar-orthogonal matrices, blocks of
+rows of them, copies; forward, backward and the norms of their gradients.
+approximate for: products with uniform and truncated normal entries (central limit; the distance is
+noted); embeddings of such entries are looked up exactly.
+not covered: other distributions, and operators without a rule: such a parameter is drawn for real.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import torch
+from torch import nn
+
+from gptinit.distributions import Copy, Orthogonal
+from gptinit.profile import Note
+from gptinit.program import ParameterProgram, Program
+from gptinit.trace.replay import Replay, Unanswerable
+from gptinit.weights.draws import Draws
+from gptinit.weights.lazy_parameter import LazyParameter, is_lazy_law
+from gptinit.weights.lazy_rules import operate
+from gptinit.weights.policy import Installed, Restart, SquareSums, put_parameter, tied_names
+from gptinit.weights.redrawn import redrawn
+from gptinit.weights.wrapper import WeightTensor
+
+__all__ = ["LazyPolicy"]
+
+_COMPARED = 64
+"""Entries by which a copy is known to be one, sign and scale included."""
+
+
+class LazyPolicy:
+    """Installs lazy weights; remembers over seeds which parameters cannot be lazy, and why.
+
+    Args:
+        blocks: paths of the blocks, in the order in which they run.
+    """
+
+    def __init__(self, blocks: Sequence[str]) -> None:
+        self._blocks = tuple(blocks)
+        self._drawn: dict[str, str] = {}  # pattern of names to the operator
+        self._kept: set[str] = set()
+        self._distances: dict[str, float] = {}
+
+    def __call__(self, module: nn.Module, program: Program, draws: Draws) -> Installed:
+        """Install the parameters of `program`: matrices lazily, all others for real."""
+        names = tied_names(module)
+        laws = {p.name: p for p in program}
+        owners: dict[str, LazyParameter] = {}
+        made: dict[str, LazyParameter] = {}
+        for parameter in program:
+            source = self._source(parameter, laws, draws)
+            if source is None:
+                small = parameter.layer is None or len(parameter.shape) < 2
+                fresh = draws.new(parameter) if small else redrawn(parameter, draws)
+                put_parameter(module, names[parameter.name], fresh)
+                continue
+            if source.name not in owners:
+                owners[source.name] = self._owner(source, draws)
+            owner = made[parameter.name] = owners[source.name]
+            owner.blocks |= self._blocks_of(names[parameter.name])
+            weight = WeightTensor(
+                torch.empty(parameter.shape, device="meta"),
+                owner,
+                parameter=parameter.name,
+                dtype=draws.dtype,
+                device=draws.device,
+            )
+            put_parameter(module, names[parameter.name], weight)
+        return _LazyWeights(program=laws, owners=made, blocks=self._blocks, tell=self._tell)
+
+    def _owner(self, parameter: ParameterProgram, draws: Draws) -> LazyParameter:
+        return LazyParameter(
+            parameter=parameter,
+            draws=draws,
+            rules=operate,
+            give_up=self._give_up,
+            ask_again=self._ask_again,
+            is_kept=parameter.name in self._kept,
+        )
+
+    def _source(
+        self, parameter: ParameterProgram, program: Mapping[str, ParameterProgram], draws: Draws
+    ) -> ParameterProgram | None:
+        """The parameter whose matrices it has: itself, or what it copies; None if not lazy."""
+        law = parameter.distribution
+        if _pattern(parameter.name) in self._drawn or len(parameter.shape) < 2:
+            return None
+        if isinstance(law, Copy):
+            source = program.get(law.of)
+            if source is None or not _is_same(parameter, source, draws):
+                return None
+            return self._source(source, program, draws)
+        if isinstance(law, Orthogonal) and len(parameter.shape) > 2:
+            return None
+        return parameter if is_lazy_law(law) else None
+
+    def _blocks_of(self, names: Sequence[str]) -> set[str]:
+        """Paths of the blocks that hold a parameter by any of its names."""
+        return {b for b in self._blocks for name in names if name.startswith(f"{b}.")}
+
+    def _give_up(self, owner: LazyParameter, operator: str) -> NoReturn:
+        """Draw a parameter, and its likes in other layers, for real from now on."""
+        self._drawn[_pattern(owner.parameter.name)] = operator
+        raise Restart
+
+    def _ask_again(self, owner: LazyParameter) -> NoReturn:
+        """Keep all that is known of a parameter from now on: it is asked in ways that need it."""
+        self._kept.add(owner.parameter.name)
+        raise Restart
+
+    def _tell(self, weights: "_LazyWeights") -> tuple[Note, ...]:
+        """What was drawn for real, and how far products are from normal."""
+        for owner in weights.owners.values():
+            if owner.distance is not None:
+                role = owner.parameter.role
+                worst = max(self._distances.get(role, 0.0), float(owner.distance))
+                self._distances[role] = worst
+        drawn = tuple(
+            Note(
+                kind="materialised",
+                where=pattern,
+                message=f"{operator} has no rule for weights that are not there: it was drawn.",
+            )
+            for pattern, operator in self._drawn.items()
+        )
+        limits = tuple(
+            Note(
+                kind="approximate",
+                where=role,
+                message="Entries are not normal but products are taken as normal: distributions "
+                f"differ by at most {distance:.2g} (Berry-Esseen).",
+            )
+            for role, distance in self._distances.items()
+        )
+        return drawn + limits
+
+
+def _pattern(name: str) -> str:
+    """A name with * for the numbers of layers and experts."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+
+
+def _is_same(one: ParameterProgram, other: ParameterProgram, draws: Draws) -> bool:
+    """Whether a copy has the very values of its source, in place, sign and scale."""
+    if one.shape != other.shape:
+        return False
+    pair = [draws.recipes.get(p.name) for p in (one, other)]
+    if pair[0] is None or pair[1] is None:
+        return False
+    positions = torch.linspace(0, one.numel - 1, _COMPARED, dtype=torch.float64).long()
+    replay = Replay()
+    try:
+        values = [replay.at(recipe.read, positions) for recipe in pair if recipe is not None]
+    except Unanswerable:
+        return False
+    return bool(torch.equal(*values))
+
+
+@dataclass(slots=True, kw_only=True)
+class _LazyWeights:
+    """The lazy weights of one seed.
+
+    Attributes:
+        program: parameters by name.
+        owners: lazy ones to their owners.
+        blocks: paths of the blocks.
+        tell: notes about a run.
+    """
+
+    program: Mapping[str, ParameterProgram]
+    owners: Mapping[str, LazyParameter]
+    blocks: tuple[str, ...]
+    tell: Callable[["_LazyWeights"], tuple[Note, ...]]
+    _sums: dict[str, SquareSums | None] = field(default_factory=dict)
+
+    def forms_gradient(self, parameter: ParameterProgram) -> bool:
+        """Whether a parameter is there."""
+        return parameter.name not in self.owners
+
+    def enter(self, block: str, *, rehearsal: bool) -> None:
+        """Ask the weights of a block anew; where it runs again, those of the last one are done."""
+        is_again = torch._C._current_autograd_node() is not None  # for the backward pass
+        if is_again:
+            passing = [item for item in self.owners.items() if self._is_passing(item[1])]
+            for name, owner in passing:
+                if owner.is_touched:
+                    self._sums[name] = owner.square_sums(name)
+            for _, owner in passing:
+                owner.forget()
+        for owner in self._inside(block):
+            owner.keeps_uses = not rehearsal
+            owner.is_forgotten = owner.is_forgotten and not is_again
+
+    def leave(self, block: str) -> None:
+        """Forget what is known of a block's weights: asked the same again, they give the same."""
+        for owner in self._inside(block):
+            if self._is_passing(owner):
+                owner.forget()
+
+    def _inside(self, block: str) -> list[LazyParameter]:
+        """The owners of a block's weights."""
+        return [owner for owner in self.owners.values() if block in owner.blocks]
+
+    def _is_passing(self, owner: LazyParameter) -> bool:
+        """Whether one block alone has it, and runs once."""
+        if len(owner.blocks) != 1 or owner.is_kept:
+            return False
+        (block,) = owner.blocks
+        return self.blocks.count(block) == 1
+
+    def square_sums(self) -> Iterator[tuple[ParameterProgram, SquareSums]]:
+        """Of every lazy parameter inside blocks whose products all had a backward pass."""
+        for name, owner in self.owners.items():
+            if owner.blocks and owner.is_touched and name not in self._sums:
+                self._sums[name] = owner.square_sums(name)
+        for name, sums in self._sums.items():
+            if sums is not None:
+                yield self.program[name], sums
+
+    def notes(self) -> tuple[Note, ...]:
+        """What was drawn for real, and how far products are from normal."""
+        return self.tell(self)

@@ -1,0 +1,60 @@
+"""A weight that is drawn again for every operator that needs it.
+
+exact for: everything a program can hold.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from gptinit.program import ParameterProgram
+from gptinit.weights.draws import Draws
+from gptinit.weights.wrapper import WeightTensor
+
+__all__ = ["Redrawn", "redrawn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redrawn:
+    """Owner of a weight that is drawn for the operator that asks.
+
+    Attributes:
+        draws: the draws of this seed.
+        parameter: which parameter of them.
+    """
+
+    draws: Draws
+    parameter: ParameterProgram
+
+    @property
+    def engine(self) -> str:
+        """The policy that draws all weights so."""
+        return "stream"
+
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The operator on drawn values; a weight that occurs twice is drawn once."""
+        drawn: dict[int, Tensor] = {}
+
+        def materialise(weight: WeightTensor) -> Tensor:
+            owner = weight.owner
+            if not isinstance(owner, Redrawn):  # the operator will ask it in its turn
+                return weight
+            if id(owner) not in drawn:
+                drawn[id(owner)] = owner.draws.new(owner.parameter)
+            place = weight.place
+            return drawn[id(owner)].as_strided(place.shape, place.stride(), place.storage_offset())
+
+        real_args, real_kwargs = tree_map_only(WeightTensor, materialise, (args, kwargs))
+        return func(*real_args, **real_kwargs)
+
+
+def redrawn(parameter: ParameterProgram, draws: Draws) -> WeightTensor:
+    """A parameter without storage that draws its values for the operator that asks."""
+    place = torch.empty(parameter.shape, device="meta")
+    owner = Redrawn(draws=draws, parameter=parameter)
+    return WeightTensor(
+        place, owner, parameter=parameter.name, dtype=draws.dtype, device=draws.device
+    )
