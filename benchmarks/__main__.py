@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from benchmarks import agreement, cost, gpu, probes, speed, sweep
+from benchmarks import agreement, cost, gpu, probes, speed, sweep, theory
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -28,6 +28,7 @@ BENCHMARKS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType(
         "probes": _alone(probes.main),
         "cost": _alone(cost.main),
         "agreement": _alone(agreement.main),
+        "theory": _alone(theory.main),
         "gpu": gpu.main,
         "transformers": sweep.main,
     }

@@ -4,12 +4,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import alternate
-from gptinit.measuring import QUERY_ROWS
 from gptinit.presets import get_config
 from gptinit.probes import Probes
+from gptinit.sampling import QUERY_ROWS, query_rows
 from gptinit.schemes import get_scheme
 from gptinit.sites import find_blocks
-from gptinit.stats import query_rows
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws

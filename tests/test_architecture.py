@@ -42,6 +42,7 @@ PUBLIC_NAMES = [
 NEEDS_TORCH = {
     "audits",
     "draw_rules",
+    "engines",
     "factory",
     "flow",
     "live",
@@ -54,6 +55,7 @@ NEEDS_TORCH = {
     "perturbing",
     "probes",
     "reading",
+    "recomputing",
     "sites",
     "stats",
     "subject",
@@ -76,6 +78,7 @@ SHIPPED_DATA = [
     "schema/profile.schema.json",
     "schema/schemes.schema.json",
     "schemes.toml",
+    "theory/softmax_tables.npz",
 ]
 
 

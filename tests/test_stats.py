@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptinit.sampling import query_rows
 from gptinit.stats import (
     Attention,
     copy_logit,
     final_statistics,
     logit_std,
-    query_rows,
     rms,
     score_statistics,
     stream_statistics,

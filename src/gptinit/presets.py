@@ -8,8 +8,9 @@ from types import MappingProxyType
 
 from gptinit.config import GPTConfig
 from gptinit.errors import ConfigError, unknown_name
+from gptinit.profile import ModelFacts
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_config", "is_preset"]
+__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_config", "is_preset", "model_facts"]
 
 DEFAULT_PRESET = "gpt2"
 """The model measured when none is named."""
@@ -113,3 +114,44 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
             )
         shape["n_head"] = n_embd // 64
     return GPTConfig(**shape)  # type: ignore[arg-type] # GPTConfig checks every type itself
+
+
+def model_facts(config: GPTConfig, *, name: str, source: str) -> ModelFacts:
+    """The built-in GPT of a shape, as results name it.
+
+    Args:
+        config: the shape.
+        name: what to call it.
+        source: where the shape comes from.
+    """
+    return ModelFacts(
+        name=name,
+        source=source,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_kv_head=config.n_kv_head,
+        head_dim=config.head_dim,
+        n_embd=config.n_embd,
+        d_ff=config.d_ff,
+        block_size=config.block_size,
+        vocab_size=config.vocab_size,
+        norm="layernorm",
+        norm_placement="pre",
+        positions="learned",
+        activation=config.activation,
+        bias=config.bias,
+        tied=config.tied,
+        n_params=_count_parameters(config),
+    )
+
+
+def _count_parameters(config: GPTConfig) -> int:
+    """Entries of all parameters of the built-in GPT, a tied head once."""
+    C, F, inner = config.n_embd, config.d_ff, config.n_head * config.head_dim
+    block = 4 * inner * C + 2 * C * F + 2 * C
+    final = C
+    if config.bias:
+        block += 3 * inner + C + F + C + 2 * C
+        final += C
+    tables = (1 if config.tied else 2) * config.vocab_size + config.block_size
+    return config.n_layer * block + final + tables * C

@@ -15,7 +15,6 @@ __all__ = [
     "copy_logit",
     "final_statistics",
     "logit_std",
-    "query_rows",
     "rms",
     "score_statistics",
     "square_sum",
@@ -173,17 +172,6 @@ class Attention:
     mask: Tensor | None = None
     causal: bool = False
     scale: float | None = None
-
-
-def query_rows(T: int, count: int) -> list[int]:
-    """Positions of `count` query rows, the middles of equal strata; all of them where T is less.
-
-    Example:
-        >>> query_rows(8, 4)
-        [1, 3, 5, 7]
-    """
-    rows = min(T, count)
-    return [(2 * i + 1) * T // (2 * rows) for i in range(rows)]
 
 
 def score_statistics(attention: Attention, rows: Tensor) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gptinit.profile import ModelFacts, Note
 from gptinit.program import Program
 from gptinit.sites import BlockSites
+from gptinit.theory import TheoryModel
 from gptinit.trace.recipes import Recipe
 
 __all__ = ["Lens", "Subject"]
@@ -37,6 +38,7 @@ class Subject:
             follows the last block, on some rows of the vocabulary. None where no lens can do that.
         notes: how it came to be known.
         is_live: whether it is a module that is built already: its own weights are all there are.
+        theory: what theory knows of it, or why it has no formula.
     """
 
     facts: ModelFacts
@@ -52,3 +54,4 @@ class Subject:
     lens: Callable[[nn.Module, Tensor], Lens] | None
     notes: tuple[Note, ...] = ()
     is_live: bool = False
+    theory: TheoryModel | Note | None = None

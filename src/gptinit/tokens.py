@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import MappingProxyType
@@ -16,10 +16,17 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gptinit.config import DATA_KINDS
+from gptinit.config import DATA_KINDS, RunConfig
 from gptinit.errors import ConfigError, unknown_name
 
-__all__ = ["ZIPF_EXPONENT", "GivenTokens", "TokenSource", "given_tokens", "open_tokens"]
+__all__ = [
+    "ZIPF_EXPONENT",
+    "GivenTokens",
+    "TokenSource",
+    "given_tokens",
+    "open_tokens",
+    "tokens_of_run",
+]
 
 ZIPF_EXPONENT = 1.1
 """The token of rank r is drawn with probability proportional to r ** -1.1.
@@ -100,6 +107,29 @@ def open_tokens(data: str, *, vocab_size: int, batch_size: int, seq_len: int) ->
         with as_file(files("gptinit") / "data" / "text.txt") as path:
             return _read_file(path, data, vocab_size, batch_size, seq_len)
     return _open_file(data, vocab_size, batch_size, seq_len)
+
+
+def tokens_of_run(
+    run: RunConfig, given: npt.ArrayLike | None, *, vocab_size: int, block_size: int
+) -> tuple[TokenSource, RunConfig]:
+    """What a run reads, and the run with its length, and with what was given in its place.
+
+    Args:
+        run: names the tokens, and how many.
+        given: (B, T + 1) ids in place of those.
+        vocab_size: tokens there are.
+        block_size: positions there are.
+
+    Raises:
+        ConfigError: if sequence, data and model do not go together.
+    """
+    if given is not None:
+        source = given_tokens(given, vocab_size=vocab_size, block_size=block_size)
+        batch_size, seq_len = source.shape
+        return source, replace(run, batch_size=batch_size, seq_len=seq_len, data="given")
+    seq_len = run.resolve_seq_len(block_size)
+    named = open_tokens(run.data, vocab_size=vocab_size, batch_size=run.batch_size, seq_len=seq_len)
+    return named, replace(run, seq_len=seq_len)
 
 
 def _draw_zipf(rng: np.random.Generator, vocab_size: int, count: int) -> Ids:

@@ -182,6 +182,27 @@ _STATISTICS = (
         log=True,
         needs_grad=True,
     ),
+    Statistic(
+        name="angle_exponent",
+        title="angle exponent",
+        definition=(
+            "slope of ln(1 - token_cosine) over the layers of the second half: negative where "
+            "tokens collapse (Cowsik et al. 2024)"
+        ),
+        unit="per layer",
+        places=("whole",),
+    ),
+    Statistic(
+        name="gradient_exponent",
+        title="gradient exponent",
+        definition=(
+            "minus the slope of ln(grad_rms^2) over the layers of the second half: positive where "
+            "gradients grow on their way back (Cowsik et al. 2024)"
+        ),
+        unit="per layer",
+        places=("whole",),
+        needs_grad=True,
+    ),
 )
 
 STATISTICS: Mapping[str, Statistic] = MappingProxyType({s.name: s for s in _STATISTICS})

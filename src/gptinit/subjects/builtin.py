@@ -18,13 +18,14 @@ from gptinit.distributions import (
 )
 from gptinit.factory import Factory, seeded
 from gptinit.model import GPT
-from gptinit.profile import ModelFacts
+from gptinit.presets import model_facts
 from gptinit.program import ParameterProgram, Program
 from gptinit.roles import layer_of, role_of
 from gptinit.schemes import Scheme
 from gptinit.sites import find_blocks
 from gptinit.subject import Lens, Subject
 from gptinit.subjects.settings import sizes
+from gptinit.theory import theory_model
 
 __all__ = ["builtin_factory", "builtin_program", "builtin_subject"]
 
@@ -44,25 +45,7 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
     skeleton = _build(config)
     program = _program(skeleton, config, scheme)
     return Subject(
-        facts=ModelFacts(
-            name=name,
-            source=source,
-            norm="layernorm",
-            norm_placement="pre",
-            positions="learned",
-            activation=config.activation,
-            bias=config.bias,
-            n_params=sum(p.numel for p in program),
-            n_layer=config.n_layer,
-            n_head=config.n_head,
-            n_kv_head=config.n_kv_head,
-            head_dim=config.head_dim,
-            n_embd=config.n_embd,
-            d_ff=config.d_ff,
-            block_size=config.block_size,
-            vocab_size=config.vocab_size,
-            tied=config.tied,
-        ),
+        facts=model_facts(config, name=name, source=source),
         vocab_size=config.vocab_size,
         block_size=config.block_size,
         scheme=scheme.slug,
@@ -72,6 +55,7 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
         sites=find_blocks(skeleton),
         call=_call,
         lens=_lens,
+        theory=theory_model(config, scheme),
     )
 
 

@@ -1,0 +1,99 @@
+"""The parameters of a traced model by what they are for, each with its moments or refused."""
+
+from collections.abc import Sequence
+
+from gptinit.distributions import Copy, Distribution, Fixed, Mixture, Piecewise, Unset
+from gptinit.program import ParameterProgram, Program
+from gptinit.theory.shape import Moments, centred
+
+__all__ = ["NoFormula", "Parameters"]
+
+
+class NoFormula(Exception):
+    """Something that no formula covers: where, and what."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(why)
+        self.where = where
+
+
+class Parameters:
+    """The parameters of one program; those whose moments were asked for count as used."""
+
+    def __init__(self, program: Program) -> None:
+        self.all = [p for p in program if p.kind == "parameter"]
+        self._biases = {p.name.rpartition(".")[0]: p for p in self.all if p.role == "linear_bias"}
+        self._used: set[str] = set()
+
+    def bias_of(self, matrix: ParameterProgram) -> ParameterProgram | None:
+        """The bias beside a matrix, if it has one."""
+        return self._biases.get(matrix.name.rpartition(".")[0])
+
+    def with_bias(self, role: str, matrix: ParameterProgram) -> dict[str, Moments]:
+        """Moments of a matrix and of its bias, by the fields of LayerMoments."""
+        return {role: self.moments(matrix), f"{role}_bias": self.bias(matrix)}
+
+    def bias(self, matrix: ParameterProgram) -> Moments:
+        """Moments of the bias of a matrix; 0 without one."""
+        bias = self.bias_of(matrix)
+        return self.moments(bias) if bias else Moments()
+
+    def split(self, parameter: ParameterProgram, rows: Sequence[int]) -> list[Moments]:
+        """Moments of the row blocks of a fused parameter."""
+        law = parameter.distribution
+        if isinstance(law, Piecewise):
+            if [count for count, _ in law.pieces] != list(rows):
+                raise NoFormula(parameter.name, "its pieces are not the parts that are fused.")
+            return [self._law(parameter, piece) for _, piece in law.pieces]
+        return [self.moments(parameter)] * len(rows)
+
+    def moments(self, parameter: ParameterProgram) -> Moments:
+        """Moments of a parameter."""
+        return self._law(parameter, parameter.distribution)
+
+    def _law(self, parameter: ParameterProgram, law: Distribution) -> Moments:
+        """Moments of a law that theory can do with."""
+        self._used.add(parameter.name)
+        is_table = parameter.role.endswith("_emb")  # a row of padding does not matter
+        if isinstance(law, Copy | Unset | Fixed) or (
+            isinstance(law, Mixture | Piecewise) and not is_table and law.std > 0
+        ):
+            raise NoFormula(parameter.name, f"its values ({law}) are not drawn independently.")
+        moments, why = centred(parameter.role, law, parameter.fan_in or 1)
+        if why:
+            raise NoFormula(parameter.name, why)
+        return moments
+
+    def role(self, role: str, layer: int) -> ParameterProgram:
+        """The only parameter of a role in a block."""
+        inside = [p for p in self.all if p.layer == layer]
+        return self.one(role, inside, f"block {layer}")
+
+    def one(
+        self, role: str, parameters: Sequence[ParameterProgram], where: str
+    ) -> ParameterProgram:
+        """The only parameter of a role among some."""
+        found = [p for p in parameters if p.role == role]
+        if len(found) != 1:
+            raise NoFormula(where, f"{role} must be one parameter, got {len(found)}.")
+        return found[0]
+
+    def fans(self, parameter: ParameterProgram) -> tuple[int, int]:
+        """(fan_in, fan_out) of a matrix."""
+        if parameter.fan_in is None or parameter.fan_out is None:
+            raise NoFormula(parameter.name, "its inputs and outputs are not known.")
+        return parameter.fan_in, parameter.fan_out
+
+    def require_fans(self, parameter: ParameterProgram, fans: tuple[int, int]) -> None:
+        """Refuse a matrix of other fans."""
+        if self.fans(parameter) != fans:
+            raise NoFormula(
+                parameter.name, f"it maps {parameter.fan_in} to {parameter.fan_out}, not "
+                f"{fans[0]} to {fans[1]}."
+            )  # fmt: skip
+
+    def require_all_used(self) -> None:
+        """Refuse parameters that play no part in what was read."""
+        for p in self.all:
+            if p.name not in self._used:
+                raise NoFormula(p.name, f"a second {p.role} has no formula.")

@@ -1,0 +1,91 @@
+"""A whole Profile by theory alone: nothing is run and nothing is drawn but the tokens."""
+
+import numpy as np
+import numpy.typing as npt
+
+from gptinit.config import GPTConfig, RunConfig
+from gptinit.presets import model_facts
+from gptinit.processor import processor_name
+from gptinit.profile import ModelFacts, Note, Place, Profile, RunFacts
+from gptinit.sampling import LENS_ROWS, QUERY_ROWS
+from gptinit.schemes import Scheme
+from gptinit.theory.predicting import predict
+from gptinit.theory.shape import TheoryModel, theory_model
+from gptinit.tokens import TokenSource, tokens_of_run
+
+__all__ = ["predicted_profile", "theory_profile"]
+
+
+def predicted_profile(
+    model: TheoryModel,
+    facts: ModelFacts,
+    run: RunConfig,
+    tokens: TokenSource,
+    *,
+    scheme: str | None,
+) -> Profile:
+    """What theory expects of a model, in the place of what measuring would find.
+
+    Args:
+        model: what is predicted.
+        facts: the same for a person.
+        run: seeds, batch size, length and data as for a measurement.
+        tokens: what it would run on.
+        scheme: canonical slug of the init, or None for a foreign model's own.
+    """
+    seeds = range(run.seed, run.seed + run.seeds)
+    ids: npt.NDArray[np.int64] = np.stack([tokens.draw(seed) for seed in seeds])
+    _, batch_size, columns = ids.shape
+    seq_len = columns - 1
+    lens_rows, query_rows = min(LENS_ROWS, model.vocab_size), min(QUERY_ROWS, seq_len)
+    expected = predict(model, ids, grad=run.grad, lens_rows=lens_rows, query_rows=query_rows)
+    return Profile(
+        torch=None,
+        model=facts,
+        scheme=scheme,
+        run=RunFacts(
+            engine="theory",
+            weights=run.weights,
+            device="cpu",
+            device_name=processor_name(),
+            dtype="float32",
+            seed=run.seed,
+            seeds=run.seeds,
+            batch_size=batch_size,
+            seq_len=seq_len,
+            data=run.data,
+            data_sha256=tokens.fingerprint(seeds),
+            lens_rows=lens_rows,
+            query_rows=query_rows,
+        ),
+        embedding=Place(values=expected.embedding),
+        layers=tuple(Place(values=values) for values in expected.layers),
+        final=Place(values=expected.final),
+        whole=Place(values=expected.whole),
+        notes=(
+            Note(kind="engine", where="theory", message="Predicted: nothing was run."),
+            *expected.notes,
+        ),
+    )
+
+
+def theory_profile(
+    config: GPTConfig, scheme: Scheme, run: RunConfig, *, name: str, source: str
+) -> Profile:
+    """The profile of the built-in GPT by theory alone.
+
+    Args:
+        config: the shape.
+        scheme: the init.
+        run: seeds, batch size, length and data as for a measurement.
+        name: what to call the model in results.
+        source: where the shape comes from.
+
+    Raises:
+        ConfigError: if scheme, sequence, data and model do not go together.
+    """
+    tokens, run = tokens_of_run(
+        run, None, vocab_size=config.vocab_size, block_size=config.block_size
+    )
+    facts = model_facts(config, name=name, source=source)
+    return predicted_profile(theory_model(config, scheme), facts, run, tokens, scheme=scheme.slug)

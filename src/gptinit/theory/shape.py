@@ -1,0 +1,230 @@
+"""What theory has to know about a model: its shape and two moments of every role."""
+
+from dataclasses import dataclass, field
+
+from gptinit.config import GPTConfig
+from gptinit.distributions import Distribution
+from gptinit.errors import ConfigError
+from gptinit.schemes import Scheme, role_fans
+
+__all__ = ["LayerMoments", "Moments", "TheoryModel", "theory_model"]
+
+_NEGLIGIBLE = 1e-3
+"""Share of a row's squared output that a mean of the weights may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Mean and standard deviation of the entries of one parameter."""
+
+    mean: float = 0.0
+    std: float = 0.0
+
+    @property
+    def variance(self) -> float:
+        """Square of the standard deviation."""
+        return self.std**2
+
+    @property
+    def square(self) -> float:
+        """Mean square."""
+        return self.mean**2 + self.std**2
+
+
+_ONE = Moments(1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerMoments:
+    """Moments of the weights of one block; what it does not have is 0 (a norm's weight: 1).
+
+    Attributes:
+        q, k, v, attn_out: attention's projections.
+        mlp_up, mlp_gate, mlp_down: of the MLP; `mlp_gate` counts only in gated models.
+        q_bias, k_bias, v_bias, attn_out_bias: biases of attention's projections.
+        mlp_up_bias, mlp_gate_bias, mlp_down_bias: biases of the MLP.
+        attn_norm_weight, attn_norm_bias: of the norm before attention.
+        mlp_norm_weight, mlp_norm_bias: of the norm before the MLP.
+    """
+
+    q: Moments
+    k: Moments
+    v: Moments
+    attn_out: Moments
+    mlp_up: Moments
+    mlp_down: Moments
+    mlp_gate: Moments = Moments()
+    q_bias: Moments = Moments()
+    k_bias: Moments = Moments()
+    v_bias: Moments = Moments()
+    attn_out_bias: Moments = Moments()
+    mlp_up_bias: Moments = Moments()
+    mlp_gate_bias: Moments = Moments()
+    mlp_down_bias: Moments = Moments()
+    attn_norm_weight: Moments = _ONE
+    attn_norm_bias: Moments = Moments()
+    mlp_norm_weight: Moments = _ONE
+    mlp_norm_bias: Moments = Moments()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TheoryModel:
+    """A pre-norm GPT as theory sees it.
+
+    Attributes:
+        n_layer: blocks.
+        n_head: query heads.
+        n_kv_head: key and value heads; they divide n_head.
+        head_dim: width of a head.
+        n_embd: width C of the stream.
+        d_ff: hidden width of the MLP.
+        vocab_size: tokens V.
+        layers: moments of every block, first to last.
+        tok_emb: of the token embedding.
+        pos_emb: of learned positions.
+        lm_head: of the head; a tied one is the embedding.
+        final_norm_weight: of the norm before the head.
+        final_norm_bias: of the norm before the head.
+        lm_head_bias: of the head's bias.
+        activation: one of `activations.ACTIVATION_CURVES`.
+        norm: "layernorm" or "rmsnorm".
+        norm_eps: what norms add to the mean square.
+        positions: "learned", "rotary" or "none".
+        rotary_base: of rotary positions.
+        rotary_dim: rotated entries of a head; 0 means all.
+        gated: whether the MLP multiplies the activation of one projection by another.
+        tied: whether the head is the token embedding.
+        parallel: whether both branches of a block read the same norm of the same stream.
+        attn_multiplier, mlp_multiplier: factors on what the branches add.
+        embedding_multiplier: factor on token embeddings.
+        score_ratio: scale of the scores over 1 / sqrt(head_dim).
+        logit_multiplier: factor on the logits.
+    """
+
+    n_layer: int
+    n_head: int
+    n_kv_head: int
+    head_dim: int
+    n_embd: int
+    d_ff: int
+    vocab_size: int
+    layers: tuple[LayerMoments, ...] = field(repr=False)
+    tok_emb: Moments
+    pos_emb: Moments = Moments()
+    lm_head: Moments
+    final_norm_weight: Moments = _ONE
+    final_norm_bias: Moments = Moments()
+    lm_head_bias: Moments = Moments()
+    activation: str
+    norm: str = "layernorm"
+    norm_eps: float = 1e-5
+    positions: str = "learned"
+    rotary_base: float = 10000.0
+    rotary_dim: int = 0
+    gated: bool = False
+    tied: bool = False
+    parallel: bool = False
+    attn_multiplier: float = 1.0
+    mlp_multiplier: float = 1.0
+    embedding_multiplier: float = 1.0
+    score_ratio: float = 1.0
+    logit_multiplier: float = 1.0
+
+
+def theory_model(config: GPTConfig, scheme: Scheme) -> TheoryModel:
+    """The built-in GPT of a shape with the init of a scheme.
+
+    Args:
+        config: the shape.
+        scheme: the init; the fused projection is drawn as q, k and v, and a bias by the fans of
+            its matrix.
+
+    Raises:
+        ConfigError: if the scheme lacks a role, a formula fails at this shape, or it draws weights
+            around a mean for which theory has no formula.
+
+    Example:
+        >>> from gptinit.schemes import get_scheme
+        >>> model = theory_model(GPTConfig(n_layer=12), get_scheme("nanogpt"))
+        >>> round(model.layers[0].attn_out.std, 6)
+        0.004082
+    """
+    inner = config.n_head * config.head_dim
+    wide, norm = (config.n_embd, inner), (config.n_embd, config.n_embd)
+    out, up = (inner, config.n_embd), (config.n_embd, config.d_ff)
+    down = (config.d_ff, config.n_embd)
+
+    def draw(role: str, layer: int = 0, fans: tuple[int, int] | None = None) -> Moments:
+        fan_in, fan_out = fans or role_fans(role, config)
+        distribution = scheme.distribution(
+            role, config, layer=layer, fan_in=fan_in, fan_out=fan_out
+        )
+        moments, why = centred(role, distribution, fan_in)
+        if why:
+            raise ConfigError(f"scheme {scheme.slug}: {why}")
+        return moments
+
+    def bias(layer: int, fans: tuple[int, int]) -> Moments:
+        return draw("linear_bias", layer, fans) if config.bias else Moments()
+
+    def norm_bias(layer: int) -> Moments:
+        return draw("norm_bias", layer, norm) if config.bias else Moments()
+
+    def block(layer: int) -> LayerMoments:
+        gain, shift = draw("norm_weight", layer, norm), norm_bias(layer)
+        attention = bias(layer, (config.n_embd, 3 * inner))  # one vector for the fused projection
+        return LayerMoments(
+            q=draw("q", layer, wide),
+            k=draw("k", layer, wide),
+            v=draw("v", layer, wide),
+            attn_out=draw("attn_out", layer, out),
+            mlp_up=draw("mlp_up", layer, up),
+            mlp_down=draw("mlp_down", layer, down),
+            q_bias=attention,
+            k_bias=attention,
+            v_bias=attention,
+            attn_out_bias=bias(layer, out),
+            mlp_up_bias=bias(layer, up),
+            mlp_down_bias=bias(layer, down),
+            attn_norm_weight=gain,
+            attn_norm_bias=shift,
+            mlp_norm_weight=gain,
+            mlp_norm_bias=shift,
+        )
+
+    return TheoryModel(
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_kv_head=config.n_kv_head,
+        head_dim=config.head_dim,
+        n_embd=config.n_embd,
+        d_ff=config.d_ff,
+        vocab_size=config.vocab_size,
+        layers=tuple(block(layer) for layer in range(config.n_layer)),
+        tok_emb=draw("tok_emb"),
+        pos_emb=draw("pos_emb"),
+        lm_head=draw("tok_emb") if config.tied else draw("lm_head"),
+        final_norm_weight=draw("norm_weight", 0, norm),
+        final_norm_bias=norm_bias(0),
+        activation=config.activation,
+        tied=config.tied,
+    )
+
+
+def centred(role: str, distribution: Distribution, fan_in: int) -> tuple[Moments, str]:
+    """Moments of a parameter, and why they are not enough where its mean matters ("": enough).
+
+    A mean of the entries adds one direction to what a matrix does; norms may have any.
+    """
+    moments = Moments(distribution.mean, distribution.std)
+    if moments.mean != moments.mean or moments.std != moments.std:
+        return moments, f"the values of {role} are not known."
+    if role.startswith("norm_") or moments.mean == 0:
+        return moments, ""
+    reach = 1 if role.endswith(("bias", "emb")) else fan_in
+    if moments.mean**2 * reach <= _NEGLIGIBLE * moments.variance:
+        return moments, ""
+    return moments, (
+        f"theory needs weights drawn around 0, and {role} has mean {moments.mean:.3g} "
+        f"(std {moments.std:.3g})."
+    )
