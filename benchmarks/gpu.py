@@ -27,13 +27,14 @@ from benchmarks.agreement import Difference, differences, largest_gap, rejected,
 from benchmarks.timing import alternate, python
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.distributions import Distribution, Normal, TruncatedNormal, Uniform
-from gptinit.measuring import LENS_ROWS, QUERY_ROWS, choose_device, measure
+from gptinit.engines import choose_device
+from gptinit.measuring import measure
 from gptinit.presets import get_config
 from gptinit.probes import Probes
 from gptinit.profile import Profile
 from gptinit.program import ParameterProgram
+from gptinit.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.sites import find_blocks
-from gptinit.stats import query_rows
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 

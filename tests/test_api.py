@@ -161,6 +161,7 @@ def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
         "depths": (2, 1),
         "widths": (128, 64),
         "models": ("nanogpt-char", NANO),
+        "engines": ("lazy", "theory"),
     }
     shape: dict[str, Any] = {"n_layer": 1} if axis != "depths" else {"n_embd": 64}
 
@@ -174,6 +175,7 @@ def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
             "depths": ("2", "1"),
             "widths": ("128", "64"),
             "models": ("nanogpt-char", NANO),
+            "engines": ("lazy", "theory"),
         }[axis]
     )
     assert (found.ranking is not None) == (axis == "schemes")
@@ -185,6 +187,7 @@ def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
             "depths": [("nanogpt", 2, 64), ("nanogpt", 1, 64)],
             "widths": [("nanogpt", 1, 128), ("nanogpt", 1, 64)],
             "models": [("nanogpt", 1, 384), (None, 1, 64)],
+            "engines": [("nanogpt", 1, 384)] * 2,
         }[axis]
     )
 
@@ -264,7 +267,9 @@ def test_the_criterion_speaks_of_gradients_only_where_there_are_some() -> None:
 @pytest.mark.parametrize(
     ("axis", "values", "shape", "message"),
     [
-        ("heads", [1], {}, "axis must be one of depths, models, schemes, widths, got 'heads'"),
+        ("heads", [1], {}, "axis must be one of depths, engines, models, schemes, widths, got"),
+        ("engines", ["lasy"], {}, "engine must be one of dense, lazy, stream, theory, got 'lasy'"),
+        ("engines", ["auto"], {}, "engine must be one of dense, lazy, stream, theory, got 'auto'"),
         ("depths", [], {}, "depths must name at least one value, got none"),
         ("depths", [2, 2], {}, "depths must differ from each other, got 2 twice"),
         ("depths", [2], {"n_layer": 3}, "n_layer must not be set where depths are compared"),

@@ -23,9 +23,10 @@ from gptinit.distributions import (
     TruncatedNormal,
     Uniform,
 )
+from gptinit.engines import choose_device
 from gptinit.errors import MeasureError
 from gptinit.gate import nonfinite_findings
-from gptinit.measuring import choose_device, measure
+from gptinit.measuring import measure
 from gptinit.memory import available_bytes
 from gptinit.presets import get_config
 from gptinit.probes import Probes
@@ -33,7 +34,7 @@ from gptinit.profile import Place, Profile
 from gptinit.program import ParameterProgram
 from gptinit.schemes import get_scheme
 from gptinit.sites import find_blocks
-from gptinit.stats import query_rows
+from gptinit.sampling import query_rows
 from gptinit.student import student_quantile
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
@@ -255,11 +256,15 @@ def test_nothing_waits_for_the_device_while_probes_listen(
 
     def run(mode: str) -> Probes:
         torch.cuda.set_sync_debug_mode(mode)
-        install(module, subject.program, draws)
+        installed = install(module, subject.program, draws)
         assert subject.lens is not None  # the built-in GPT has one
         lens = subject.lens(module, vocabulary)
         probes = Probes(module, find_blocks(module), lens=lens, rows=rows, step=lambda: None)
-        weights = probes.attached_to_weights(module, subject.program) if grad else nullcontext()
+        weights = (
+            probes.attached_to_weights(module, subject.program, installed)
+            if grad
+            else nullcontext()
+        )
         with torch.set_grad_enabled(grad), weights:
             with probes.attached():
                 logits = module(idx)

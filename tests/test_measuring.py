@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from gptinit.config import RunConfig
 from gptinit.distributions import Normal
+from gptinit.engines import choose_device
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.gate import nonfinite_findings
-from gptinit.measuring import choose_device, choose_engine, measure
+from gptinit.measuring import measure
 from gptinit.memory import Workload, required_bytes
 from gptinit.model import GPT
 from gptinit.profile import Profile
@@ -215,20 +216,6 @@ def test_no_memory_for_the_model_is_said_before_allocating(
         r"--engine stream needs",
     ):
         profile_of(engine="dense")
-
-
-def test_auto_streams_what_would_fill_half_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    subject, run, cpu = tiny_subject(), RunConfig(), torch.device("cpu")
-    work = Workload(tokens=48, dtype=torch.float32, grad=False)
-
-    needed = required_bytes(subject, work, "dense")
-
-    chosen = []
-    for free in (2 * needed - 1, 2 * needed):
-        monkeypatch.setattr("gptinit.measuring.available_bytes", lambda device, free=free: free)
-        chosen.append(choose_engine(subject, work, run, cpu)[0])
-
-    assert chosen == ["stream", "dense"]
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from gptinit.audited import Audit
 from gptinit.baseline import baseline_document, compare_to_baseline
 from gptinit.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.checkfile import Acceptance, CheckConfig, ModelSpec, apply_acceptances, load_check
-from gptinit.config import GPTConfig, RunConfig
+from gptinit.config import ENGINES, GPTConfig, RunConfig
 from gptinit.distributions import Distribution
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.gate import CheckReport, findings_of, judge, nonfinite_findings, out_of_bounds
@@ -34,7 +34,7 @@ __all__ = [
     "make_baseline",
 ]
 
-AXES: tuple[str, ...] = ("schemes", "depths", "widths", "models")
+AXES: tuple[str, ...] = ("schemes", "depths", "widths", "models", "engines")
 """What a comparison can vary."""
 
 Progress = Callable[[str, int, int], None]
@@ -184,15 +184,15 @@ def compare(
     progress: Progress | None = None,
     **shape: object,
 ) -> Comparison:
-    """Profiles side by side: of several schemes, depths, widths or models.
+    """Profiles side by side: of several schemes, depths, widths, models or engines.
 
     Args:
         axis: one of AXES.
-        values: slugs or files of schemes (none: all built-in ones), numbers of layers, widths, or
-            models.
+        values: slugs or files of schemes (none: all built-in ones), numbers of layers, widths,
+            models, or engines (none: every one).
         model: as for `inspect`, where models are not what is compared; a foreign one is redrawn by
             each scheme.
-        scheme: the init, where depths or widths are compared.
+        scheme: the init, where depths, widths or engines are compared.
         run: how to measure; with gradients if None.
         trust_remote_code: whether Python code beside a Hugging Face config may run.
         timing: whether to add seconds and peak memory to every profile.
@@ -212,7 +212,11 @@ def compare(
     run = run or RunConfig(grad=True)
     chosen = None if scheme is None else _scheme(scheme)
     jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
-    profiles = tuple(_measure(job, run, timing=timing, progress=progress) for job in jobs)
+    runs = [replace(run, engine=job.label) if axis == "engines" else run for job in jobs]
+    profiles = tuple(
+        _measure(job, run, timing=timing, progress=progress)
+        for job, run in zip(jobs, runs, strict=True)
+    )
     labels = tuple(job.label for job in jobs)
     ranking = _ranking(labels, profiles) if axis == "schemes" else None
     return Comparison(axis=axis, labels=labels, profiles=profiles, ranking=ranking)
@@ -416,11 +420,16 @@ def _jobs(
     trust: bool,
 ) -> list[Job]:
     """One job a value, all of them possible."""
-    if axis != "schemes" and not values:
+    if axis not in {"schemes", "engines"} and not values:
         raise ConfigError(f"{axis} must name at least one value, got none.")
     if axis == "schemes":
         schemes = [get_scheme(str(v)) for v in values or load_schemes()]
         jobs = [Job(label=s.slug, model=model, shape=shape, scheme=s, trust=trust) for s in schemes]
+    elif axis == "engines":
+        jobs = [
+            Job(label=_engine(v), model=model, shape=shape, scheme=scheme, trust=trust)
+            for v in values or ENGINES[1:]
+        ]
     elif axis == "models":
         jobs = [
             Job(label=str(v), model=str(v), shape=shape, scheme=scheme, trust=trust) for v in values
@@ -442,6 +451,13 @@ def _jobs(
     return jobs
 
 
+def _engine(name: object) -> str:
+    """An engine that can be compared with others."""
+    if name not in ENGINES[1:]:
+        raise unknown_name("engine", str(name), ENGINES[1:])
+    return str(name)
+
+
 def _measure(
     job: Job,
     run: RunConfig,
@@ -454,23 +470,33 @@ def _measure(
     job.check()
     if job.is_preset and tokens is None:
         run.resolve_seq_len(job.config().block_size)
+    start = time.perf_counter()
+    if run.engine == "theory":
+        return _judged(job.predicted(run, tokens), start, timing=timing)
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
     from gptinit.measuring import measure
-    from gptinit.memory import peak_bytes, reset_peak_memory
+    from gptinit.memory import reset_peak_memory
 
     subject = job.subject()
     if not isinstance(job.model, str) and subject.is_live:
         run = replace(run, weights="own")
     if timing:
         reset_peak_memory()
-    start = time.perf_counter()
     profile = measure(subject, run, tokens=tokens, progress=_labelled(progress, job.label))
+    return _judged(profile, start, timing=timing)
+
+
+def _judged(profile: Profile, start: float, *, timing: bool) -> Profile:
+    """A profile with what the default bounds find, and what it cost since `start`."""
     # Where the stream is not finite, every bound that is missed follows from that one finding.
     findings = nonfinite_findings(profile) or out_of_bounds(
         profile, _that_apply(DEFAULT_BOUNDS, profile)
     )
     cost = None
     if timing:
+        # Loaded here: it knows of GPUs.
+        from gptinit.memory import peak_bytes
+
         seconds = time.perf_counter() - start
         cost = Cost(seconds=seconds, peak_bytes=peak_bytes(profile.run.device))
     return replace(profile, findings=findings, cost=cost)

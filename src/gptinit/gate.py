@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gptinit.bounds import Bound
 from gptinit.errors import ConfigError
-from gptinit.profile import Finding, Profile
+from gptinit.profile import Finding, Place, Profile
 from gptinit.student import student_quantile
 from gptinit.vocabulary import STATISTICS
 
@@ -261,13 +261,16 @@ def nonfinite_place(profile: Profile, stat: str, where: str) -> str | None:
     A place hears of itself, of all places before it and of the logits; gradients, which come from
     the loss, of every place. A value of its own that is not finite counts as well.
     """
-    places = profile.places()
-    names = [name for name, _ in places]
-    heard = names if STATISTICS[stat].needs_grad else [*names[: names.index(where) + 1], "final"]
-    for name, place in places:
-        if name in heard and place.values.get(_COUNT, 0) > 0:
-            return name
-    own = dict(places)[where].values.get(stat, 0.0)
+    places = dict(profile.places())
+    broken = [name for name, place in places.items() if place.values.get(_COUNT, 0) > 0]
+    if broken:
+        names = list(places)
+        before = {*names[: names.index(where) + 1], "final"}
+        heard = set(names) if STATISTICS[stat].needs_grad else before
+        first = next((name for name in broken if name in heard), None)
+        if first is not None:
+            return first
+    own = places[where].values.get(stat, 0.0)
     return None if math.isfinite(own) else where
 
 
@@ -304,7 +307,8 @@ def out_of_bounds(profile: Profile, bounds: Iterable[Bound]) -> tuple[Finding, .
         ConfigError: if a bound names a layer that is not there.
     """
     pairs = [(b, where) for b in bounds for where in places_of(b, len(profile.layers))]
-    results = [r for b, where in pairs for r in _compare_plainly(profile, b, where)]
+    places = dict(profile.places())
+    results = [r for b, where in pairs for r in _compare_plainly(profile, b, where, places[where])]
     return tuple(
         Finding(
             rule="out-of-bounds",
@@ -316,9 +320,10 @@ def out_of_bounds(profile: Profile, bounds: Iterable[Bound]) -> tuple[Finding, .
     )
 
 
-def _compare_plainly(profile: Profile, bound: Bound, where: str) -> Iterator[BoundResult]:
+def _compare_plainly(
+    profile: Profile, bound: Bound, where: str, place: Place
+) -> Iterator[BoundResult]:
     """The result without an interval; nothing for a statistic that was not measured."""
-    place = dict(profile.places())[where]
     value = place.values.get(bound.stat)
     if value is None or not math.isfinite(value):
         if nonfinite_place(profile, bound.stat, where) is not None:

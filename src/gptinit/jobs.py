@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from gptinit.config import GPTConfig
+from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
-from gptinit.presets import PRESETS, get_config, is_preset
+from gptinit.presets import PRESETS, get_config, is_preset, model_facts
+from gptinit.profile import Note, Profile
 from gptinit.schemes import DEFAULT_SCHEME, Scheme, get_scheme
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from torch import nn
 
     from gptinit.factory import Factory
@@ -96,6 +98,35 @@ class Job:
             return live_subject(module, factory, roles=self.roles, sites=self.sites)
         subject = foreign_subject(factory, roles=self.roles, sites=self.sites)
         return subject if self.scheme is None else reinit(subject, self.scheme)
+
+    def predicted(self, run: RunConfig, tokens: "ArrayLike | None" = None) -> Profile:
+        """Its profile by theory alone; a preset needs no torch for that.
+
+        Raises:
+            ConfigError: if theory has no formula for the model, or it cannot be found.
+            SubjectError: if it cannot be built or read.
+        """
+        # Loaded here and not above: numpy is nothing that help or a list of schemes needs.
+        from gptinit.theory import TheoryModel, predicted_profile, theory_model
+        from gptinit.tokens import tokens_of_run
+
+        if self.is_preset:
+            config, scheme = self.config(), self.scheme or get_scheme(DEFAULT_SCHEME)
+            theory: TheoryModel | Note | None = theory_model(config, scheme)
+            slug: str | None = scheme.slug
+            facts = model_facts(config, name=self.name(), source=self._source())
+            vocab_size, block_size = config.vocab_size, config.block_size
+        else:
+            subject = self.subject()
+            theory, facts, slug = subject.theory, subject.facts, subject.scheme
+            vocab_size, block_size = subject.vocab_size, subject.block_size
+        if not isinstance(theory, TheoryModel):
+            why = f" {theory.where}: {theory.message}" if theory else ""
+            raise ConfigError(
+                f"engine must be one that measures where theory has no formula, got 'theory'.{why}"
+            )
+        source, run = tokens_of_run(run, tokens, vocab_size=vocab_size, block_size=block_size)
+        return predicted_profile(theory, facts, run, source, scheme=slug)
 
     def factory(self) -> "tuple[Factory, nn.Module | None]":
         """What builds the model, and the module itself where it is built already.

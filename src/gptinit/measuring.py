@@ -4,13 +4,13 @@ The module runs its own forward once a seed; the probes' statistics stay on the 
 seed is done.
 """
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
+from math import nan
 from types import MappingProxyType
 
+import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
@@ -18,34 +18,24 @@ from torch import Tensor, nn
 
 from gptinit.averaging import SeedPlace, average_place
 from gptinit.config import RunConfig
-from gptinit.errors import ConfigError, MeasureError
-from gptinit.memory import (
-    Workload,
-    available_bytes,
-    check_memory,
-    required_bytes,
-    return_large_blocks,
-)
+from gptinit.engines import choose_device, choose_engine
+from gptinit.memory import Workload, check_memory, return_large_blocks
 from gptinit.probes import Probes, SeedResult
+from gptinit.processor import processor_name
 from gptinit.profile import Note, Place, Profile, RunFacts
 from gptinit.recomputing import entering_blocks
+from gptinit.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.sites import BlockSites
-from gptinit.stats import query_rows
 from gptinit.subject import Subject
-from gptinit.tokens import given_tokens, open_tokens
+from gptinit.theory import TheoryModel, angle_exponent, gradient_exponent, predict
+from gptinit.tokens import tokens_of_run
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws, seed_of
 from gptinit.weights.lazy import LazyPolicy
 from gptinit.weights.policy import Installed, Resident, Restart, WeightsPolicy
 from gptinit.weights.stream import install_stream
 
-__all__ = ["LENS_ROWS", "QUERY_ROWS", "Progress", "choose_device", "choose_engine", "measure"]
-
-LENS_ROWS = 512
-"""Vocabulary rows that the logit lens reads at layers."""
-
-QUERY_ROWS = 32
-"""Query positions a sequence whose attention scores are read."""
+__all__ = ["Progress", "measure"]
 
 POLICIES: Mapping[str, Callable[[Sequence[str]], WeightsPolicy]] = MappingProxyType(
     {
@@ -81,28 +71,27 @@ def measure(
     """
     facts = subject.facts
     device, dtype = choose_device(run.device), _dtype(run.dtype)
-    if tokens is None:
-        seq_len = run.resolve_seq_len(subject.block_size)
-        source = open_tokens(
-            run.data, vocab_size=subject.vocab_size, batch_size=run.batch_size, seq_len=seq_len
-        )
-    else:
-        source = given_tokens(tokens, vocab_size=subject.vocab_size, block_size=subject.block_size)
-        batch_size, seq_len = source.shape
-        run = replace(run, batch_size=batch_size, seq_len=seq_len)
+    source, run = tokens_of_run(
+        run, tokens, vocab_size=subject.vocab_size, block_size=subject.block_size
+    )
+    seq_len = run.seq_len
     work = Workload(tokens=run.batch_size * seq_len, dtype=dtype, grad=run.grad)
-    engine, note = choose_engine(subject, work, run, device)
-    work = replace(work, again=engine == "lazy" and run.grad)
-    check_memory(subject, work, engine, device)
+    choice = choose_engine(subject, work, run, device)
+    engine = choice.engine
+    check_memory(subject, choice.work, engine, device)
     if engine == "lazy":
         return_large_blocks()
 
     seeds = range(run.seed, run.seed + run.seeds)
-    pass_ = _Pass(subject, engine, run, again=work.again)
+    pass_ = _Pass(subject, engine, run, again=choice.work.again)
     steps = _Steps(progress, run.seeds * (facts.n_layer + (facts.n_layer + 1) * run.grad))
-    results = [pass_.run(_draws(subject, s, device, dtype), source.draw(s), steps) for s in seeds]
+    ids = [source.draw(seed) for seed in seeds]
+    results = [
+        pass_.run(_draws(subject, seed, device, dtype), drawn, steps)
+        for seed, drawn in zip(seeds, ids, strict=True)
+    ]
     embedding, layers, final, whole = _places(results)
-    return Profile(
+    profile = Profile(
         torch=torch.__version__,
         model=facts,
         scheme=subject.scheme,
@@ -116,7 +105,7 @@ def measure(
             seeds=run.seeds,
             batch_size=run.batch_size,
             seq_len=seq_len,
-            data=run.data if tokens is None else "given",
+            data=run.data,
             data_sha256=source.fingerprint(seeds),
             lens_rows=min(LENS_ROWS, subject.vocab_size),
             query_rows=min(QUERY_ROWS, seq_len),
@@ -125,7 +114,32 @@ def measure(
         layers=layers,
         final=final,
         whole=whole,
-        notes=(note, *pass_.notes, *subject.notes, *_without_lens(subject)),
+        notes=(choice.note, *pass_.notes, *subject.notes, *_without_lens(subject)),
+    )
+    return _with_prediction(profile, subject, np.stack(ids))
+
+
+def _with_prediction(profile: Profile, subject: Subject, ids: npt.NDArray[np.int64]) -> Profile:
+    """The same with what theory expects of every number, or a note that says why it cannot tell."""
+    if not isinstance(subject.theory, TheoryModel):
+        missing = (subject.theory,) if subject.theory else ()
+        return replace(profile, notes=(*profile.notes, *missing))
+    run = profile.run
+    grad = "grad_rms" in profile.embedding.values
+    expected = predict(
+        subject.theory, ids, grad=grad, lens_rows=run.lens_rows, query_rows=run.query_rows
+    )
+
+    def beside(place: Place, values: Mapping[str, float]) -> Place:
+        known = {stat: values[stat] for stat in place.values if stat in values}
+        return replace(place, predicted=known)
+
+    return replace(
+        profile,
+        embedding=beside(profile.embedding, expected.embedding),
+        layers=tuple(map(beside, profile.layers, expected.layers)),
+        final=beside(profile.final, expected.final),
+        whole=beside(profile.whole, expected.whole),
     )
 
 
@@ -237,16 +251,23 @@ def _places(results: Sequence[SeedResult]) -> tuple[Place, tuple[Place, ...], Pl
     related = [_with_ratios(r) for r in results]
     n_layer = len(results[0].layers)
     layers = tuple(average_place([r.layers[i] for r in related]) for i in range(n_layer))
-    growth = [
-        SeedPlace(values={k: v for k, v in r.layers[-1].values.items() if k == "resid_growth"})
-        for r in related
-    ]
+    whole = [SeedPlace(values=_whole(r.layers)) for r in related]
     return (
         average_place([r.embedding for r in related]),
         layers,
         average_place([r.final for r in related]),
-        average_place(growth),
+        average_place(whole),
     )
+
+
+def _whole(layers: Sequence[SeedPlace]) -> dict[str, float]:
+    """What one seed says about the whole depth; what is not defined is left out."""
+    found = {
+        "resid_growth": layers[-1].values.get("resid_growth"),
+        "angle_exponent": angle_exponent([p.values.get("token_cosine", nan) for p in layers]),
+        "gradient_exponent": gradient_exponent([p.values.get("grad_rms", nan) for p in layers]),
+    }
+    return {stat: value for stat, value in found.items() if value is not None}
 
 
 def _with_ratios(result: SeedResult) -> SeedResult:
@@ -269,59 +290,6 @@ def _with_ratios(result: SeedResult) -> SeedResult:
     )
 
 
-def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        MeasureError: if it is not there.
-    """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(kind for kind, usable in there.items() if usable)
-    if not there[name]:
-        usable = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise MeasureError(f"device must be available here, got {name!r}. Available: {usable}.")
-    # With the index that tensors on it have: autograd needs it of a weight without storage.
-    return torch.empty(0, device=name).device
-
-
-def choose_engine(
-    subject: Subject, work: Workload, run: RunConfig, device: torch.device
-) -> tuple[str, Note]:
-    """The engine to use, with a note that says which and why.
-
-    `stream` where every weight is needed once (a forward pass of one seed) or memory is short, else
-    `dense`, which draws once for both passes, in parallel, into the same memory for every seed.
-    """
-    if run.weights == "own":
-        if subject.own is None:
-            raise ConfigError(
-                "weights must be traced where a model is drawn anew by a scheme, got weights='own'."
-            )
-        if run.engine not in {"auto", "dense"}:
-            raise ConfigError(
-                f"engine must be dense with the weights that a model draws itself, got "
-                f"engine={run.engine!r}."
-            )
-        return "dense", Note(kind="engine", where="dense", message="The model draws its weights.")
-    if run.engine != "auto":
-        return run.engine, Note(kind="engine", where=run.engine, message="As asked for.")
-    there = available_bytes(device)
-    needed = required_bytes(subject, work, "dense")
-    if there is not None and needed > there / 2:
-        why = f"All weights at once would take {needed / 1e9:.3g} GB, over half of what is free."
-        return "stream", Note(kind="engine", where="stream", message=why)
-    if device.type == "cpu" and not run.grad and run.seeds == 1:
-        why = "One forward pass needs every weight once: nothing is gained by keeping them."
-        return "stream", Note(kind="engine", where="stream", message=why)
-    why = "All weights fit in memory."
-    return "dense", Note(kind="engine", where="dense", message=why)
-
-
 def _dtype(name: str) -> torch.dtype:
     """The torch dtype called `name` in RunConfig."""
     return {
@@ -335,10 +303,4 @@ def _device_name(device: torch.device) -> str:
     """The maker's name of the device, as well as it can be known."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return processor_name()

@@ -179,18 +179,17 @@ def check_memory(subject: Subject, work: Workload, engine: str, device: torch.de
     """Refuse a run that cannot fit, before it allocates anything.
 
     Raises:
-        MeasureError: with what it needs, what there is, and what `--engine stream` would need.
+        MeasureError: with what it needs, what there is, and what an engine that fits would need.
     """
     there = available_bytes(device)
     needed = required_bytes(subject, work, engine)
     if there is None or needed <= there:
         return
-    streamed = required_bytes(subject, work, "stream")
-    remedy = (
-        f"--engine stream needs {_gb(streamed)}."
-        if engine == "dense" and streamed <= there
-        else "Try a smaller model, fewer tokens (--seq-len, --batch-size), --dtype bfloat16 or no "
-        "--grad."
+    others = {e: required_bytes(subject, work, e) for e in ("stream", "lazy") if e != engine}
+    remedy = next(
+        (f"--engine {e} needs {_gb(bytes_)}." for e, bytes_ in others.items() if bytes_ <= there),
+        "Try a smaller model, fewer tokens (--seq-len, --batch-size), --dtype bfloat16 or no "
+        "--grad.",
     )
     raise MeasureError(
         f"{subject.facts.name} must fit in memory: engine={engine} needs {_gb(needed)} on "

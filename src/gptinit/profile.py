@@ -212,7 +212,7 @@ class Comparison:
     """Several profiles side by side.
 
     Attributes:
-        axis: what differs: "schemes", "depths" or "widths".
+        axis: what differs: "schemes", "depths", "widths", "models" or "engines".
         labels: one label a profile: a slug, a depth, a width.
         profiles: the profiles, in the order asked for.
         ranking: an order of the labels, or None where nothing is ranked.

@@ -1,4 +1,4 @@
-"""`gptinit compare`: several schemes, depths, widths or models side by side."""
+"""`gptinit compare`: several schemes, depths, widths, models or engines side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from gptinit.report.terminal import Layout, comparison_view
 __all__ = ["compare"]
 
 compare = typer.Typer(
-    help="Compare schemes, depths, widths or models in one table.\n\n"
+    help="Compare schemes, depths, widths, models or engines in one table.\n\n"
     "Example: gptinit compare schemes --n-layer 48",
     no_args_is_help=True,
 )
@@ -143,9 +143,33 @@ def models(
     _compare("models", names, how, model=names[0], trust=trust_remote_code)
 
 
+@compare.command()
+@with_option_groups
+def engines(
+    shape: ShapeOptions,
+    run: RunOptions,
+    output: OutputOptions,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ENGINE]...", help="dense, stream, lazy, theory; else all."),
+    ] = None,
+    model: Model = DEFAULT_PRESET,
+    scheme: SchemeOption = None,
+    grad: Grad = True,
+    fail_on: FailOn = "never",
+    timing: Timing = False,
+) -> None:
+    """Compare engines on one model: they must agree within their standard errors.
+
+    Example: gptinit compare engines lazy theory --n-layer 48
+    """
+    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
+    _compare("engines", names or (), how, model=model, scheme=scheme)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _How:
-    """The options that the three commands share."""
+    """The options that the commands share."""
 
     shape: ShapeOptions
     run: RunOptions
@@ -164,7 +188,7 @@ def _compare(
     scheme: str | None = None,
     trust: bool = False,
 ) -> None:
-    """What the three commands have in common."""
+    """What the commands have in common."""
     output = how.output
     check_output(output, ("table", "json", "markdown", "csv"), fail_on=how.fail_on)
     with progress_on_stderr(output) as progress:

@@ -1,5 +1,7 @@
 """A profile in words: what happens to the stream, the logits, the gradients and the loss."""
 
+import math
+
 from gptinit.profile import Place, Profile
 from gptinit.report.numbers import short, span
 
@@ -16,6 +18,7 @@ def summarise(profile: Profile) -> tuple[str, ...]:
         _logits(profile),
         _gradients(profile),
         _precision(profile),
+        _theory(profile),
     )
     return tuple(s for s in sentences if s)
 
@@ -115,6 +118,25 @@ def _precision(profile: Profile) -> str:
     if headroom is None:
         return ""
     return f"Precision: the largest activation is {short(headroom)} times below float16's maximum."
+
+
+def _theory(profile: Profile) -> str:
+    """How far theory's stream and loss are from what was measured."""
+    gaps = [
+        place.values["resid_var"] / place.predicted["resid_var"] - 1
+        for place in profile.layers
+        if place.predicted.get("resid_var")
+        and math.isfinite(place.values.get("resid_var", math.nan))
+    ]
+    if not gaps:
+        return ""
+    worst = max(gaps, key=abs)
+    text = (
+        f"Theory: the variance is within {100 * abs(worst):.1f} % of what shape and init predict "
+        f"at every layer, {100 * gaps[-1]:+.1f} % at the last"
+    )
+    loss = profile.final.predicted.get("loss")
+    return f"{text}; the loss predicted is {loss:.2f}." if loss is not None else f"{text}."
 
 
 def _factor(large: float, small: float) -> str:

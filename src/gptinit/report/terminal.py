@@ -187,23 +187,28 @@ def _shape_of(model: ModelFacts) -> str:
 def _shared_heading(comparison: Comparison) -> list[Text]:
     """What all profiles of a comparison have in common."""
     first = comparison.profiles[0]
+    engines = list(dict.fromkeys(p.run.engine for p in comparison.profiles))
+    line = _run_line(first, engines)
     if comparison.axis == "models":
-        return [_run_line(first)]
+        return [line]
     own = {"depths": "n_layer=", "widths": "n_embd="}.get(comparison.axis)
     name = ", ".join(p for p in first.model.name.split(", ") if not (own and p.startswith(own)))
     title = Text(name, style="bold")
     if comparison.axis != "schemes":
         title.append(f" · {_init_of(first)}")
-    return [title, _run_line(first)]
+    return [title, line]
 
 
-def _run_line(profile: Profile) -> Text:
+def _run_line(profile: Profile, engines: Sequence[str] = ()) -> Text:
     """Seeds, tokens, weights, dtype and device."""
     run = profile.run
+    used = [engine for engine in engines or [run.engine] if engine != "theory"]
+    how = f"{' and '.join(used)} weights, {run.dtype} on {run.device}"
+    if not used:
+        how = "predicted by theory: nothing is run"
     return Text(
         f"{plural(run.seeds, 'seed')} from {run.seed} · "
-        f"{run.batch_size} x {run.seq_len} tokens of {run.data} · {run.engine} weights, "
-        f"{run.dtype} on {run.device}",
+        f"{run.batch_size} x {run.seq_len} tokens of {run.data} · {how}",
         style="dim",
     )
 
@@ -214,7 +219,7 @@ def _layer_table(profile: Profile, layout: Layout) -> Table:
     places = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
     plan = _plan(profile, places, layout)
     table = new_table()
-    for heading in ("layer", "stream\nvar"):
+    for heading in ("layer", "stream\nvar", *(["theory\nvar"] * plan.theory)):
         table.add_column(heading, justify="right", no_wrap=True)
     if plan.bar:
         table.add_column("", no_wrap=True, style="cyan")
@@ -223,9 +228,11 @@ def _layer_table(profile: Profile, layout: Layout) -> Table:
     largest = max((_finite(p.values.get("resid_var")) for _, p in places), default=0.0)
     for label, place in places:
         drawn = [_bar(_finite(place.values.get("resid_var")), largest, plan.bar)] * bool(plan.bar)
-        table.add_row(label, plan.variance(place), *drawn, *(_value(place, s) for s in plan.stats))
+        theory = [_predicted(place, "resid_var")] * plan.theory
+        numbers = (_value(place, s) for s in plan.stats)
+        table.add_row(label, plan.variance(place), *theory, *drawn, *numbers)
     final = {"logit_std": _value(profile.final, "logit_std")}
-    blank = [""] * bool(plan.bar)
+    blank = [""] * (bool(plan.bar) + plan.theory)
     table.add_row("final", "", *blank, *(final.get(s, "") for s in plan.stats), style="bold")
     table.caption, table.caption_justify = _caption(profile, plan, len(shown)), "left"
     return table
@@ -233,9 +240,17 @@ def _layer_table(profile: Profile, layout: Layout) -> Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What a table of layers shows: standard errors, a bar of so many columns, statistics."""
+    """What a table of layers shows: standard errors, theory, a bar of so many columns, statistics.
+
+    Attributes:
+        stderr: whether the variance has its standard error.
+        theory: whether what theory expects of it stands beside.
+        bar: columns of the bar; 0 for none.
+        stats: the statistics behind.
+    """
 
     stderr: bool
+    theory: bool
     bar: int
     stats: tuple[str, ...]
 
@@ -252,9 +267,11 @@ def _plan(profile: Profile, places: Sequence[tuple[str, Place]], layout: Layout)
     kept = [
         tuple(s for s in stats if s not in _EXPENDABLE[:n]) for n in range(len(_EXPENDABLE) + 1)
     ]
-    plans = [_Plan(stderr=True, bar=8, stats=stats)] if layout.wide else []
-    plans += [_Plan(stderr=False, bar=4, stats=stats)]
-    plans += [_Plan(stderr=False, bar=0, stats=some) for some in kept]
+    theory = any("resid_var" in p.predicted for p in profile.layers)
+    plans = [_Plan(stderr=True, theory=theory, bar=8, stats=stats)] if layout.wide else []
+    plans += [_Plan(stderr=False, theory=theory, bar=4, stats=stats)]
+    plans += [_Plan(stderr=False, theory=theory, bar=4, stats=kept[1])] if theory else []
+    plans += [_Plan(stderr=False, theory=theory, bar=0, stats=some) for some in kept]
     for plan in plans:
         spare = layout.width - _width(plan, [p for _, p in places])
         if spare >= 0:
@@ -265,11 +282,17 @@ def _plan(profile: Profile, places: Sequence[tuple[str, Place]], layout: Layout)
 def _width(plan: _Plan, places: Sequence[Place]) -> int:
     """Columns that a table of this plan takes."""
     widths = [len("layer"), max(len("stream"), *(len(plan.variance(p)) for p in places))]
+    widths += [max(len("theory"), *(len(_predicted(p, "resid_var")) for p in places))] * plan.theory
     widths += [plan.bar] if plan.bar else []
     for stat in plan.stats:
         heading = max(len(line) for line in _heading_of(stat).splitlines())
         widths.append(max(heading, *(len(_value(p, stat)) for p in places)))
     return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _predicted(place: Place, stat: str) -> str:
+    """What theory expects of a statistic; nothing where it says nothing."""
+    return cell(stat, place.predicted[stat]) if stat in place.predicted else ""
 
 
 def _heading_of(stat: str) -> str:
