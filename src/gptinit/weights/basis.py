@@ -4,6 +4,7 @@ exact for: rows of any rank, equal and nearly equal ones included, to the roundi
 approximate for: directions below 1e-5 of the largest, which are dropped.
 """
 
+import threading
 from copy import copy
 
 import torch
@@ -18,8 +19,9 @@ _WELL_CONDITIONED = 1e-2
 """Length of a row outside those before it, relative to its own, from which float32 keeps it at a
 right angle to them."""
 
-_STRIPE = 1 << 12
-"""Columns that are in float64 at once."""
+_STRIPE = 1 << 16
+"""Entries that are in float64 at once: half a megabyte, which no allocator returns to the system
+each time."""
 
 
 class StaleQuestionError(Exception):
@@ -76,13 +78,17 @@ class Basis:
         Shape:
             x: (t, n) float32; result: (t, rank).
         """
+        if not len(x):  # an expert that no token came to
+            return x.new_zeros(0, self.rank), 0
         broken = ~torch.isfinite(x.sum(1))  # a row with NaN or infinity has no direction
         if broken.any():
             coordinates, added = self.extend(x.masked_fill(broken[:, None], 0.0))
             return coordinates.masked_fill(broken[:, None], torch.nan), added
         if not self.rank:
             return self._begin(x)
-        floor = _NEGLIGIBLE * float(torch.linalg.vector_norm(x, dim=1).amax())
+        # In float64: the square of a number over 1e19 is infinite in float32.
+        lengths = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+        floor = _NEGLIGIBLE * float(lengths.amax())
         known, rest = self._split(x)
         inner, rows = orthonormal_rows(rest, floor=floor)
         if len(rows):
@@ -108,10 +114,11 @@ class Basis:
 
     def _begin(self, x: Tensor) -> tuple[Tensor, int]:
         """See `extend`: the first rows."""
-        lower = _factor(x)[1] if self._defers else None
-        if lower is not None:
-            self._deferred = lower, x, x._version
-            return lower, len(lower)
+        if self._defers and not x.is_inference():  # those cannot tell that they were written
+            _, lower = _last.factor(x)
+            if lower is not None:
+                self._deferred = lower, x, x._version
+                return lower, len(lower)
         coordinates, self._rows = orthonormal_rows(x)
         return coordinates, len(self._rows)
 
@@ -146,6 +153,25 @@ def orthonormal_rows(x: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor]:
     return _by_eigenvectors(x, gram, floor)
 
 
+class _LastFactor(threading.local):
+    """The factor of the rows that were asked about last: queries, keys and values share theirs."""
+
+    def __init__(self) -> None:
+        self._x: Tensor | None = None  # held, so that its memory stays its own
+        self._key: tuple[object, ...] = ()
+        self._made: tuple[Tensor, Tensor | None] | None = None
+
+    def factor(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See `_factor`."""
+        key = (x.data_ptr(), tuple(x.shape), x.stride(), x._version, x.device)
+        if self._made is None or key != self._key:
+            self._x, self._key, self._made = x, key, _factor(x)
+        return self._made
+
+
+_last = _LastFactor()
+
+
 def _factor(x: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor | None]:
     """The Gram matrix of rows and its Cholesky factor; None where that is no good basis.
 
@@ -164,10 +190,15 @@ def _factor(x: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor | None]:
 def _gram(x: Tensor) -> Tensor:
     """The Gram matrix of rows in float64; (t, t)."""
     gram = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
-    for stripe in x.split(_STRIPE, 1):
+    for stripe in x.split(_columns(x), 1):
         wide = stripe.double()
         gram.addmm_(wide, wide.T)
     return gram
+
+
+def _columns(x: Tensor) -> int:
+    """Columns of a stripe."""
+    return max(_STRIPE // max(len(x), 1), 64)
 
 
 def _by_eigenvectors(x: Tensor, gram: Tensor, floor: float) -> tuple[Tensor, Tensor]:
@@ -176,5 +207,5 @@ def _by_eigenvectors(x: Tensor, gram: Tensor, floor: float) -> tuple[Tensor, Ten
     kept = values > max(floor**2, _NEGLIGIBLE**2 * float(values[-1]))
     root, vectors = values[kept].sqrt(), vectors[:, kept]
     turn = (vectors / root).T  # (r, t)
-    stripes = [(turn @ stripe.double()).float() for stripe in x.split(_STRIPE, 1)]
+    stripes = [(turn @ stripe.double()).float() for stripe in x.split(_columns(x), 1)]
     return (vectors * root).float(), torch.cat(stripes, 1)

@@ -5,7 +5,7 @@ approximate for: nothing. Entries are drawn in float32 and rounded once to the d
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -32,6 +32,15 @@ __all__ = ["Draws", "is_drawable", "seed_of"]
 _CHUNK: Mapping[str, int] = MappingProxyType({"cpu": 1 << 19, "cuda": 1 << 26, "mps": 1 << 26})
 """Entries drawn by one generator: on a CPU few enough to share a matrix among its cores, on a GPU
 enough that starting a generator does not count."""
+
+
+_SCRATCH: Mapping[str, int] = MappingProxyType({"cpu": 1 << 21, "cuda": 1 << 27, "mps": 1 << 27})
+"""Normal numbers that are there at once in a product with them."""
+
+
+def _stripe_of(rows: int, device: torch.device) -> int:
+    """Columns of so many rows that one generator draws."""
+    return max(_CHUNK[device.type] // 2 // max(rows, 1), 1)
 
 
 def seed_of(seed: int, name: str, node: int = 0, chunk: int = 0) -> int:
@@ -100,6 +109,52 @@ class Draws:
         self._fill(out, name, node, law)
         return out
 
+    def normal_columns(self, name: str, node: int, shape: tuple[int, int]) -> Tensor:
+        """Independent standard normal numbers, stripes of columns with a generator each.
+
+        Shape:
+            result: `shape`.
+        """
+        rows, columns = shape
+        out = torch.empty(columns, rows, device=self.device)
+        self._fill_stripes(out, name, node, 0)
+        return out.T
+
+    def times_normal(self, name: str, node: int, x: Tensor, columns: int) -> Tensor:
+        """The product of `x` with the numbers of `normal_columns`, which are never there at once.
+
+        Shape:
+            x: (t, r); result: (t, columns).
+        """
+        out = torch.empty(len(x), columns, device=self.device)
+        stripe = _stripe_of(x.shape[1], self.device)
+        together = max(_SCRATCH[self.device.type] // (stripe * x.shape[1]), 1) * stripe
+        scratch = torch.empty(min(together, columns), x.shape[1], device=self.device)
+        for start in range(0, columns, together):
+            part = scratch[: min(together, columns - start)]
+            self._fill_stripes(part, name, node, start // stripe)
+            torch.mm(x, part.T, out=out[:, start : start + len(part)])
+        return out
+
+    def _fill_stripes(self, out: Tensor, name: str, node: int, first: int) -> None:
+        """Draw rows in place, stripe by stripe, from stripe number `first` on; (columns, r)."""
+        parts = out.split(_stripe_of(out.shape[1], out.device))
+
+        def fill(index: int) -> None:
+            generator = torch.Generator(device=self.device)
+            generator.manual_seed(seed_of(self.seed, name, node, first + index))
+            parts[index].normal_(generator=generator)
+
+        self._all(fill, len(parts))
+
+    def _all(self, fill: Callable[[int], None], count: int) -> None:
+        """Call `fill` with every index, on a CPU with all its cores."""
+        if self.device.type == "cpu" and count > 1:
+            list(_pool().map(fill, range(count)))
+        else:
+            for index in range(count):
+                fill(index)
+
     def _fill(self, out: Tensor, name: str, node: int, law: Distribution) -> None:
         """Draw float32 values in place, chunk by chunk."""
         chunks = _chunks(out, law)
@@ -109,11 +164,7 @@ class Draws:
             generator.manual_seed(seed_of(self.seed, name, node, index))
             _fill(*chunks[index], generator)
 
-        if self.device.type == "cpu" and len(chunks) > 1:
-            list(_pool().map(fill, range(len(chunks))))
-        else:
-            for index in range(len(chunks)):
-                fill(index)
+        self._all(fill, len(chunks))
 
 
 def is_drawable(law: Distribution) -> bool:

@@ -9,6 +9,7 @@ References:
     Random Orthogonal Ensembles", arXiv 2101.07464 (deferred decisions, two-sided).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,19 +28,30 @@ class Side:
     Attributes:
         basis: directions asked about, of length n.
         unit_answers: (u, m) answers to the unit vectors.
-        answers: (k, m) answers to the rows.
     """
 
     basis: Basis
     unit_answers: Tensor
-    answers: Tensor
+    _answers: Tensor
+    _deferred: Callable[[], Tensor] | None = None
 
     @classmethod
     def empty(cls, size: int, other: int, device: torch.device, *, defers: bool) -> "Side":
         """Nothing asked yet."""
         nothing = torch.empty(0, other, device=device)
         basis = Basis(size, device, defers=defers)
-        return cls(basis=basis, unit_answers=nothing, answers=nothing)
+        return cls(basis, nothing, nothing)
+
+    @property
+    def answers(self) -> Tensor:
+        """(k, m) answers to the rows of the basis."""
+        if self._deferred is not None:
+            self._answers, self._deferred = self._deferred(), None
+        return self._answers
+
+    def defer(self, answers: Callable[[], Tensor]) -> None:
+        """Keep how to have the first answers in their place."""
+        self._deferred = answers
 
     def product(self, coordinates: Tensor) -> Tensor:
         """Answers to combinations of what was asked; (t, rank) to (t, m)."""
@@ -50,7 +62,7 @@ class Side:
 
     def add_answers(self, answers: Tensor) -> None:
         """Keep the answers to directions that the basis has just been given."""
-        self.answers = torch.cat((self.answers, answers)) if len(self.answers) else answers
+        self._answers = torch.cat((self.answers, answers)) if len(self.answers) else answers
 
 
 class GaussianMatrix:
@@ -103,15 +115,24 @@ class GaussianMatrix:
         return self._ask(self.outputs, self.inputs, g)
 
     def _ask(self, near: Side, far: Side, x: Tensor) -> tuple[Tensor, Tensor]:
+        is_first = self._defers and not near.basis.rank and not far.basis.rank
         coordinates, added = near.basis.extend(x)
+        if added and is_first:
+            answer, again = self._random.times(coordinates, far.basis.size)
+            near.defer(again)
+            return self._scaled(answer, x), coordinates
         if added and not far.basis.rank:
             near.add_answers(self._random.normals((added, far.basis.size)))
         elif added:
             near.add_answers(self._drawn(near.basis.rows[-added:], far))
-        answer = near.product(coordinates).mul_(self._std)
+        return self._scaled(near.product(coordinates), x), coordinates
+
+    def _scaled(self, answer: Tensor, x: Tensor) -> Tensor:
+        """The product of W from that of G, in place."""
+        answer = answer.mul_(self._std)
         if self._mean:
             answer += self._mean * x.sum(1, keepdim=True)
-        return answer, coordinates
+        return answer
 
     def _drawn(self, directions: Tensor, far: Side) -> Tensor:
         """Answers to new orthonormal directions, given all that the other side has told.
@@ -207,7 +228,8 @@ class GaussianMatrix:
             mine = part.inputs if axis == 0 else part.outputs
             mine.basis = along.basis.copy()
             mine.unit_answers = along.unit_answers[:, start:stop]
-            mine.answers = along.answers[:, start:stop]
+            if along.basis.count:
+                mine.add_answers(along.answers[:, start:stop])
             cut = part.outputs if axis == 0 else part.inputs
             inside = (across.basis.units >= start) & (across.basis.units < stop)
             cut.basis.units = across.basis.units[inside] - start

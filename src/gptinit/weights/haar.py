@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptinit.weights.basis import Basis, orthonormal_rows
+from gptinit.weights.basis import Basis
 from gptinit.weights.lazy_matrix import Randomness, embed
 
 __all__ = ["HaarMatrix"]
@@ -61,10 +61,12 @@ class HaarMatrix:
     def _pair(self, basis: Basis, count: int) -> None:
         """Give `basis` directions, uniform among those it lacks."""
         drawn = self._random.normals((count, self._size))
-        for _ in range(2):  # once leaves rounding where little of a row is outside
+        for _ in range(2 if basis.rank else 1):  # once leaves rounding where little is outside
             drawn = drawn - (drawn @ basis.rows.T) @ basis.rows
-            _, drawn = orthonormal_rows(drawn)
-        basis.add(drawn)
+            # No Gram matrix: it loses directions where as many are drawn as there are.
+            drawn = torch.linalg.qr(drawn.T).Q.T
+        signs = self._random.normals((count, 1)).sign()
+        basis.add(drawn * signs)
 
     def row(self, indices: Tensor) -> Tensor:
         """Rows of W.

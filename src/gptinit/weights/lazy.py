@@ -18,8 +18,9 @@ from torch import nn
 from gptinit.distributions import Copy, Orthogonal
 from gptinit.profile import Note
 from gptinit.program import ParameterProgram, Program
+from gptinit.trace.graph import dependencies
 from gptinit.trace.replay import Replay, Unanswerable
-from gptinit.weights.draws import Draws
+from gptinit.weights.draws import Draws, is_drawable
 from gptinit.weights.lazy_parameter import LazyParameter, is_lazy_law
 from gptinit.weights.lazy_rules import operate
 from gptinit.weights.policy import Installed, Restart, SquareSums, put_parameter, tied_names
@@ -49,10 +50,11 @@ class LazyPolicy:
         """Install the parameters of `program`: matrices lazily, all others for real."""
         names = tied_names(module)
         laws = {p.name: p for p in program}
+        sources = self._sources(laws, draws)
         owners: dict[str, LazyParameter] = {}
         made: dict[str, LazyParameter] = {}
         for parameter in program:
-            source = self._source(parameter, laws, draws)
+            source = sources[parameter.name]
             if source is None:
                 small = parameter.layer is None or len(parameter.shape) < 2
                 fresh = draws.new(parameter) if small else redrawn(parameter, draws)
@@ -70,6 +72,9 @@ class LazyPolicy:
                 device=draws.device,
             )
             put_parameter(module, names[parameter.name], weight)
+            installed = module.get_parameter(parameter.name)
+            assert isinstance(installed, WeightTensor)
+            installed.is_detached = False  # making a parameter of it detached it
         return _LazyWeights(program=laws, owners=made, blocks=self._blocks, tell=self._tell)
 
     def _owner(self, parameter: ParameterProgram, draws: Draws) -> LazyParameter:
@@ -81,6 +86,22 @@ class LazyPolicy:
             ask_again=self._ask_again,
             is_kept=parameter.name in self._kept,
         )
+
+    def _sources(
+        self, program: Mapping[str, ParameterProgram], draws: Draws
+    ) -> dict[str, ParameterProgram | None]:
+        """Parameter to the one whose matrices it has; None where it is drawn for real.
+
+        What is replayed from the draws of others, such as a scaled copy, has those drawn too.
+        """
+        found = {name: self._source(p, program, draws) for name, p in program.items()}
+        while True:
+            replayed = [p for name, p in program.items() if found[name] is None]
+            behind = {name for p in replayed for name in _drawn_for(p, draws)}
+            bound = [name for name, s in found.items() if s is not None and s.name in behind]
+            if not bound:
+                return found
+            found.update(dict.fromkeys(bound))
 
     def _source(
         self, parameter: ParameterProgram, program: Mapping[str, ParameterProgram], draws: Draws
@@ -144,6 +165,15 @@ def _pattern(name: str) -> str:
     return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
 
 
+def _drawn_for(parameter: ParameterProgram, draws: Draws) -> set[str]:
+    """The parameters after which the draws are named that its record replays."""
+    recipe = draws.recipes.get(parameter.name)
+    if recipe is None or is_drawable(parameter.distribution):
+        return set()
+    keys = {node.key for node in dependencies(recipe.read) if node.is_random}
+    return {recipe.names[key][0] for key in keys if key in recipe.names}
+
+
 def _is_same(one: ParameterProgram, other: ParameterProgram, draws: Draws) -> bool:
     """Whether a copy has the very values of its source, in place, sign and scale."""
     if one.shape != other.shape:
@@ -191,12 +221,15 @@ class _LazyWeights:
                     self._sums[name] = owner.square_sums(name)
             for _, owner in passing:
                 owner.forget()
-        for owner in self._inside(block):
+        for owner in self.owners.values():  # a block may use a weight of another
             owner.keeps_uses = not rehearsal
+        for owner in self._inside(block):
             owner.is_forgotten = owner.is_forgotten and not is_again
 
     def leave(self, block: str) -> None:
         """Forget what is known of a block's weights: asked the same again, they give the same."""
+        for owner in self.owners.values():
+            owner.keeps_uses = True
         for owner in self._inside(block):
             if self._is_passing(owner):
                 owner.forget()

@@ -1,5 +1,6 @@
 """What can be asked of a matrix that is not there."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -13,6 +14,14 @@ class Randomness(Protocol):
 
     def normals(self, shape: tuple[int, int]) -> Tensor:
         """Independent standard normal numbers, float32."""
+        ...
+
+    def times(self, x: Tensor, width: int) -> tuple[Tensor, Callable[[], Tensor]]:
+        """The product of x with independent standard normal numbers, and how to have those again.
+
+        Shape:
+            x: (t, r); results: (t, width), (r, width).
+        """
         ...
 
     def entries(self, shape: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -61,7 +62,18 @@ class _Numbers:
 
     def normals(self, shape: tuple[int, int]) -> Tensor:
         """Independent standard normal numbers, float32."""
-        return self._next(Normal(0.0, 1.0), shape)
+        self.count += 1
+        return self.draws.normal_columns(self.name, self.count, shape)
+
+    def times(self, x: Tensor, width: int) -> tuple[Tensor, Callable[[], Tensor]]:
+        """The product of x with independent standard normal numbers, and how to have those again.
+
+        Shape:
+            x: (t, r); results: (t, width), (r, width).
+        """
+        self.count += 1
+        again = partial(self.draws.normal_columns, self.name, self.count, (x.shape[1], width))
+        return self.draws.times_normal(self.name, self.count, x, width), again
 
     def entries(self, shape: tuple[int, int]) -> Tensor:
         """Entries from the true distribution, float32."""
@@ -188,7 +200,7 @@ class LazyParameter:
     def note_distance(self, x: Tensor) -> None:
         """Keep how far products with `x` can be from normal where the entries are not."""
         rho = _third_moment(self.parameter.distribution)
-        if rho is None:
+        if rho is None or not len(x):
             return
         size = x.abs()
         spread = size.square().sum(1).clamp_min(1e-30)

@@ -6,6 +6,7 @@ else its parameter is drawn for real.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +32,10 @@ def operate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     for weight in weights_in((args, kwargs)):
         if not isinstance(weight.owner, LazyParameter):  # drawn for real
             return weight.owner.operate(func, args, kwargs)
+    if func._schema.is_mutable:  # of a copy, or of something else that weights are added to
+        weight = weights_in((args, kwargs))[0]
+        owner = _owner(weight)
+        owner.give_up(owner, str(func))
     rule = RULES.get(func)
     if rule is not None:
         result = rule(*args, **kwargs)
@@ -40,7 +45,7 @@ def operate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if decomposed is not NotImplemented:
         return decomposed
     args, kwargs = tree_map_only(WeightTensor, lambda w: _values(w, func), (args, kwargs))
-    return func(*args, **kwargs)
+    return _ON_VALUES.get(func, func)(*args, **kwargs)
 
 
 def _owner(weight: WeightTensor) -> LazyParameter:
@@ -57,8 +62,16 @@ def _is_backward() -> bool:
     return not torch.is_grad_enabled() and torch._C._current_autograd_node() is not None
 
 
-def _products(x: list[Tensor], weight: WeightTensor, *, turned: bool) -> list[Tensor] | None:
+def _products(
+    x: list[Tensor], weight: WeightTensor, *, turned: bool, alpha: float = 1.0
+) -> list[Tensor] | None:
     """x_i V_i (or x_i V_i^T) for the matrices of a weight; None where it is not made of such.
+
+    Args:
+        x: the other operands.
+        weight: the lazy one.
+        turned: whether its matrices are transposed.
+        alpha: what the caller multiplies the result by, and autograd its gradient.
 
     Shape:
         x: one (t, a) a matrix; weight: (a, b) or (N, a, b), or their transposes where `turned`;
@@ -70,23 +83,27 @@ def _products(x: list[Tensor], weight: WeightTensor, *, turned: bool) -> list[Te
         return None
     sides = [area.turned != turned for area in areas]  # whether x meets the inputs
     wide = [one.float() for one in x]
-    origin = _origin(weight) if _is_backward() else None
+    noted = _noted(weight, sides) if _is_backward() else None
     try:
-        if origin is not None:
-            made = _back(wide, weight, areas, origin)
+        if noted is not None:
+            made = _back(wide, weight, areas, sides, noted)
         else:
-            made = _forward(wide, weight, areas, sides)
+            made = _forward(wide, weight, areas, sides, alpha)
     except StaleQuestionError:
         owner.ask_again(owner)
     return [one.to(x[0].dtype) for one in made]
 
 
 def _forward(
-    x: list[Tensor], weight: WeightTensor, areas: list[Rectangle], sides: list[bool]
+    x: list[Tensor],
+    weight: WeightTensor,
+    areas: list[Rectangle],
+    sides: list[bool],
+    alpha: float,
 ) -> list[Tensor]:
     """Products of a forward pass; what a backward pass will need is noted."""
     owner = _owner(weight)
-    keep = _wants_gradient(owner) and owner.keeps_uses
+    keep = _wants_gradient(owner) and not weight.is_detached
     uses: list[list[Use]] = []
     made = []
     for one, area, side in zip(x, areas, sides, strict=True):
@@ -95,60 +112,86 @@ def _forward(
         answer, used = owner.tiles.product(one, area, from_inputs=side, keep=keep)
         uses.append(used)
         made.append(answer if weight.factor == 1 else answer * weight.factor)
-    if keep:
+    if keep and owner.keeps_uses:
         name = weight.parameter
         owner.open_uses[name] = owner.open_uses.get(name, 0) + 1
-        weight.uses.append(uses)
+        weight.uses.append(_Noted(sides, alpha, uses))
     return made
 
 
 def _back(
-    g: list[Tensor], weight: WeightTensor, areas: list[Rectangle], origin: WeightTensor
+    g: list[Tensor],
+    weight: WeightTensor,
+    areas: list[Rectangle],
+    sides: list[bool],
+    noted: "_Noted",
 ) -> list[Tensor]:
     """Products of a backward pass, which tell the weight's gradient too."""
     owner, name = _owner(weight), weight.parameter
-    uses = origin.uses.pop()
     owner.open_uses[name] -= 1
     return [
-        owner.tiles.back(one * weight.factor, area, used, name)
-        for one, area, used in zip(g, areas, uses, strict=True)
+        owner.tiles.back(one * weight.factor, area, used, name, from_inputs=side, alpha=noted.alpha)
+        for one, area, side, used in zip(g, areas, sides, noted.uses, strict=True)
     ]
 
 
-def _origin(weight: WeightTensor) -> WeightTensor | None:
-    """The wrapper of the forward product that a backward one belongs to."""
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A product of a forward pass.
+
+    Attributes:
+        sides: of each matrix, whether it was asked from its inputs.
+        alpha: what the caller multiplied the result by.
+        uses: of each matrix.
+    """
+
+    sides: list[bool]
+    alpha: float
+    uses: list[list[Use]]
+
+
+def _noted(weight: WeightTensor, sides: list[bool]) -> _Noted | None:
+    """The forward product that a backward one, asked from these sides, belongs to; forgets it.
+
+    The last one of the same wrapper, as autograd goes backwards.
+    """
+    there = [not side for side in sides]
     found: WeightTensor | None = weight
-    while found is not None and not found.uses:
+    while found is not None:
+        for i, noted in reversed(list(enumerate(found.uses))):
+            if noted.sides == there:
+                made: _Noted = found.uses.pop(i)
+                return made
         found = found.parent
-    return found
+    return None
 
 
-def _mm(a: Tensor, b: Tensor) -> Tensor | None:
+def _mm(a: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor | None:
     """A product of matrices, one of which is lazy."""
     if isinstance(a, WeightTensor) == isinstance(b, WeightTensor):
         return None
     if isinstance(b, WeightTensor):
-        made = _products([a], b, turned=False)
+        made = _products([a], b, turned=False, alpha=alpha)
         return None if made is None else made[0]
     assert isinstance(a, WeightTensor)
-    made = _products([b.T], a, turned=True)
+    made = _products([b.T], a, turned=True, alpha=alpha)
     return None if made is None else made[0].T
 
 
-def _bmm(a: Tensor, b: Tensor) -> Tensor | None:
+def _bmm(a: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor | None:
     """A batch of products of matrices, one of which is lazy."""
     if isinstance(a, WeightTensor) == isinstance(b, WeightTensor):
         return None
     if isinstance(b, WeightTensor):
-        made = _products(list(a.unbind()), b, turned=False)
+        made = _products(list(a.unbind()), b, turned=False, alpha=alpha)
         return None if made is None else torch.stack(made)
     assert isinstance(a, WeightTensor)
-    made = _products(list(b.mT.unbind()), a, turned=True)
+    made = _products(list(b.mT.unbind()), a, turned=True, alpha=alpha)
     return None if made is None else torch.stack(made).mT
 
 
 def _added(
-    product: Callable[[Tensor, Tensor], Tensor | None],
+    product: Callable[[Tensor, Tensor, float], Tensor | None],
 ) -> Callable[..., Tensor | None]:
     """The operator beta * added + alpha * product."""
 
@@ -157,20 +200,20 @@ def _added(
     ) -> Tensor | None:
         if isinstance(added, WeightTensor):
             return None
-        made = product(a, b)  # in memory of its own
+        made = product(a, b, alpha)  # in memory of its own
         if made is None:
             return None
         made = made if alpha == 1 else made.mul_(alpha)
-        return made.add_(added, alpha=beta)
+        return made.add_(added, alpha=beta) if beta else made  # not even NaN is added 0 times
 
     return rule
 
 
-def _mv(a: Tensor, x: Tensor) -> Tensor | None:
+def _mv(a: Tensor, x: Tensor, alpha: float = 1.0) -> Tensor | None:
     """A matrix times a vector."""
     if isinstance(x, WeightTensor):
         return None
-    made = _mm(a, x.unsqueeze(1))
+    made = _mm(a, x.unsqueeze(1), alpha)
     return None if made is None else made.squeeze(1)
 
 
@@ -205,6 +248,8 @@ def _embedding(
     sparse: bool = False,
 ) -> Tensor | None:
     """Rows by their numbers."""
+    if not isinstance(indices, WeightTensor) and bool((indices < 0).any()):
+        raise IndexError("index out of range in self")  # as torch says it
     return _rows(weight, indices)
 
 
@@ -240,9 +285,20 @@ def _rows(weight: Tensor, indices: Tensor) -> Tensor | None:
     area = areas[0]
     indices = torch.where(indices < 0, indices + weight.shape[0], indices)
     wanted, places = indices.unique(return_inverse=True)
-    rows = owner.tiles.row(wanted + area.rows.start)[:, area.columns.start : area.columns.stop]
+    if len(wanted) and not 0 <= int(wanted[0]) <= int(wanted[-1]) < weight.shape[0]:
+        raise IndexError("index out of range in self")
+    rows = _asked_rows(owner, wanted + area.rows.start)
+    rows = rows[:, area.columns.start : area.columns.stop]
     rows = rows[:, :: area.columns.step] * weight.factor
     return rows.to(weight.dtype)[places]
+
+
+def _asked_rows(owner: LazyParameter, indices: Tensor) -> Tensor:
+    """Whole rows of a parameter's matrices; (r,) to (r, columns)."""
+    try:
+        return owner.tiles.row(indices)
+    except StaleQuestionError:
+        owner.ask_again(owner)
 
 
 def _wants_gradient(owner: LazyParameter) -> bool:
@@ -261,7 +317,7 @@ def _values(weight: WeightTensor, func: Any) -> Tensor:
     owner.whole_rows()
     if not few or not owner.has_rows:
         owner.give_up(owner, str(func))
-    rows = owner.tiles.row(torch.arange(first, last + 1, device=owner.draws.device))
+    rows = _asked_rows(owner, torch.arange(first, last + 1, device=owner.draws.device))
     offset = place.storage_offset() - first * length
     values = rows.contiguous().as_strided(place.shape, place.stride(), offset)
     return (values * weight.factor).to(weight.dtype)
@@ -269,7 +325,7 @@ def _values(weight: WeightTensor, func: Any) -> Tensor:
 
 def _copied(weight: Tensor, *, memory_format: Any = None) -> Tensor | None:
     """A copy: the same weight."""
-    return weight.like() if isinstance(weight, WeightTensor) else None
+    return weight.like(is_copy=True) if isinstance(weight, WeightTensor) else None
 
 
 def _cast(
@@ -284,7 +340,7 @@ def _cast(
         return None
     if dtype is not None and not dtype.is_floating_point:
         return None
-    return weight.like(dtype=dtype)
+    return weight.like(dtype=dtype, is_copy=True)
 
 
 def _reshaped(weight: Tensor, size: list[int]) -> Tensor | None:
@@ -292,7 +348,7 @@ def _reshaped(weight: Tensor, size: list[int]) -> Tensor | None:
     if not isinstance(weight, WeightTensor):
         return None
     try:
-        return weight.like(weight.place.view(size))
+        return weight.like(weight.place.view(size), is_copy=True)
     except RuntimeError:  # not without a copy
         return None
 
@@ -307,7 +363,7 @@ def _multiplied(a: Any, b: Any) -> Tensor | None:
             return None
         number = float(number)
     assert isinstance(weight, WeightTensor)
-    return weight.like(factor=float(number))
+    return weight.like(factor=float(number), is_copy=True)
 
 
 def _divided(a: Any, b: Any) -> Tensor | None:
@@ -316,8 +372,13 @@ def _divided(a: Any, b: Any) -> Tensor | None:
         return None
     if isinstance(b, Tensor) and (b.numel() != 1 or b.dim() > a.dim()):
         return None
-    return a.like(factor=1 / float(b)) if float(b) else None
+    return a.like(factor=1 / float(b), is_copy=True) if float(b) else None
 
+
+_ON_VALUES: Mapping[Any, Any] = MappingProxyType(
+    dict.fromkeys((aten.view.default, aten._unsafe_view.default), aten.reshape.default)
+)
+"""What an operator is on values: a view may be of a copy that was left out."""
 
 RULES: Mapping[Any, Callable[..., Tensor | None]] = MappingProxyType(
     {

@@ -43,7 +43,7 @@ class Redrawn:
             if not isinstance(owner, Redrawn):  # the operator will ask it in its turn
                 return weight
             if id(owner) not in drawn:
-                drawn[id(owner)] = owner.draws.new(owner.parameter)
+                drawn[id(owner)] = owner.draws.new(owner.parameter).contiguous()
             place = weight.place
             return drawn[id(owner)].as_strided(place.shape, place.stride(), place.storage_offset())
 

@@ -86,7 +86,8 @@ class Tile:
         """The product from one side, and the coordinates of `x` there."""
         matrix = self.matrix
         is_new = isinstance(matrix, GaussianMatrix) and matrix.is_untouched
-        if is_new and len(x) >= min(matrix.shape):  # nothing is gained by not drawing it
+        # Nothing is gained by not drawing it then; but what is shared must stay one for all.
+        if is_new and not self.is_whole and len(x) >= min(matrix.shape):
             self.matrix = matrix = DrawnMatrix(self.randomness.entries(matrix.shape))
         return matrix.right(x) if from_inputs else matrix.left(x)
 
@@ -138,7 +139,8 @@ class Tiles:
             x: (t, columns of the area), or (t, rows) from the outputs; float32.
             area: which part.
             from_inputs: from which side.
-            keep: whether a gradient will ask for the uses.
+            keep: whether a gradient is wanted, for which tiles must stay as they are: the same
+                in a rehearsal, so that what runs again is asked the same.
         """
         near, far = (area.columns, area.rows) if from_inputs else (area.rows, area.columns)
         answer: Tensor | None = None
@@ -153,10 +155,20 @@ class Tiles:
                 tile.is_used = True
             placed = _moved(part, other, far)
             answer = placed if answer is None else answer + placed
-        assert answer is not None  # tiles cover everything
+        if answer is None:  # nothing is asked of a part without rows or columns
+            answer = x.new_zeros(len(x), len(far))
         return answer, uses
 
-    def back(self, g: Tensor, area: Rectangle, uses: Sequence[Use], parameter: str) -> Tensor:
+    def back(  # noqa: PLR0913 - a product, and whose gradient it tells
+        self,
+        g: Tensor,
+        area: Rectangle,
+        uses: Sequence[Use],
+        parameter: str,
+        *,
+        from_inputs: bool,
+        alpha: float,
+    ) -> Tensor:
         """The product of a backward pass, with the gradient of the weight noted.
 
         Args:
@@ -164,14 +176,15 @@ class Tiles:
             area: of that product.
             uses: of that product.
             parameter: whose gradient it is.
+            from_inputs: from which side g asks.
+            alpha: what that product was multiplied by.
         """
-        from_inputs = not uses[0][2]
         product, answers = self.product(g, area, from_inputs=from_inputs, keep=True)
         theirs = {id(tile): coordinates for tile, coordinates, _ in answers}
         for tile, forward, was_inputs in uses:
             backward = theirs[id(tile)]
             outputs, inputs = (backward, forward) if was_inputs else (forward, backward)
-            tile.add_gradient(parameter, outputs, inputs)
+            tile.add_gradient(parameter, outputs if alpha == 1 else outputs * alpha, inputs)
         return product
 
     def row(self, indices: Tensor) -> Tensor:

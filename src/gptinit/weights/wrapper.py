@@ -2,10 +2,11 @@
 
 exact for: whatever its owner is. Views of it are wrappers too, so a saved transpose costs no
 memory; any other operator is the owner's, and its result an ordinary tensor.
-not covered: writing to a weight (refused).
+not covered: writing to a weight (refused); to a copy of one is its owner's to answer.
 """
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,9 @@ from torch.utils._pytree import tree_map_only
 from gptinit.errors import MeasureError
 
 __all__ = ["Owner", "WeightTensor", "weights_in"]
+
+
+_NOTHING = nullcontext()
 
 
 class Owner(Protocol):
@@ -41,6 +45,8 @@ class WeightTensor(torch.Tensor):
         factor: what the parameter's values are multiplied by.
         uses: what the owner notes about products with this very wrapper.
         parameter: canonical name of the parameter.
+        is_detached: whether no gradient of it is wanted.
+        is_copy: whether the program holds a copy of the parameter, which is its own to write to.
 
     Shape:
         That of the view.
@@ -52,6 +58,8 @@ class WeightTensor(torch.Tensor):
     factor: float
     uses: list[Any]
     parameter: str
+    is_copy: bool
+    is_detached: bool
 
     @staticmethod
     def __new__(  # noqa: PLR0913 - one argument a field
@@ -66,12 +74,24 @@ class WeightTensor(torch.Tensor):
         factor: float = 1.0,
     ) -> "WeightTensor":
         """Wrap the part of the owner's parameter that `place` describes."""
-        wrapper: WeightTensor = torch.Tensor._make_wrapper_subclass(
-            cls, place.shape, strides=place.stride(), dtype=dtype, device=device
-        )
+        # A view of what was made outside of an inference mode is no inference tensor.
+        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else _NOTHING:
+            wrapper: WeightTensor = torch.Tensor._make_wrapper_subclass(
+                cls, place.shape, strides=place.stride(), dtype=dtype, device=device
+            )
         wrapper.place, wrapper.owner, wrapper.parent = place, owner, parent
         wrapper.factor, wrapper.uses, wrapper.parameter = factor, [], parameter
+        wrapper.is_copy = wrapper.is_detached = False
         return wrapper
+
+    @property
+    def data(self) -> Tensor:
+        """The same without a gradient."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        raise _written(self, "an assignment to .data")
 
     def like(
         self,
@@ -79,9 +99,10 @@ class WeightTensor(torch.Tensor):
         *,
         dtype: torch.dtype | None = None,
         factor: float = 1.0,
+        is_copy: bool = False,
     ) -> "WeightTensor":
         """A wrapper derived from this one."""
-        return WeightTensor(
+        made = WeightTensor(
             self.place if place is None else place,
             self.owner,
             parameter=self.parameter,
@@ -90,6 +111,9 @@ class WeightTensor(torch.Tensor):
             parent=self,
             factor=self.factor * factor,
         )
+        made.is_copy = self.is_copy or is_copy
+        made.is_detached = self.is_detached
+        return made
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override] # torch declares it as a plain function
@@ -108,12 +132,13 @@ class WeightTensor(torch.Tensor):
         first = args[0] if args else None
         weights = weights_in((args, kwargs))
         if func._schema.is_mutable:
-            raise MeasureError(
-                f"weights must not be written while engine={weights[0].owner.engine} measures, got "
-                f"{func}. Use --engine dense."
-            )
+            for weight in weights_in(_written_to(func, args, kwargs)):
+                if not weight.is_copy:
+                    raise _written(weight, str(func))
         if func.is_view and isinstance(first, WeightTensor):
             viewed = _viewed(func, first, args[1:], kwargs)
+            if func is torch.ops.aten.detach.default:
+                viewed.is_detached = True
             if viewed is not None:
                 return viewed
         return weights[0].owner.operate(func, args, kwargs)
@@ -125,7 +150,34 @@ def _viewed(func: Any, weight: WeightTensor, args: tuple[Any, ...], kwargs: dict
         places = func(weight.place, *args, **kwargs)
     except (RuntimeError, ValueError):  # after a copy was left out, say
         return None
+    if isinstance(places, Tensor) and not _is_part(places, weight.place):
+        return None
     return tree_map_only(Tensor, weight.like, places)
+
+
+def _is_part(place: Tensor, whole: Tensor) -> bool:
+    """Whether a place holds the same numbers in the same memory; not after a copy or a bit cast."""
+    if place.dtype != whole.dtype or place.is_neg():
+        return False
+    return bool(place.untyped_storage()._cdata == whole.untyped_storage()._cdata)
+
+
+def _written_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The arguments that an operator writes to."""
+    named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    return [
+        named.get(a.name)
+        for a in func._schema.arguments
+        if a.alias_info is not None and a.alias_info.is_write
+    ]
+
+
+def _written(weight: WeightTensor, what: str) -> MeasureError:
+    """That a weight was to be written."""
+    return MeasureError(
+        f"weights must not be written while engine={weight.owner.engine} measures, got {what}. "
+        "Use --engine dense."
+    )
 
 
 def weights_in(value: Any) -> list[WeightTensor]:
