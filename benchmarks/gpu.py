@@ -77,7 +77,7 @@ class Plan:
         seeds: timed repetitions of the first model; the others have half of them.
         depths: two depths of the first model between which waits for the device are counted.
         matrix: (rows, columns) of the weight whose draws are timed.
-        large: name to shape of models that are streamed once, in bfloat16, both passes.
+        large: name to shape of models that are streamed and asked lazily, in bfloat16, both passes.
     """
 
     device: str
@@ -96,7 +96,7 @@ class Plan:
             for dtype in _DTYPES
             for seq_len in self.seq_lens
             for grad in (False, True)
-            for engine in ("dense", "stream")
+            for engine in ("dense", "stream", "lazy")
         )
 
     def seeds_of(self, model: str) -> int:
@@ -204,7 +204,7 @@ def _run(plan: Plan, report: Report) -> None:
     profiles = _report_cases(plan, report)
     _report_engines(profiles, report)
     report.line("\nwaits for the device")
-    for engine in ("dense", "stream"):
+    for engine in ("dense", "stream", "lazy"):
         for grad in (False, True):
             what = f"  {engine:6} {'both' if grad else 'forward'}"
             report.attempt(what, partial(_waits, plan, what, engine, grad, report))
@@ -217,8 +217,11 @@ def _run(plan: Plan, report: Report) -> None:
     for law in (Normal(0.0, 0.02), Uniform(-0.02, 0.02), TruncatedNormal(0.0, 0.02, -0.04, 0.04)):
         report.attempt(f"  {law}", partial(_draw, plan, law, report))
     report.attempt("agreement with the CPU", partial(_report_agreement, plan, profiles, report))
+    report.attempt("costs", partial(_report_costs, plan, report))
     for model, config in plan.large.items():
-        report.attempt(model, partial(_large, plan, model, config, report))
+        for engine in ("stream", "lazy"):
+            what = f"{model} {engine}"
+            report.attempt(what, partial(_large, plan, model, config, engine, report))
     report.attempt("tests", partial(_tests, report))
 
 
@@ -430,10 +433,37 @@ def _report_largest(case: Case, gaps: Sequence[Difference], report: Report) -> N
     report.log("differences", **asdict(case), all=[asdict(d) for d in gaps])
 
 
-def _large(plan: Plan, model: str, config: GPTConfig, report: Report) -> None:
-    """One seed of a large model: bfloat16, streamed, both passes, as long as its context allows."""
+def _report_costs(plan: Plan, report: Report) -> None:
+    """What engines.py estimates with: seconds of a normal number, a flop, a Gram entry's share."""
+    device, tokens = choose_device(plan.device), plan.seq_lens[0]
+    rows, columns = plan.matrix
+    x = torch.randn(tokens, columns, device=device)
+    weight = torch.empty(rows, columns, device=device)
+
+    def seconds(work: Callable[[], object]) -> float:
+        work()
+        _synchronize(plan)
+        start = time.perf_counter()
+        for _ in range(3):
+            work()
+        _synchronize(plan)
+        return (time.perf_counter() - start) / 3
+
+    found = {
+        "normal": seconds(weight.normal_) / weight.numel(),
+        "flop": seconds(lambda: x @ weight.T) / (2 * tokens * weight.numel()),
+        "gram": seconds(lambda: x.double() @ x.double().T) / (tokens**2 * columns),
+        "call": seconds(lambda: float(torch.linalg.cholesky_ex((x @ x.T).double())[1])),
+    }
+    text = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
+    report.line(f"\ncosts in seconds: {text}")
+    report.log("costs", **found)
+
+
+def _large(plan: Plan, model: str, config: GPTConfig, engine: str, report: Report) -> None:
+    """One seed of a large model: bfloat16, both passes, as long as its context allows."""
     run = RunConfig(
-        engine="stream",
+        engine=engine,
         dtype="bfloat16",
         grad=True,
         seeds=1,
@@ -446,10 +476,10 @@ def _large(plan: Plan, model: str, config: GPTConfig, report: Report) -> None:
     profile = measure(subject_of(config), run)
     _synchronize(plan)
     seconds, peak = time.perf_counter() - start, _peak_bytes(plan)
-    line = f"{model}, {run.seq_len} tokens, stream, bfloat16, both passes"
+    line = f"{model}, {run.seq_len} tokens, {engine}, bfloat16, both passes"
     report.line(f"\n{line}: {seconds:.1f} s, peak {peak / 1e9:.1f} GB (target 20 s, 40 GB)")
     values = {where: dict(place.values) for where, place in profile.places()}
-    report.log("large", model=model, seconds=seconds, peak_bytes=peak, values=values)
+    report.log("large", model=model, engine=engine, seconds=seconds, peak_bytes=peak, values=values)
 
 
 def _tests(report: Report) -> None:

@@ -21,7 +21,10 @@ def test_without_a_known_name_the_names_are_said(
     code = names.main(argv)
 
     assert code == 2
-    assert "one of speed, probes, cost, agreement, theory, gpu, transformers." in capsys.readouterr().err
+    assert (
+        "one of speed, probes, cost, agreement, theory, gpu, transformers."
+        in capsys.readouterr().err
+    )
 
 
 def test_a_benchmark_without_options_refuses_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "help-compare-depths": "compare depths --help",
     "help-compare-widths": "compare widths --help",
     "help-compare-models": "compare models --help",
+    "help-compare-engines": "compare engines --help",
     "help-audit": "audit --help",
     "help-check": "check --help",
     "help-schemes": "schemes --help",

@@ -21,6 +21,7 @@ COMMANDS = (
     "compare depths",
     "compare widths",
     "compare models",
+    "compare engines",
     "audit",
     "check",
     "schemes",
@@ -54,7 +55,7 @@ def at_home_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     # The engine that auto takes depends on the memory there is.
-    monkeypatch.setattr("gptinit.measuring.available_bytes", lambda device: 10**11)
+    monkeypatch.setattr("gptinit.engines.available_bytes", lambda device: 10**11)
 
 
 @pytest.mark.parametrize(("command", "shown"), list(blocks()))

@@ -301,6 +301,8 @@ def _check_profiles(
     config: CheckConfig, seed: int | None, progress: Progress | None
 ) -> dict[str, Profile]:
     """The profile of every model by its name; all names and shapes are looked at first."""
+    if config.run.engine == "theory":
+        raise ConfigError("engine must be one that measures to check a model, got 'theory'.")
     jobs = [_check_job(spec) for spec in config.models]
     run = config.run if seed is None else replace(config.run, seed=seed)
     return {job.label: _measure(job, run, timing=False, progress=progress) for job in jobs}

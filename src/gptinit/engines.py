@@ -111,6 +111,8 @@ def choose_engine(subject: Subject, work: Workload, run: RunConfig, device: torc
     if exact:
         best = min(exact, key=lambda e: seconds[e])
         why = _fastest(best, {e: seconds[e] for e in exact})
+        if "lazy" not in exact and "lazy" in fits:
+            why += " Entries that are not normal would make lazy an approximation."
     else:
         best = "lazy" if fits else min(engines, key=lambda e: needed[e])
         why = f"dense would take {needed['dense'] / 1e9:.3g} GB, over half of what is free."
@@ -139,11 +141,17 @@ def _own(subject: Subject, run: RunConfig) -> Note:
 
 
 def _fitting(subject: Subject, work: Workload, engine: str, device: torch.device) -> Workload:
-    """The same work, with blocks run again for the backward pass where memory is short else."""
+    """The same work, with blocks run again for the backward pass where that saves much memory.
+
+    That is a quarter of what is free, or anything at all where half of it would be needed.
+    """
     there = available_bytes(device)
-    if not work.grad or there is None or required_bytes(subject, work, engine) <= there / 2:
+    if not work.grad or there is None:
         return work
-    return replace(work, again=True)
+    again = replace(work, again=True)
+    kept, spared = (required_bytes(subject, w, engine) for w in (work, again))
+    is_much = kept - spared > there / 4 or (kept > there / 2 and spared < kept)
+    return again if is_much else work
 
 
 def _fastest(best: str, seconds: Mapping[str, float]) -> str:
@@ -153,7 +161,8 @@ def _fastest(best: str, seconds: Mapping[str, float]) -> str:
         return "It alone fits in half of the memory that is free."
     second = min(others, key=lambda e: others[e])
     ratio = others[second] / seconds[best]
-    return f"Estimated to be the fastest here: {second} would take {ratio:.2g} times as long."
+    longer = f"{ratio:.2g} times as long" if ratio >= 1.1 else "about as long"
+    return f"Estimated to be the fastest here: {second} would take {longer}."
 
 
 def _is_exact(subject: Subject) -> bool:

@@ -27,7 +27,7 @@ from gptinit.cli.output import (
 )
 from gptinit.errors import ConfigError
 from gptinit.presets import DEFAULT_PRESET
-from gptinit.profile import Comparison, Cost
+from gptinit.profile import Comparison, Cost, Note
 from gptinit.report.csvdoc import comparison_csv
 from gptinit.report.jsondoc import comparison_document, render_json
 from gptinit.report.markdown import comparison_markdown
@@ -203,7 +203,7 @@ def _compare(
             trust_remote_code=trust,
             **how.shape.fields(model),
         )
-    show_notes(comparison.profiles[0].notes, _total(comparison), output)
+    show_notes(_notes(comparison), _total(comparison), output)
     deliver(
         output,
         {
@@ -215,6 +215,18 @@ def _compare(
     )
     found = [finding for profile in comparison.profiles for finding in profile.findings]
     raise typer.Exit(exit_code(found, how.fail_on))
+
+
+def _notes(comparison: Comparison) -> list[Note]:
+    """Every note once; of engines one each, and none where they are what is compared."""
+    found: dict[object, Note] = {}
+    for profile in comparison.profiles:
+        for note in profile.notes:
+            if note.kind != "engine":
+                found.setdefault(note, note)
+            elif comparison.axis != "engines":
+                found.setdefault(note.where, note)
+    return list(found.values())
 
 
 def _total(comparison: Comparison) -> Cost | None:

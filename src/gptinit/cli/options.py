@@ -83,7 +83,12 @@ class RunOptions:
 
     engine: Annotated[
         str | None,
-        _option("--engine", "dense (weights resident), stream (drawn when used) or auto.", RUN),
+        _option(
+            "--engine",
+            "dense (weights resident), stream (drawn when used), lazy (never drawn), theory (nothing "
+            "is run) or auto.",
+            RUN,
+        ),
     ] = None
     device: Annotated[str | None, _option("--device", f"{', '.join(DEVICES)}.", RUN)] = None
     dtype: Annotated[str | None, _option("--dtype", f"{', '.join(DTYPES)}.", RUN)] = None

@@ -17,6 +17,7 @@ def summarise(profile: Profile) -> tuple[str, ...]:
         _attention(profile),
         _logits(profile),
         _gradients(profile),
+        _exponents(profile),
         _precision(profile),
         _theory(profile),
     )
@@ -109,6 +110,18 @@ def _gradients(profile: Profile) -> str:
             f"Gradients: {short(growth)} times as large at the embedding as after the last layer."
         )
     return f"Gradients: smaller at the embedding than after the last layer by {_factor(1, growth)}."
+
+
+def _exponents(profile: Profile) -> str:
+    """How fast tokens collapse and gradients grow with depth."""
+    found = [profile.whole.values.get(stat) for stat in ("angle_exponent", "gradient_exponent")]
+    if found[0] is None or found[1] is None:
+        return ""
+    angle, gradient = (f"{value:+.3f}" for value in found if value is not None)
+    return (
+        f"Exponents: ln(1 - cosine) changes by {angle} a layer, ln of the squared gradient by "
+        f"{gradient} a layer on its way back, over the second half of the layers."
+    )
 
 
 def _precision(profile: Profile) -> str:
