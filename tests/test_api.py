@@ -484,3 +484,43 @@ def test_models_are_compared_with_the_inits_that_they_have() -> None:
 
     assert found.labels == ("nanogpt-char", NANO)
     assert [p.scheme for p in found.profiles] == ["nanogpt", None]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"device": "cuda"}, "device must be auto or cpu where theory predicts"),
+        ({"dtype": "bfloat16"}, "dtype must be float32 where theory predicts"),
+        ({"weights": "own"}, "weights must be traced where theory predicts"),
+    ],
+)
+def test_theory_refuses_a_setting_that_it_would_ignore(
+    setting: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        gptinit.inspect("gpt2", run=RunConfig(engine="theory", **setting))
+
+
+def test_theory_is_compared_with_a_run_of_another_type() -> None:
+    run = RunConfig(dtype="bfloat16", seeds=1, seq_len=8, device="cpu")
+
+    found = gptinit.compare("engines", ["lazy", "theory"], model="nanogpt-char", n_layer=1, run=run)
+
+    assert [p.run.dtype for p in found.profiles] == ["bfloat16", "float32"]
+    assert [p.torch is None for p in found.profiles] == [False, True]
+
+
+def test_a_prediction_is_what_stands_beside_a_measurement() -> None:
+    run = RunConfig(seeds=2, seq_len=16, device="cpu", grad=True)
+    measured = gptinit.inspect("nanogpt-char", n_layer=2, run=run)
+    expected = gptinit.inspect("nanogpt-char", n_layer=2, run=replace(run, engine="theory"))
+
+    for (_, one), (_, other) in zip(measured.places(), expected.places(), strict=True):
+        assert one.predicted == {s: v for s, v in other.values.items() if s in one.values}
+
+
+def test_a_check_is_of_measurements() -> None:
+    checked = config("nanogpt", run=RunConfig(engine="theory", seeds=6))
+
+    with pytest.raises(ConfigError, match="engine must be one that measures to check a model"):
+        gptinit.check(checked)

@@ -212,7 +212,7 @@ def compare(
     run = run or RunConfig(grad=True)
     chosen = None if scheme is None else _scheme(scheme)
     jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
-    runs = [replace(run, engine=job.label) if axis == "engines" else run for job in jobs]
+    runs = [_with_engine(run, job.label) if axis == "engines" else run for job in jobs]
     profiles = tuple(
         _measure(job, run, timing=timing, progress=progress)
         for job, run in zip(jobs, runs, strict=True)
@@ -460,6 +460,28 @@ def _engine(name: object) -> str:
     return str(name)
 
 
+def _with_engine(run: RunConfig, engine: str) -> RunConfig:
+    """A run with another engine; theory's is of what it can speak of."""
+    if engine == "theory":
+        return replace(run, engine=engine, device="cpu", dtype="float32")
+    return replace(run, engine=engine)
+
+
+def _require_predictable(run: RunConfig) -> None:
+    """Refuse what theory would ignore.
+
+    Raises:
+        ConfigError: if a setting makes no difference to a prediction.
+    """
+    wanted = {"device": ("auto", "cpu"), "dtype": ("float32",), "weights": ("traced",)}
+    for name, values in wanted.items():
+        if getattr(run, name) not in values:
+            raise ConfigError(
+                f"{name} must be {' or '.join(values)} where theory predicts and nothing is run, "
+                f"got {getattr(run, name)!r}."
+            )
+
+
 def _measure(
     job: Job,
     run: RunConfig,
@@ -474,6 +496,7 @@ def _measure(
         run.resolve_seq_len(job.config().block_size)
     start = time.perf_counter()
     if run.engine == "theory":
+        _require_predictable(run)
         return _judged(job.predicted(run, tokens), start, timing=timing)
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
     from gptinit.measuring import measure

@@ -372,7 +372,8 @@ def _verdicts(profile: Profile) -> list[RenderableType]:
     """What is out of bounds, or that nothing is."""
     if profile.findings:
         return _findings(profile.findings)
-    return [Text("Bounds: all default bounds hold.", style="green")]
+    which = " of what theory predicts" * (profile.run.engine == "theory")
+    return [Text(f"Bounds: all default bounds{which} hold.", style="green")]
 
 
 def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
