@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from benchmarks import agreement, cost, gpu, probes, speed, sweep, theory
+from benchmarks import agreement, cost, engines, gpu, probes, shapes, speed, sweep, theory
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -28,7 +28,9 @@ BENCHMARKS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType(
         "probes": _alone(probes.main),
         "cost": _alone(cost.main),
         "agreement": _alone(agreement.main),
+        "engines": _alone(engines.main),
         "theory": _alone(theory.main),
+        "shapes": _alone(shapes.main),
         "gpu": gpu.main,
         "transformers": sweep.main,
     }

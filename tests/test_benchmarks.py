@@ -22,7 +22,7 @@ def test_without_a_known_name_the_names_are_said(
 
     assert code == 2
     assert (
-        "one of speed, probes, cost, agreement, theory, gpu, transformers."
+        "one of speed, probes, cost, agreement, engines, theory, shapes, gpu, transformers."
         in capsys.readouterr().err
     )
 
@@ -63,10 +63,10 @@ def test_the_dry_run_of_the_gpu_benchmark_exercises_every_part(
     parts = {entry["kind"] for entry in entries}
     assert parts == {
         "device", "case", "engines", "waits", "probes", "draws", "cpu", "differences",
-        "agreement", "large", "tests",
+        "agreement", "costs", "large", "tests",
     }  # fmt: skip
-    # 2 models x 2 engines x 2 dtypes x 2 kinds of passes
-    assert sum(entry["kind"] == "case" for entry in entries) == 16
+    # 2 models x 3 engines x 2 dtypes x 2 kinds of passes
+    assert sum(entry["kind"] == "case" for entry in entries) == 24
     # On one device both engines compute the same.
     assert {entry["gap"] for entry in entries if entry["kind"] == "engines"} == {0}
 
@@ -94,11 +94,11 @@ def test_the_plan_of_the_gpu_has_every_combination() -> None:
 
     cases = plan.cases()
 
-    # 2 models x 2 engines x 2 dtypes x 2 kinds of passes x 2 lengths
-    assert len(set(cases)) == len(cases) == 32
+    # 2 models x 3 engines x 2 dtypes x 2 kinds of passes x 2 lengths
+    assert len(set(cases)) == len(cases) == 48
     assert [c.n_layer for c in plan.models.values()] == [48, 48]
     assert [c.n_embd for c in plan.models.values()] == [768, 1600]
-    assert len(gpu.plan_for("cuda", quick=True).cases()) == 8
+    assert len(gpu.plan_for("cuda", quick=True).cases()) == 12
 
 
 def test_differences_are_standard_errors_of_both_sides_together() -> None:

@@ -15,7 +15,8 @@ from gptinit.schemes import load_schemes
 from gptinit.subject import Subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
-from gptinit.weights.policy import tied_names
+from gptinit.weights.lazy import LazyPolicy
+from gptinit.weights.policy import WeightsPolicy, tied_names
 from gptinit.weights.stream import install_stream
 from gptinit.weights.wrapper import WeightTensor
 
@@ -182,3 +183,25 @@ def test_writing_to_a_streamed_weight_is_refused() -> None:
         pytest.raises(MeasureError, match="weights must not be written while engine=stream"),
     ):
         weight.mul_(2)
+
+
+@pytest.mark.parametrize("install", [install_stream, LazyPolicy(())], ids=["stream", "lazy"])
+def test_dense_takes_over_a_module_from_another_policy(install: WeightsPolicy) -> None:
+    subject = tiny_subject()
+    module = subject.build()
+    install(module, subject.program, cpu_draws(0))
+
+    install_dense(module, subject.program, cpu_draws(0))
+
+    fresh = dense_module(subject, seed=0)
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, fresh.get_parameter(name))
+
+
+def test_dense_draws_anew_in_another_type() -> None:
+    subject = tiny_subject()
+    module = dense_module(subject)
+
+    install_dense(module, subject.program, cpu_draws(0, torch.bfloat16))
+
+    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}

@@ -112,14 +112,15 @@ class Probes:
             tokens: how many losses were summed for the backward pass: weights report the gradient
                 of their mean.
         """
-        pooled = [s for pool in self._weights.values() for s in pool.squares()]
+        pools = {key: pool for key, pool in self._weights.items() if pool.count}
+        pooled = [s for pool in pools.values() for s in pool.squares()]
         flat = torch.stack([v.detach().float() for v in (*self._values.values(), *pooled)]).tolist()
         places: dict[int, dict[str, float]] = {}
         for (place, stat), value in zip(self._values, flat, strict=False):
             places.setdefault(place, {})[stat] = value
         squares = iter(flat[len(self._values) :])
         weight_grad: dict[int, dict[str, tuple[float, float]]] = {}
-        for (layer, role), pool in self._weights.items():
+        for (layer, role), pool in pools.items():
             grad, weight = (math.sqrt(next(squares) / pool.count) for _ in range(2))
             weight_grad.setdefault(layer, {})[role] = (grad / tokens, weight)
         return SeedResult(

@@ -85,8 +85,8 @@ class RunOptions:
         str | None,
         _option(
             "--engine",
-            "dense (weights resident), stream (drawn when used), lazy (never drawn), theory (nothing "
-            "is run) or auto.",
+            "dense (weights resident), stream (drawn when used), lazy (never drawn), theory "
+            "(nothing is run) or auto.",
             RUN,
         ),
     ] = None

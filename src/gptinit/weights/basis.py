@@ -5,12 +5,14 @@ approximate for: directions below 1e-5 of the largest, which are dropped.
 """
 
 import threading
+from collections.abc import Mapping
 from copy import copy
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-__all__ = ["Basis", "StaleQuestionError", "orthonormal_rows"]
+__all__ = ["Basis", "StaleQuestionError", "forget_last_rows", "orthonormal_rows"]
 
 _NEGLIGIBLE = 1e-5
 """Length of a direction, relative to the largest row, from which it counts as rounding."""
@@ -19,9 +21,9 @@ _WELL_CONDITIONED = 1e-2
 """Length of a row outside those before it, relative to its own, from which float32 keeps it at a
 right angle to them."""
 
-_STRIPE = 1 << 16
-"""Entries that are in float64 at once: half a megabyte, which no allocator returns to the system
-each time."""
+_STRIPE: Mapping[str, int] = MappingProxyType({"cpu": 1 << 16, "cuda": 1 << 24, "mps": 1 << 24})
+"""Entries that are in float64 at once: on a CPU half a megabyte, which no allocator returns to the
+system each time."""
 
 
 class StaleQuestionError(Exception):
@@ -168,6 +170,15 @@ class _LastFactor(threading.local):
             self._x, self._key, self._made = x, key, _factor(x)
         return self._made
 
+    def clear(self) -> None:
+        """Let go of the rows."""
+        self._x, self._key, self._made = None, (), None
+
+
+def forget_last_rows() -> None:
+    """Let go of the rows that were asked about last: no other matrix will be asked the same."""
+    _last.clear()
+
 
 _last = _LastFactor()
 
@@ -184,21 +195,26 @@ def _factor(x: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor | None]:
     share = (diagonal.square() / gram.diagonal()).amin()
     failed, share, shortest = torch.stack((info.double(), share, diagonal.amin())).tolist()
     is_good = not failed and share > _WELL_CONDITIONED**2 and shortest > floor
-    return gram, factor.float() if is_good else None
+    return gram, factor.float().to(x.device) if is_good else None
 
 
 def _gram(x: Tensor) -> Tensor:
     """The Gram matrix of rows in float64; (t, t)."""
-    gram = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
+    gram = torch.zeros(len(x), len(x), dtype=torch.float64, device=_home(x))
     for stripe in x.split(_columns(x), 1):
-        wide = stripe.double()
+        wide = stripe.to(gram.device, torch.float64)
         gram.addmm_(wide, wide.T)
     return gram
 
 
+def _home(x: Tensor) -> torch.device:
+    """Where float64 can be: not on MPS."""
+    return torch.device("cpu") if x.device.type == "mps" else x.device
+
+
 def _columns(x: Tensor) -> int:
     """Columns of a stripe."""
-    return max(_STRIPE // max(len(x), 1), 64)
+    return max(_STRIPE[x.device.type] // max(len(x), 1), 64)
 
 
 def _by_eigenvectors(x: Tensor, gram: Tensor, floor: float) -> tuple[Tensor, Tensor]:
@@ -207,5 +223,8 @@ def _by_eigenvectors(x: Tensor, gram: Tensor, floor: float) -> tuple[Tensor, Ten
     kept = values > max(floor**2, _NEGLIGIBLE**2 * float(values[-1]))
     root, vectors = values[kept].sqrt(), vectors[:, kept]
     turn = (vectors / root).T  # (r, t)
-    stripes = [(turn @ stripe.double()).float() for stripe in x.split(_columns(x), 1)]
-    return (vectors * root).float(), torch.cat(stripes, 1)
+    rows = [
+        (turn @ stripe.to(turn.device, torch.float64)).float().to(x.device)
+        for stripe in x.split(_columns(x), 1)
+    ]
+    return (vectors * root).float().to(x.device), torch.cat(rows, 1)

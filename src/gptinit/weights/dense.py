@@ -3,7 +3,7 @@
 exact for: everything a program can hold. Needs memory for all parameters.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
 from gptinit.program import Program
 from gptinit.weights.draws import Draws
@@ -17,7 +17,8 @@ def install_dense(module: nn.Module, program: Program, draws: Draws) -> Installe
     names = tied_names(module)
     for parameter in program:
         current = module.get_parameter(parameter.name)
-        if current.is_meta:
+        is_reusable = type(current.data) is Tensor and current.dtype == draws.dtype
+        if current.is_meta or not is_reusable or current.device != draws.device:
             put_parameter(module, names[parameter.name], draws.new(parameter))
         else:
             draws.into(parameter, current.data)

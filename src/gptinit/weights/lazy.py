@@ -20,6 +20,7 @@ from gptinit.profile import Note
 from gptinit.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies
 from gptinit.trace.replay import Replay, Unanswerable
+from gptinit.weights.basis import forget_last_rows
 from gptinit.weights.draws import Draws, is_drawable
 from gptinit.weights.lazy_parameter import LazyParameter, is_lazy_law
 from gptinit.weights.lazy_rules import operate
@@ -233,6 +234,7 @@ class _LazyWeights:
         for owner in self._inside(block):
             if self._is_passing(owner):
                 owner.forget()
+        forget_last_rows()
 
     def _inside(self, block: str) -> list[LazyParameter]:
         """The owners of a block's weights."""

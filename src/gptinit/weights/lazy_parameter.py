@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, NoReturn
 
 import torch
@@ -299,5 +299,15 @@ def _third_moment(law: Distribution) -> float | None:
         case Uniform():
             return _THIRD_MOMENT_UNIFORM
         case TruncatedNormal(scale=scale) if scale:
-            return math.sqrt(8 / math.pi)  # that of a normal, whose tails are heavier
+            return _truncated_third_moment(law)
     return None
+
+
+@cache
+def _truncated_third_moment(law: TruncatedNormal) -> float:
+    """E|w - mean|^3 / std^3, by a sum over 4096 points: cut on one side it exceeds a normal's."""
+    low, high = (law.loc + law.scale * z for z in (-9, 9))
+    x = torch.linspace(max(low, law.low), min(high, law.high), 4096, dtype=torch.float64)
+    density = ((x - law.loc) / law.scale).square().mul(-0.5).exp()
+    third = ((x - law.mean).abs().pow(3) * density).sum() / density.sum()
+    return float(third) / law.std**3
