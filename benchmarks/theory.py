@@ -18,7 +18,7 @@ __all__ = ["Deviation", "deviations", "main"]
 
 _DEPTHS = (12, 48, 96)
 _WIDTHS = (256, 512, 768, 1024, 1600)
-_LAZY_WIDTHS = (4096, 12288)
+_LAZY_WIDTHS = (1600, 4096, 12288)
 _SEEDS = 6
 _DIFFERENCES = ("token_cosine", "attn_entropy", "loss_excess", "copy_logit")
 """Statistics that are compared by their difference; all others by their ratio."""
@@ -77,15 +77,11 @@ def main() -> None:
         print(f"\n{n_layer} layers, 768 wide, 256 tokens, {_SEEDS} seeds, dense")
         config = get_config("gpt2", n_layer=n_layer)
         _print_table([(slug, config, slug, "dense") for slug in load_schemes()], grad=n_layer < 96)
-    print(f"\n12 layers by width, nanogpt, {_SEEDS} seeds")
-    widths = [(width, "dense") for width in _WIDTHS] + [(width, "lazy") for width in _LAZY_WIDTHS]
-    _print_table(
-        [
-            (f"{width} {engine}", get_config("gpt2", n_layer=12, n_embd=width), "nanogpt", engine)
-            for width, engine in widths
-        ],
-        grad=False,
-    )
+    for engine, widths in (("dense", _WIDTHS), ("lazy", _LAZY_WIDTHS)):
+        print(f"\n12 layers by width, nanogpt, {_SEEDS} seeds, {engine}")
+        configs = [(width, get_config("gpt2", n_layer=12, n_embd=width)) for width in widths]
+        rows = [(str(width), config, "nanogpt", engine) for width, config in configs]
+        _print_table(rows, grad=engine == "lazy")
     print("\ngpt3-175b, 128 tokens, lazy")
     for slug in ("nanogpt", "plain"):
         _print_table([(slug, get_config("gpt3-175b"), slug, "lazy")], grad=False, seq_len=128)
