@@ -836,8 +836,11 @@ def test_sites_and_roles_can_be_named(capsys: Capture) -> None:
         json.loads(output_of(capsys, *FOREIGN, *more, "--format", "json"))
         for more in ((), (*sites, "--role", "*.c_fc.*=other"))
     )
+    predicted = [layer.pop("predicted") for layer in plain["layers"]]
 
     assert named["layers"] == plain["layers"]
+    assert all(predicted)
+    assert [n["where"] for n in named["notes"] if n["kind"] == "theory-missing"] == ["sites"]
 
 
 def test_models_of_every_kind_are_compared(capsys: Capture) -> None:

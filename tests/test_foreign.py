@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from foreign_models import (
+    FF,
     FOREIGN,
     C,
     Decoder,
@@ -26,12 +27,13 @@ from torch import Tensor, nn
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import SubjectError
 from gptinit.measuring import measure
-from gptinit.profile import Place, Profile
+from gptinit.profile import Note, Place, Profile
 from gptinit.schemes import get_scheme
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.subjects.finding import live_factory
 from gptinit.subjects.foreign import foreign_subject, live_subject
+from gptinit.theory import TheoryModel
 from gptinit.tokens import open_tokens
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
@@ -192,6 +194,56 @@ def test_the_same_names_give_the_built_in_gpt_s_profile_bit_for_bit(grad: bool) 
 
     assert places(foreign) == places(measure(ours, run))
     assert foreign.model.n_params == ours.facts.n_params
+
+
+def test_theory_reads_other_names_as_the_built_in_gpt() -> None:
+    ours = builtin_subject(CONFIG, get_scheme("nanogpt"), name="ours", source="tests")
+
+    assert subject_of(lambda: Twin(ours=False)).theory == ours.theory
+
+
+def test_more_tokens_than_were_looked_at_are_not_predicted() -> None:
+    subject = replace(subject_of(FOREIGN["pre-norm"]), theory_tokens=T - 1)
+
+    profile = measure(subject, RUN)
+
+    assert all(not place.predicted for _, place in profile.places())
+    assert f"with more than {T - 1} tokens" in profile.notes[-1].message
+
+
+def test_tokens_whose_embedding_is_zero_are_not_predicted() -> None:
+    class Padded(Decoder):
+        def __init__(self) -> None:
+            super().__init__()
+            with torch.no_grad():
+                self.wte.weight[2] = 0
+
+    subject = subject_of(Padded)
+    ids = torch.full((1, 9), 3)
+
+    known, other = (
+        measure(subject, RUN, tokens=t) for t in (ids, ids.index_fill(1, ids[0, :1], 2))
+    )
+
+    assert known.final.predicted
+    assert not other.final.predicted
+    assert "embedding of zeros" in other.notes[-1].message
+
+
+def test_a_live_module_is_predicted_until_it_is_trained() -> None:
+    drawn, trained = built("pre-norm"), built("pre-norm")
+    matrix: Any = trained.get_submodule("h.0.mlp.c_fc")
+    with torch.no_grad():  # what gradients do: a matrix of rank one is added
+        matrix.weight += torch.ones(FF, 1) * torch.randn(1, C) * 0.3
+
+    before, after = (live_subject(m, live_factory(m)).theory for m in (drawn, trained))
+
+    assert isinstance(before, TheoryModel)
+    assert before.layers[0].q.std == pytest.approx(
+        0.3, rel=0.1
+    )  # of 256 entries: 2 standard errors
+    assert isinstance(after, Note)
+    assert after.where == "h.0.mlp.c_fc.weight"
 
 
 def test_other_names_give_the_built_in_gpt_s_profile_within_standard_errors() -> None:
@@ -450,7 +502,8 @@ def test_sites_that_the_user_names_are_used() -> None:
     assert [s.path for s in subject.sites] == [f"h.{i}" for i in range(L)]
     assert subject.sites[0].attn is not None
     assert subject.sites[0].attn.path == "h.0.attn.c_proj"
-    assert places(profile) == places(found)
+    # Theory does not know what is heard there.
+    assert places(profile) == [replace(place, predicted={}) for place in places(found)]
 
 
 @pytest.mark.parametrize(

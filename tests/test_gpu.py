@@ -32,9 +32,9 @@ from gptinit.presets import get_config
 from gptinit.probes import Probes
 from gptinit.profile import Place, Profile
 from gptinit.program import ParameterProgram
+from gptinit.sampling import query_rows
 from gptinit.schemes import get_scheme
 from gptinit.sites import find_blocks
-from gptinit.sampling import query_rows
 from gptinit.student import student_quantile
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject

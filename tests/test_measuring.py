@@ -16,7 +16,6 @@ from gptinit.engines import choose_device
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.gate import nonfinite_findings
 from gptinit.measuring import measure
-from gptinit.memory import Workload, required_bytes
 from gptinit.model import GPT
 from gptinit.profile import Profile
 from gptinit.schemes import load_schemes

@@ -13,6 +13,7 @@ from gptinit.schemes import get_scheme
 from gptinit.subject import Subject
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.subjects.reinit import reinit
+from gptinit.theory import TheoryModel
 
 
 def redrawn(name: str, scheme: str) -> tuple[Subject, Subject]:
@@ -90,6 +91,16 @@ def test_a_fused_matrix_is_drawn_as_q_k_and_v(tmp_path: Path, v: str, law: Distr
     assert {p.distribution for p in subject.program if p.role == "qkv"} == {law}
     # Where the scheme has no rule, the model keeps its own.
     assert subject.program[0].distribution == before.program[0].distribution
+
+
+def test_theory_is_of_the_new_weights() -> None:
+    before, after = redrawn("pre-norm", "nanogpt")
+
+    assert isinstance(before.theory, TheoryModel)
+    assert isinstance(after.theory, TheoryModel)
+    assert {layer.mlp_up.std for layer in before.theory.layers} == {0.3}
+    assert {layer.mlp_up.std for layer in after.theory.layers} == {0.02}
+    assert after.theory.attn_multiplier == before.theory.attn_multiplier
 
 
 def test_what_is_redrawn_has_no_recipe_and_no_draw_of_its_own() -> None:

@@ -60,7 +60,7 @@ _COSTS: Mapping[str, _Costs] = MappingProxyType(
 """CPU: measured on one core with AVX-512, single-threaded; `python -m benchmarks engines` prints
 what a machine needs."""
 
-_GRADIENT_SHARE = 1.9
+_GRADIENT_SHARE = 1.65
 """Work of a lazy backward pass over that of its products: squares, sums, orthogonalising twice."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
 from gptinit.presets import PRESETS, get_config, is_preset, model_facts
-from gptinit.profile import Note, Profile
+from gptinit.profile import Profile
 from gptinit.schemes import DEFAULT_SCHEME, Scheme, get_scheme
 
 if TYPE_CHECKING:
@@ -112,21 +112,27 @@ class Job:
 
         if self.is_preset:
             config, scheme = self.config(), self.scheme or get_scheme(DEFAULT_SCHEME)
-            theory: TheoryModel | Note | None = theory_model(config, scheme)
-            slug: str | None = scheme.slug
             facts = model_facts(config, name=self.name(), source=self._source())
-            vocab_size, block_size = config.vocab_size, config.block_size
-        else:
-            subject = self.subject()
-            theory, facts, slug = subject.theory, subject.facts, subject.scheme
-            vocab_size, block_size = subject.vocab_size, subject.block_size
+            source, run = tokens_of_run(
+                run, tokens, vocab_size=config.vocab_size, block_size=config.block_size
+            )
+            model = theory_model(config, scheme)
+            return predicted_profile(model, facts, run, source, scheme=scheme.slug)
+        # Loaded here: only a model with code of its own has to be traced.
+        from gptinit.measuring import theory_of_run
+
+        subject = self.subject()
+        source, run = tokens_of_run(
+            run, tokens, vocab_size=subject.vocab_size, block_size=subject.block_size
+        )
+        ids = [source.draw(seed) for seed in range(run.seed, run.seed + run.seeds)]
+        theory = theory_of_run(subject, ids)
         if not isinstance(theory, TheoryModel):
             why = f" {theory.where}: {theory.message}" if theory else ""
             raise ConfigError(
                 f"engine must be one that measures where theory has no formula, got 'theory'.{why}"
             )
-        source, run = tokens_of_run(run, tokens, vocab_size=vocab_size, block_size=block_size)
-        return predicted_profile(theory, facts, run, source, scheme=slug)
+        return predicted_profile(theory, subject.facts, run, source, scheme=subject.scheme)
 
     def factory(self) -> "tuple[Factory, nn.Module | None]":
         """What builds the model, and the module itself where it is built already.

@@ -1,5 +1,6 @@
 """A module that is already built: its parameters are measured, with standard errors."""
 
+from collections.abc import Iterable
 from hashlib import sha256
 
 import torch
@@ -10,7 +11,14 @@ from gptinit.trace.graph import Read
 from gptinit.trace.laws import Law, Laws, measured
 from gptinit.trace.tensor import TracedTensor, traced
 
-__all__ = ["LiveLaws", "digest", "stand_ins"]
+__all__ = ["LiveLaws", "digest", "stand_ins", "with_dependent_rows"]
+
+
+_FEW, _MANY = 16, 512
+"""Rows and columns of a matrix that are looked at at least, and at most."""
+
+_BEYOND = 6.0
+"""Standard errors."""
 
 
 class LiveLaws:
@@ -41,6 +49,29 @@ def stand_ins(module: nn.Module) -> dict[str, TracedTensor]:
                 made[id(tensor)] = traced(_plain(tensor))
             found[name] = made[id(tensor)]
     return found
+
+
+def with_dependent_rows(parameters: Iterable[tuple[str, Tensor]]) -> str | None:
+    """Name of the first matrix whose rows are too alike for independent draws; None without one.
+
+    Of independent rows of m entries the squared correlations times m have mean 1 and variance near
+    2: their mean over pairs is held against that, six standard errors off. Training shows in it.
+
+    Args:
+        parameters: names and values.
+    """
+    for name, tensor in parameters:
+        if tensor.ndim != 2 or min(tensor.shape) < _FEW:
+            continue
+        rows = _plain(tensor)[:_MANY, :_MANY].double()
+        unit = rows / rows.square().mean(1, keepdim=True).sqrt().clamp(min=1e-30)
+        n, m = unit.shape
+        squares = (unit @ unit.T).square() / m  # m times squared correlations
+        pairs = n * (n - 1) / 2
+        above = (float(squares.sum() - squares.diagonal().sum()) / 2 - pairs) / (2 * pairs) ** 0.5
+        if above > _BEYOND:
+            return name
+    return None
 
 
 def _plain(tensor: Tensor) -> Tensor:

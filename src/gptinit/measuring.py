@@ -35,7 +35,7 @@ from gptinit.weights.lazy import LazyPolicy
 from gptinit.weights.policy import Installed, Resident, Restart, WeightsPolicy
 from gptinit.weights.stream import install_stream
 
-__all__ = ["Progress", "measure"]
+__all__ = ["Progress", "measure", "theory_of_run"]
 
 POLICIES: Mapping[str, Callable[[Sequence[str]], WeightsPolicy]] = MappingProxyType(
     {
@@ -116,18 +116,21 @@ def measure(
         whole=whole,
         notes=(choice.note, *pass_.notes, *subject.notes, *_without_lens(subject)),
     )
-    return _with_prediction(profile, subject, np.stack(ids))
+    return _with_prediction(profile, subject, ids)
 
 
-def _with_prediction(profile: Profile, subject: Subject, ids: npt.NDArray[np.int64]) -> Profile:
+def _with_prediction(
+    profile: Profile, subject: Subject, ids: Sequence[npt.NDArray[np.int64]]
+) -> Profile:
     """The same with what theory expects of every number, or a note that says why it cannot tell."""
-    if not isinstance(subject.theory, TheoryModel):
-        missing = (subject.theory,) if subject.theory else ()
+    theory = theory_of_run(subject, ids)
+    if not isinstance(theory, TheoryModel):
+        missing = (theory,) if theory else ()
         return replace(profile, notes=(*profile.notes, *missing))
     run = profile.run
     grad = "grad_rms" in profile.embedding.values
     expected = predict(
-        subject.theory, ids, grad=grad, lens_rows=run.lens_rows, query_rows=run.query_rows
+        theory, np.stack(ids), grad=grad, lens_rows=run.lens_rows, query_rows=run.query_rows
     )
 
     def beside(place: Place, values: Mapping[str, float]) -> Place:
@@ -140,7 +143,30 @@ def _with_prediction(profile: Profile, subject: Subject, ids: npt.NDArray[np.int
         layers=tuple(map(beside, profile.layers, expected.layers)),
         final=beside(profile.final, expected.final),
         whole=beside(profile.whole, expected.whole),
+        notes=(*profile.notes, *expected.notes),
     )
+
+
+def theory_of_run(
+    subject: Subject, ids: Sequence[npt.NDArray[np.int64]]
+) -> TheoryModel | Note | None:
+    """What theory knows of a subject, or why it has no formula for these tokens.
+
+    Args:
+        subject: the model.
+        ids: (B, T + 1) of every seed.
+    """
+    theory, most = subject.theory, subject.theory_tokens
+    if not isinstance(theory, TheoryModel):
+        return theory
+    why = ""
+    if most is not None and ids[0].shape[-1] - 1 > most:
+        why = f"what the model does with more than {most} tokens is not known."
+    elif theory.silent_tokens and np.isin(ids, list(theory.silent_tokens)).any():
+        why = "some tokens have an embedding of zeros."
+    if not why:
+        return theory
+    return Note(kind="theory-missing", where="tokens", message=f"No prediction: {why}")
 
 
 class _Steps:

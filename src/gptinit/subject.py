@@ -39,6 +39,8 @@ class Subject:
         notes: how it came to be known.
         is_live: whether it is a module that is built already: its own weights are all there are.
         theory: what theory knows of it, or why it has no formula.
+        theory_of: what theory knows of it with another program; None where that is not known.
+        theory_tokens: longest sequence for which its forward pass was read; None for any.
     """
 
     facts: ModelFacts
@@ -55,3 +57,5 @@ class Subject:
     notes: tuple[Note, ...] = ()
     is_live: bool = False
     theory: TheoryModel | Note | None = None
+    theory_of: Callable[[Program], TheoryModel | Note] | None = None
+    theory_tokens: int | None = None

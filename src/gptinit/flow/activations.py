@@ -15,7 +15,7 @@ from gptinit.trace.graph import Geometry, Node, Read, ordered
 from gptinit.trace.replay import base_name
 from gptinit.trace.tensor import TracedTensor
 
-__all__ = ["MATMULS", "Graph", "Operand", "Vertex", "name_of"]
+__all__ = ["MATMULS", "SOFTMAXES", "Graph", "Operand", "Vertex", "name_of"]
 
 MATMULS = frozenset(
     {
@@ -32,6 +32,9 @@ MATMULS = frozenset(
         "mv",
     }
 )
+SOFTMAXES = frozenset({"_softmax", "_safe_softmax"})
+"""The latter where no row may be barred whole."""
+
 _LOOKUPS = frozenset({"embedding", "index_select", "index", "gather"})
 
 
@@ -110,6 +113,15 @@ class Graph:
             )
             for i, a in enumerate(leaves) if isinstance(a, Read)
         ]  # fmt: skip
+
+    def weight_read(self, read: Read) -> str | None:
+        """Name of the parameter that a read looks into; None where it is none."""
+        return self._weights.get(id(read.storage))
+
+    def writes(self, read: Read) -> list[tuple[Geometry, int]]:
+        """What was written where a read looks, oldest first: (region, index of the node)."""
+        found = read.storage.visible(read.version)
+        return [(write.region, self._index[write.node.number]) for write in found]
 
     def at(self, read: Read) -> int | None:
         """Index of the node that a read sees last; None outside the graph."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gptinit.flow.activations import Graph, Vertex
+from gptinit.flow.activations import SOFTMAXES, Graph, Vertex
 from gptinit.flow.blocks import Decoder
 from gptinit.flow.weights import WeightUse, product_of_tokens
 
@@ -36,7 +36,7 @@ def _heads(graph: Graph, v: Vertex) -> tuple[int, int, int] | None:
     if "scaled_dot_product" in v.name and len(v.operands) >= 3:
         query, key = v.operands[0].geometry.size, v.operands[1].geometry.size
         return query[1], key[1], query[-1]
-    if v.name != "_softmax" or len(v.node.shape) != 4:
+    if v.name not in SOFTMAXES or len(v.node.shape) != 4:
         return None
     scores = product_of_tokens(graph, v.index)
     if scores is None:

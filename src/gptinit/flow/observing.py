@@ -19,7 +19,7 @@ from gptinit.trace.recorder import Recorder
 from gptinit.trace.tensor import TracedTensor
 from gptinit.trace.tracing import recording
 
-__all__ = ["ModuleCall", "Observation", "observe"]
+__all__ = ["ModuleCall", "Observation", "observe", "observe_longer"]
 
 _IDS = (3, 1, 4, 0, 5, 7, 2, 6)
 """All different, no two in a row: no index of positions looks like them."""
@@ -93,6 +93,41 @@ def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None
     finally:
         for child, mode in modes:
             child.training = mode
+
+
+def observe_longer(
+    module: nn.Module,
+    call: Call,
+    length: int,
+    weights: Mapping[str, TracedTensor] | None = None,
+) -> Graph | None:
+    """The graph of one more pass over more tokens; None where it does not run.
+
+    What modules keep for so many tokens (angles, a cached length) is put back.
+
+    Args:
+        module: with traced parameters, or a live one.
+        call: how to call it.
+        length: tokens.
+        weights: traced tensors that stand for the parameters and buffers of a live one.
+    """
+    kept = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
+    module.eval()
+    ids = torch.tensor([_IDS]).repeat(1, -(-length // len(_IDS)))[:, :length]
+    try:
+        with torch.no_grad(), recording(Recorder(dummy=True)):
+            logits = call_model(module, call, ids, weights)
+    except Exception:  # any error of the model's: so many are too many
+        return None
+    finally:
+        for child, attributes, buffers in kept:
+            vars(child).clear()
+            vars(child).update(attributes)
+            child._buffers.clear()
+            child._buffers.update(buffers)
+    if not isinstance(logits, TracedTensor):
+        return None
+    return Graph(logits, _weight_names(weights or dict(module.named_parameters())))
 
 
 def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> Observation:

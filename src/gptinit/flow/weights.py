@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from gptinit.flow.activations import MATMULS, Graph, Operand, Vertex
+from gptinit.flow.activations import MATMULS, SOFTMAXES, Graph, Operand, Vertex
 from gptinit.flow.residuals import Writer, additions, writers
 
 __all__ = ["WeightUse", "branch_kind", "product_of_tokens", "weight_uses"]
@@ -174,7 +174,7 @@ def _is_attention(graph: Graph, v: Vertex) -> bool:
     """Whether a vertex mixes positions: a fused attention, or a softmax over keys."""
     if "scaled_dot_product" in v.name or "flex_attention" in v.name:
         return True
-    return v.name == "_softmax" and len(v.node.shape) >= 3 and _is_score(graph, v.index)
+    return v.name in SOFTMAXES and len(v.node.shape) >= 3 and _is_score(graph, v.index)
 
 
 def _is_score(graph: Graph, index: int) -> bool:
@@ -211,7 +211,7 @@ def _attention(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str
 
 def _sides(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str, list[Operand]]]:
     """The operands that hold queries, keys and values."""
-    if core.name != "_softmax":
+    if core.name not in SOFTMAXES:
         for role, operand in zip("qkv", core.operands, strict=False):
             yield role, [operand]
         return

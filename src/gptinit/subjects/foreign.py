@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from gptinit.errors import SubjectError
 from gptinit.factory import Factory, seeded
 from gptinit.flow.calling import Call, call_model
+from gptinit.flow.forwarding import Forwarding, forwarding
+from gptinit.live import stand_ins, with_dependent_rows
 from gptinit.profile import Note
 from gptinit.reading import Reading, read_live, read_model
 from gptinit.sites import BlockSites, named_blocks
 from gptinit.subject import Subject
+from gptinit.theory import TheoryModel
 from gptinit.trace.replay import Replay
 from gptinit.trace.tensor import TracedTensor
 
@@ -72,7 +75,18 @@ def live_subject(
         return _twin(module).eval()
 
     made = _subject(factory, reading, _sites(reading, sites), build, own)
-    return replace(made, is_live=True)
+    return replace(made, is_live=True, theory=_drawn_theory(module, made))
+
+
+def _drawn_theory(module: nn.Module, made: Subject) -> TheoryModel | Note | None:
+    """What theory knows of a live module, where its weights are as if just drawn."""
+    if not isinstance(made.theory, TheoryModel):
+        return made.theory
+    name = with_dependent_rows(module.named_parameters())
+    if name is None:
+        return made.theory
+    message = "No prediction: its rows are not drawn independently of each other (trained?)."
+    return Note(kind="theory-missing", where=name, message=message)
 
 
 def _twin(module: nn.Module) -> nn.Module:
@@ -109,10 +123,12 @@ def _subject(
         why = "; ".join(note.message for note in reading.notes)
         raise SubjectError(f"{factory.name} must run forward to be measured. {why}")
     tail, facts = reading.tail, reading.program.facts
+    block_size = factory.block_size or _learned_positions(reading) or _POSITIONS
+    read = _read_forwarding(reading, sites, block_size)
     return Subject(
         facts=facts,
         vocab_size=reading.seen.vocab_size,
-        block_size=factory.block_size or _learned_positions(reading) or _POSITIONS,
+        block_size=block_size,
         scheme=None,
         program=reading.program.parameters,
         recipes=reading.recipes,
@@ -122,6 +138,25 @@ def _subject(
         call=_caller(reading.seen.call),
         lens=None if tail is None else lambda module, rows: tail.lens(module, rows),
         notes=(*reading.notes, *_without_branches(sites)),
+        theory=read if isinstance(read, Note) else read.model(reading.program.parameters),
+        theory_of=None if isinstance(read, Note) else read.model,
+        theory_tokens=None if isinstance(read, Note) else read.tokens,
+    )
+
+
+def _read_forwarding(
+    reading: Reading, sites: tuple[BlockSites, ...], block_size: int
+) -> Forwarding | Note:
+    """What theory has to know of the forward pass, or why it has no formula."""
+    if reading.seen is None or reading.decoder is None:
+        message = "No prediction: its forward pass was not followed."
+        return Note(kind="theory-missing", where="blocks", message=message)
+    if sites != reading.decoder.sites:
+        message = "No prediction: what is heard at sites that are named by hand is not known."
+        return Note(kind="theory-missing", where="sites", message=message)
+    weights = stand_ins(reading.module) if reading.program.build == "live" else None
+    return forwarding(
+        reading.program, reading.module, reading.seen, reading.decoder, block_size, weights
     )
 
 

@@ -26,7 +26,14 @@ def reinit(subject: Subject, scheme: Scheme) -> Subject:
     program = tuple(_redrawn(p, subject, scheme) for p in subject.program)
     kept = {p.name for p, q in zip(subject.program, program, strict=True) if p is q}
     recipes = {name: r for name, r in subject.recipes.items() if name in kept}
-    return replace(subject, scheme=scheme.slug, program=program, recipes=recipes, own=None)
+    return replace(
+        subject,
+        scheme=scheme.slug,
+        program=program,
+        recipes=recipes,
+        own=None,
+        theory=subject.theory_of(program) if subject.theory_of else None,
+    )
 
 
 def _redrawn(parameter: ParameterProgram, subject: Subject, scheme: Scheme) -> ParameterProgram:

@@ -13,6 +13,9 @@ __all__ = ["ForwardFacts", "model_of_program"]
 
 _NORMS = ("layernorm", "rmsnorm")
 _POSITIONS = ("learned", "rotary", "none")
+_EPS_SHOWS = 1e-3
+"""Share of a squared gain that may be the eps of the norm that it was measured with."""
+
 _BRANCH_ROLES = ("q", "k", "v", "qkv", "attn_out", "mlp_up", "mlp_gate", "mlp_down")
 
 
@@ -28,6 +31,8 @@ class ForwardFacts:
         norm_eps: what norms add to the mean square.
         rotary_base: base of the rotary frequencies.
         rotary_dim: rotated entries of a head; 0 means all.
+        rotary_angles: by which every pair of a head's entries turns per position, in place of base
+            and rotary_dim; empty where these tell.
         score_ratio: scale of the scores over 1 / sqrt(head_dim).
         attn_multiplier, mlp_multiplier: factors on what the branches add.
         embedding_multiplier: factor on token embeddings.
@@ -39,6 +44,7 @@ class ForwardFacts:
     norm_eps: float = 1e-5
     rotary_base: float = 10000.0
     rotary_dim: int = 0
+    rotary_angles: tuple[float, ...] = ()
     score_ratio: float = 1.0
     attn_multiplier: float = 1.0
     mlp_multiplier: float = 1.0
@@ -82,6 +88,7 @@ class _Reader:
         tok_emb = self._at.one("tok_emb", outside, "embedding")
         lm_head = None if facts.tied else self._at.one("lm_head", outside, "head")
         tables = [p for p in outside if p.role == "pos_emb"]
+        token, silent = self._at.table(tok_emb)
         gain, shift = self._norms(outside, "the final norm", most=1)[0]
         head_bias = self._at.bias(lm_head) if lm_head else Moments()
         first = self._at.role("mlp_down", 0)
@@ -94,8 +101,9 @@ class _Reader:
             d_ff=self._at.fans(first)[0],
             vocab_size=self._size("vocab_size"),
             layers=tuple(block.moments for block in blocks),
-            tok_emb=self._at.moments(tok_emb),
-            pos_emb=self._at.moments(tables[0]) if tables else Moments(),
+            tok_emb=token,
+            silent_tokens=silent,
+            pos_emb=self._at.table(tables[0])[0] if tables else Moments(),
             lm_head=self._at.moments(lm_head or tok_emb),
             final_norm_weight=gain,
             final_norm_bias=shift,
@@ -106,6 +114,7 @@ class _Reader:
             positions=str(facts.positions),
             rotary_base=forward.rotary_base,
             rotary_dim=forward.rotary_dim,
+            rotary_angles=forward.rotary_angles,
             gated=self._same([b.is_gated for b in blocks], "MLPs are gated"),
             tied=facts.tied,
             parallel=self._same([b.is_parallel for b in blocks], "blocks are parallel"),
@@ -229,7 +238,7 @@ class _Reader:
     def _gain(self, weight: ParameterProgram) -> Moments:
         """Moments of what a norm multiplies by: its weight, or what its module makes of that."""
         moments = self._at.moments(weight)
-        if weight.gain is None or abs(weight.gain**2 - moments.square) < 1e-6:
+        if weight.gain is None or abs(weight.gain**2 - moments.square) < _EPS_SHOWS:
             return moments
         return Moments(weight.gain, 0.0)
 

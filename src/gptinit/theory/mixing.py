@@ -16,6 +16,7 @@ References:
     Cowsik et al. 2024, arXiv 2403.02579: the geometry of tokens and gradients at initialisation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -43,7 +44,9 @@ _LEAST_SHIFTED = 0.25
 attention adds at 0.1, and their product of matrices would cost as much as all the rest."""
 
 
-def rotary_kernel(T: int, head_dim: int, *, base: float, rotary_dim: int = 0) -> Gram:
+def rotary_kernel(
+    T: int, head_dim: int, *, base: float, rotary_dim: int = 0, angles: Sequence[float] = ()
+) -> Gram:
     """Mean over pairs of entries of cos(angle) between rotations of positions j and j'.
 
     It is the correlation that two equal keys' scores keep at a distance.
@@ -53,6 +56,7 @@ def rotary_kernel(T: int, head_dim: int, *, base: float, rotary_dim: int = 0) ->
         head_dim: entries of a head.
         base: of the geometric series of frequencies.
         rotary_dim: entries that are rotated, the others standing still; 0 means all.
+        angles: by which every pair turns per position, in place of base and rotary_dim.
 
     Shape:
         result: (T, T).
@@ -60,11 +64,11 @@ def rotary_kernel(T: int, head_dim: int, *, base: float, rotary_dim: int = 0) ->
     References:
         Su et al. 2021, "RoFormer", arXiv 2104.09864, section 3.2.
     """
-    rotated = rotary_dim or head_dim
-    frequencies = base ** (-np.arange(0, rotated, 2) / rotated)
-    angles = np.arange(T)[:, None] * frequencies
+    rotated = head_dim if angles else rotary_dim or head_dim
+    frequencies = np.asarray(angles or base ** (-np.arange(0, rotated, 2) / rotated))
     share = rotated / head_dim
-    by_distance = share * np.cos(angles).mean(1) + (1 - share)  # (T,)
+    turned = np.arange(T)[:, None] * frequencies
+    by_distance = share * np.cos(turned).mean(1) + (1 - share)  # (T,)
     distance = np.abs(np.arange(T)[:, None] - np.arange(T))
     kernel: Gram = by_distance[distance].astype(np.float32)
     return kernel

@@ -51,6 +51,21 @@ class Parameters:
         """Moments of a parameter."""
         return self._law(parameter, parameter.distribution)
 
+    def table(self, parameter: ParameterProgram) -> tuple[Moments, frozenset[int]]:
+        """Moments of the rows of an embedding that are drawn, and the rows that are 0."""
+        law = parameter.distribution
+        if not isinstance(law, Piecewise):
+            return self.moments(parameter), frozenset()
+        drawn = {piece for _, piece in law.pieces if piece.std > 0 or piece.mean != 0}
+        if len(drawn) != 1:
+            raise NoFormula(parameter.name, "its rows are drawn from several distributions.")
+        silent: list[int] = []
+        row = 0
+        for count, piece in law.pieces:
+            silent += range(row, row + count) if piece not in drawn else ()
+            row += count
+        return self._law(parameter, next(iter(drawn))), frozenset(silent)
+
     def _law(self, parameter: ParameterProgram, law: Distribution) -> Moments:
         """Moments of a law that theory can do with."""
         self._used.add(parameter.name)

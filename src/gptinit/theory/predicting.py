@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,16 @@ from gptinit.theory.shape import TheoryModel
 
 __all__ = ["Prediction", "predict"]
 
-_MISSING = Note(
-    kind="theory-missing",
-    where="max_abs, attn_score_max, nonfinite",
-    message="Theory has no formula for extremes: they are not predicted.",
-)
+_SHARP: Mapping[str, float] = MappingProxyType({"rotary": 1.0})
+_SHARP_ELSE = 2.0
+"""Std of attention scores from which gradients are not predicted, by positions.
+
+Measured on 512 channels, 64 tokens of which 4 % of the pairs are equal: grad_rms at the embedding
+is off by -3, -6, -11 and -18 % with learned positions at std 2, 3, 4.5 and 6.5, by -7 to -18 % with
+rotary ones, where attn_var is +2 to +9 % and token_cosine -0.01 to -0.02. With rotary ones at std 1
+nothing is off by more than 2.6 standard errors."""
+
+_GRADIENTS = ("grad_rms", "grad_growth", "gradient_exponent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +75,39 @@ def predict(
         average_place([SeedPlace(values=seed.layers[i]) for seed in seeds]).values
         for i in range(model.n_layer)
     )
-    return Prediction(
+    found = Prediction(
         embedding=average_place([SeedPlace(values=s.embedding) for s in seeds]).values,
         layers=layers,
         final=average_place([SeedPlace(values=s.final) for s in seeds]).values,
         whole=_whole(layers),
-        notes=(_MISSING,),
+    )
+    return _without_gradients(found) if _is_rough(model, found) else found
+
+
+def _is_rough(model: TheoryModel, found: Prediction) -> bool:
+    """Whether attention is too far from uniform for the formulas of gradients."""
+    stds = [place.get("attn_score_std", 0.0) for place in found.layers]
+    return max(stds) > _SHARP.get(model.positions, _SHARP_ELSE)
+
+
+def _without_gradients(found: Prediction) -> Prediction:
+    """The same without what is off by more than 5 % there, and a note about the rest."""
+
+    def kept(values: Mapping[str, float]) -> dict[str, float]:
+        return {stat: value for stat, value in values.items() if stat not in _GRADIENTS}
+
+    note = Note(
+        kind="approximate",
+        where="theory",
+        message="Attention scores are far apart: predictions of attn_var are then off by up to "
+        "10 %, of token_cosine by up to 0.02, and gradients are not predicted.",
+    )
+    return replace(
+        found,
+        embedding=kept(found.embedding),
+        layers=tuple(map(kept, found.layers)),
+        whole=kept(found.whole),
+        notes=(*found.notes, note),
     )
 
 

@@ -16,6 +16,13 @@ from gptinit.tokens import TokenSource, tokens_of_run
 __all__ = ["predicted_profile", "theory_profile"]
 
 
+_NO_EXTREMES = Note(
+    kind="theory-missing",
+    where="max_abs, attn_score_max, nonfinite",
+    message="Theory has no formula for extremes: they are not predicted.",
+)
+
+
 def predicted_profile(
     model: TheoryModel,
     facts: ModelFacts,
@@ -64,6 +71,7 @@ def predicted_profile(
         whole=Place(values=expected.whole),
         notes=(
             Note(kind="engine", where="theory", message="Predicted: nothing was run."),
+            _NO_EXTREMES,
             *expected.notes,
         ),
     )

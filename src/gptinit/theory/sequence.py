@@ -132,6 +132,7 @@ class _Pass:
                 model.head_dim,
                 base=model.rotary_base,
                 rotary_dim=model.rotary_dim,
+                angles=model.rotary_angles,
             )
 
     def block(self, K: Gram, layer: LayerMoments) -> _Block:
@@ -146,7 +147,7 @@ class _Pass:
             statistics={
                 "attn_var": _variance(attention.added, model),
                 "mlp_var": _variance(mlp, model),
-                **score_statistics(x, attention, model, self._rows),
+                **score_statistics(x, attention, model, self._rows, self._rotary),
             },
         )
 

@@ -1,9 +1,9 @@
 """What theory has to know about a model: its shape and two moments of every role."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gptinit.config import GPTConfig
-from gptinit.distributions import Distribution
+from gptinit.distributions import Distribution, Measured
 from gptinit.errors import ConfigError
 from gptinit.schemes import Scheme, role_fans
 
@@ -11,6 +11,9 @@ __all__ = ["LayerMoments", "Moments", "TheoryModel", "theory_model"]
 
 _NEGLIGIBLE = 1e-3
 """Share of a row's squared output that a mean of the weights may have."""
+
+_CHANCE = 4.0
+"""Standard errors of a mean within which it is the draw's, not the distribution's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class TheoryModel:
         vocab_size: tokens V.
         layers: moments of every block, first to last.
         tok_emb: of the token embedding.
+        silent_tokens: rows of it that are 0 (padding): no formula covers sequences with them.
         pos_emb: of learned positions.
         lm_head: of the head; a tied one is the embedding.
         final_norm_weight: of the norm before the head.
@@ -92,6 +96,8 @@ class TheoryModel:
         positions: "learned", "rotary" or "none".
         rotary_base: of rotary positions.
         rotary_dim: rotated entries of a head; 0 means all.
+        rotary_angles: by which every pair of a head's entries turns per position, in place of base
+            and rotary_dim; empty where these tell.
         gated: whether the MLP multiplies the activation of one projection by another.
         tied: whether the head is the token embedding.
         parallel: whether both branches of a block read the same norm of the same stream.
@@ -110,6 +116,7 @@ class TheoryModel:
     vocab_size: int
     layers: tuple[LayerMoments, ...] = field(repr=False)
     tok_emb: Moments
+    silent_tokens: frozenset[int] = frozenset()
     pos_emb: Moments = Moments()
     lm_head: Moments
     final_norm_weight: Moments = _ONE
@@ -121,6 +128,7 @@ class TheoryModel:
     positions: str = "learned"
     rotary_base: float = 10000.0
     rotary_dim: int = 0
+    rotary_angles: tuple[float, ...] = field(default=(), repr=False)
     gated: bool = False
     tied: bool = False
     parallel: bool = False
@@ -217,6 +225,9 @@ def centred(role: str, distribution: Distribution, fan_in: int) -> tuple[Moments
     A mean of the entries adds one direction to what a matrix does; norms may have any.
     """
     moments = Moments(distribution.mean, distribution.std)
+    if isinstance(distribution, Measured) and not role.startswith("norm_"):
+        noise = _CHANCE * distribution.mean_stderr
+        moments = replace(moments, mean=0.0) if abs(moments.mean) <= noise else moments
     if moments.mean != moments.mean or moments.std != moments.std:
         return moments, f"the values of {role} are not known."
     if role.startswith("norm_") or moments.mean == 0:
