@@ -13,11 +13,11 @@ from gptinit.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.checkfile import Acceptance, CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.config import ENGINES, GPTConfig, RunConfig
 from gptinit.distributions import Distribution
-from gptinit.errors import ConfigError, unknown_name
+from gptinit.errors import ConfigError, MeasureError, unknown_name
 from gptinit.gate import CheckReport, findings_of, judge, nonfinite_findings, out_of_bounds
 from gptinit.jobs import Job, Model
 from gptinit.presets import DEFAULT_PRESET
-from gptinit.profile import Comparison, Cost, Finding, Profile, Ranking
+from gptinit.profile import Comparison, Cost, Finding, Note, Profile, Ranking
 from gptinit.schemes import Scheme, get_scheme, load_schemes, role_fans
 
 if TYPE_CHECKING:
@@ -213,11 +213,20 @@ def compare(
     chosen = None if scheme is None else _scheme(scheme)
     jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
     runs = [_with_engine(run, job.label) if axis == "engines" else run for job in jobs]
-    profiles = tuple(
-        _measure(job, run, timing=timing, progress=progress)
-        for job, run in zip(jobs, runs, strict=True)
-    )
-    labels = tuple(job.label for job in jobs)
+    if axis == "engines" and run.engine != "auto":
+        raise ConfigError(f"engine must not be set where engines are compared, got {run.engine!r}.")
+    is_all = axis == "engines" and not values
+    found, refused = {}, []
+    for job, its in zip(jobs, runs, strict=True):
+        try:
+            found[job.label] = _measure(job, its, timing=timing, progress=progress)
+        except (ConfigError, MeasureError) as error:
+            if not is_all or job.label == "dense":  # asked for by name, or wrong for all of them
+                raise
+            refused.append(_refusal(job.label, error))
+    labels, profiles = tuple(found), tuple(found.values())
+    if refused:
+        profiles = (replace(profiles[0], notes=(*profiles[0].notes, *refused)), *profiles[1:])
     ranking = _ranking(labels, profiles) if axis == "schemes" else None
     return Comparison(axis=axis, labels=labels, profiles=profiles, ranking=ranking)
 
@@ -451,6 +460,12 @@ def _jobs(
     for job in jobs:
         job.check()
     return jobs
+
+
+def _refusal(engine: str, error: Exception) -> Note:
+    """A note in the place of an engine that cannot measure a model."""
+    kind = "theory-missing" if engine == "theory" else "approximate"
+    return Note(kind=kind, where=engine, message=f"Left out: {error}")
 
 
 def _engine(name: object) -> str:

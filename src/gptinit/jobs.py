@@ -130,7 +130,8 @@ class Job:
         if not isinstance(theory, TheoryModel):
             why = f" {theory.where}: {theory.message}" if theory else ""
             raise ConfigError(
-                f"engine must be one that measures where theory has no formula, got 'theory'.{why}"
+                f"theory must have formulas for {subject.facts.name}, got none.{why} "
+                "Use an engine that measures."
             )
         return predicted_profile(theory, subject.facts, run, source, scheme=subject.scheme)
 

@@ -21,7 +21,14 @@ from gptinit.trace.laws import Law, Laws
 from gptinit.trace.tensor import TracedTensor, traced
 from gptinit.weights.policy import tied_names
 
-__all__ = ["ParameterReader", "is_float", "layer_numbers", "read_of", "with_copies"]
+__all__ = [
+    "ParameterReader",
+    "is_float",
+    "layer_numbers",
+    "read_of",
+    "with_copies",
+    "with_entanglement",
+]
 
 _STEPS = 8
 """Steps of a provenance that are told, the last ones."""
@@ -203,6 +210,32 @@ def _parts_of(law: Law) -> list[tuple[int, object, float]]:
     return [part for part in basis if isinstance(part, tuple) and part[1] is not None]
 
 
+def with_entanglement(parameters: Program, reads: Mapping[str, Read]) -> Program:
+    """The same, with those marked that share draws with another and are no copy of it.
+
+    A transpose of another weight, some of its rows, a mixture of two: drawn independently, each
+    would have its own distribution and not their joint one.
+    """
+    users: dict[int, list[ParameterProgram]] = {}
+    for parameter in parameters:
+        for node in dependencies(reads[parameter.name]):
+            if node.is_random:
+                users.setdefault(node.key, []).append(parameter)
+    marked = {
+        parameter.name
+        for sharing in users.values()
+        if len(sharing) > 1 and not _are_copies(sharing)
+        for parameter in sharing
+    }
+    return tuple(replace(p, is_entangled=True) if p.name in marked else p for p in parameters)
+
+
+def _are_copies(parameters: Sequence[ParameterProgram]) -> bool:
+    """Whether all of them have the values of the first."""
+    first, *others = parameters
+    return all(isinstance(p.distribution, Copy) and p.distribution.of == first.name for p in others)
+
+
 def with_copies(parameters: Program, laws: Mapping[str, Law]) -> Program:
     """The same, with every parameter whose values another has first marked as its copy."""
     first: dict[object, str] = {}
@@ -212,10 +245,17 @@ def with_copies(parameters: Program, laws: Mapping[str, Law]) -> Program:
         if law.basis is None:
             made.append(parameter)
             continue
-        key = (law.basis, parameter.numel)
+        key = (_hashable(law.basis), parameter.numel)
         source = first.setdefault(key, parameter.name)
         copied = Copy(source, parameter.distribution)
         made.append(
             parameter if source == parameter.name else replace(parameter, distribution=copied)
         )
     return tuple(made)
+
+
+def _hashable(basis: object) -> object:
+    """The same with tuples for lists: arguments of an operator stand in it."""
+    if isinstance(basis, tuple | list):
+        return tuple(map(_hashable, basis))
+    return basis

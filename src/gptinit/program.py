@@ -46,6 +46,8 @@ class ParameterProgram:
             `distribution` started from.
         provenance: the steps that made the distribution, for a person, oldest first.
         looked: whether the code asked for drawn values and may have acted on them.
+        is_entangled: whether some of its entries are those of another parameter too, other than
+            all of them in their places (that is a Copy).
     """
 
     name: str
@@ -63,6 +65,7 @@ class ParameterProgram:
     history: tuple[Draw, ...] = ()
     provenance: tuple[str, ...] = ()
     looked: bool = False
+    is_entangled: bool = False
 
     @property
     def numel(self) -> int:

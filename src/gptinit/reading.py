@@ -27,6 +27,7 @@ from gptinit.parameter_reading import (
     layer_numbers,
     read_of,
     with_copies,
+    with_entanglement,
 )
 from gptinit.profile import ModelFacts, Note
 from gptinit.program import ModelProgram, ParameterProgram, Program
@@ -145,6 +146,7 @@ def _programs(
     buffers = [(n, b) for n, b in module.named_buffers() if n in reads]
     found = tuple(reader.parameter(n, p, reads[n]) for n, p in parameters)
     copied = with_copies(found, {n: laws.of(reads[n]) for n, _ in parameters})
+    copied = with_entanglement(copied, reads)
     return copied, tuple(reader.buffer(n, b, reads[n]) for n, b in buffers)
 
 

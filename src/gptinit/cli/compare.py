@@ -159,7 +159,7 @@ def engines(
     fail_on: FailOn = "never",
     timing: Timing = False,
 ) -> None:
-    """Compare engines on one model: they must agree within their standard errors.
+    """Compare what engines measure on one model, and what theory expects.
 
     Example: gptinit compare engines lazy theory --n-layer 48
     """

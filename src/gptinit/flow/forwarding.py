@@ -331,8 +331,8 @@ class _Forward:
             gain = still + 1 if weight is None else w + is_plus_one
             shift = factor * b if bias else still
             if all(
-                _near(made(s * x, w, b), factor * gain * expected(s * x) + shift)
-                for s in (1.0, 0.01, 0.0001)
+                _near(made(s * x, w, b), factor * gain * expected(s * x) + shift, within)
+                for s, within in ((1.0, _NEAR), (0.01, _NEAR), (0.0001, 10 * _NEAR))  # of eps
             ):
                 return kind, eps, _rounded(factor), is_plus_one
         raise Uncovered("norms", "between the stream and a matrix stands more than one norm.")
@@ -544,14 +544,14 @@ def _rounded(x: float) -> float:
     return float(f"{x:.9g}")
 
 
-def _near(one: Tensor, other: Tensor) -> bool:
-    """Whether all entries agree to a millionth of the largest."""
+def _near(one: Tensor, other: Tensor, within: float = _NEAR) -> bool:
+    """Whether all entries agree, to a millionth of the largest or as closely as asked."""
     size = float(other.abs().max()) if other.numel() else 0.0
     is_finite = bool(torch.isfinite(one).all())
     return (
         one.shape == other.shape
         and is_finite
-        and float((one - other).abs().max()) <= _NEAR * max(size, 1e-3)
+        and float((one - other).abs().max()) <= within * max(size, 1e-3)
     )
 
 

@@ -99,11 +99,13 @@ def _facts(profile: Profile) -> list[str]:
     """What was measured and how, a line each."""
     model, run = profile.model, profile.run
     seeds = f"{run.seeds} {'seed' if run.seeds == 1 else 'seeds'} from {run.seed}"
+    how = f"{run.engine} weights, {run.dtype} on {text(run.device)}"
+    if run.engine == "theory":
+        how = "predicted by theory: nothing is run"
     return [
         f"scheme: {code(profile.scheme) if profile.scheme else 'its own'}",
         f"model: {model.n_layer} layers, {', '.join(sizes_of(model))}, {model.n_params} parameters",
-        f"run: {seeds}, {run.batch_size} x {run.seq_len} tokens of {text(run.data)}, "
-        f"{run.engine} weights, {run.dtype} on {text(run.device)}",
+        f"run: {seeds}, {run.batch_size} x {run.seq_len} tokens of {text(run.data)}, {how}",
     ]
 
 

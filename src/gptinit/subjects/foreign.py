@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gptinit.distributions import Measured
 from gptinit.errors import SubjectError
 from gptinit.factory import Factory, seeded
 from gptinit.flow.calling import Call, call_model
@@ -154,7 +155,12 @@ def _read_forwarding(
     if sites != reading.decoder.sites:
         message = "No prediction: what is heard at sites that are named by hand is not known."
         return Note(kind="theory-missing", where="sites", message=message)
-    weights = stand_ins(reading.module) if reading.program.build == "live" else None
+    is_live = reading.program.build == "live"
+    for parameter in reading.program.parameters:
+        if isinstance(parameter.distribution, Measured) and not is_live:
+            message = "No prediction: no formula describes how its values are made."
+            return Note(kind="theory-missing", where=parameter.name, message=message)
+    weights = stand_ins(reading.module) if is_live else None
     return forwarding(
         reading.program, reading.module, reading.seen, reading.decoder, block_size, weights
     )

@@ -42,12 +42,17 @@ def _redrawn(parameter: ParameterProgram, subject: Subject, scheme: Scheme) -> P
         return parameter
     if parameter.role != "qkv":
         found = _distribution(parameter, parameter.role, subject, scheme)
-        return parameter if found is None else replace(parameter, distribution=found)
+        return parameter if found is None else _drawn_from(parameter, found)
     parts = [_distribution(parameter, role, subject, scheme) for role in ("q", "k", "v")]
     known = [d for d in parts if d is not None]
     if len(known) < 3:
         return parameter
-    return replace(parameter, distribution=_fused(parameter, known))
+    return _drawn_from(parameter, _fused(parameter, known))
+
+
+def _drawn_from(parameter: ParameterProgram, law: Distribution) -> ParameterProgram:
+    """The same, drawn on its own."""
+    return replace(parameter, distribution=law, is_entangled=False)
 
 
 def _fused(parameter: ParameterProgram, parts: list[Distribution]) -> Distribution:

@@ -69,6 +69,8 @@ class Parameters:
     def _law(self, parameter: ParameterProgram, law: Distribution) -> Moments:
         """Moments of a law that theory can do with."""
         self._used.add(parameter.name)
+        if parameter.is_entangled:
+            raise NoFormula(parameter.name, "another parameter has some of its values.")
         is_table = parameter.role.endswith("_emb")  # a row of padding does not matter
         if isinstance(law, Copy | Unset | Fixed) or (
             isinstance(law, Mixture | Piecewise) and not is_table and law.std > 0

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptinit.config import GPTConfig, RunConfig
+from gptinit.errors import ConfigError
 from gptinit.presets import model_facts
 from gptinit.processor import processor_name
 from gptinit.profile import ModelFacts, Note, Place, Profile, RunFacts
@@ -39,6 +40,9 @@ def predicted_profile(
         run: seeds, batch size, length and data as for a measurement.
         tokens: what it would run on.
         scheme: canonical slug of the init, or None for a foreign model's own.
+
+    Raises:
+        ConfigError: if theory says nothing of its layers.
     """
     seeds = range(run.seed, run.seed + run.seeds)
     ids: npt.NDArray[np.int64] = np.stack([tokens.draw(seed) for seed in seeds])
@@ -46,6 +50,12 @@ def predicted_profile(
     seq_len = columns - 1
     lens_rows, query_rows = min(LENS_ROWS, model.vocab_size), min(QUERY_ROWS, seq_len)
     expected = predict(model, ids, grad=run.grad, lens_rows=lens_rows, query_rows=query_rows)
+    if not any(expected.layers):
+        why = expected.notes[0].message if expected.notes else "Its numbers overflow."
+        raise ConfigError(
+            f"theory must have formulas for {facts.name}, got none. {why} "
+            "Use an engine that measures."
+        )
     return Profile(
         torch=None,
         model=facts,

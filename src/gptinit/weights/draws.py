@@ -26,7 +26,7 @@ from gptinit.errors import MeasureError
 from gptinit.program import ParameterProgram
 from gptinit.trace.recipes import Recipe
 
-__all__ = ["Draws", "is_drawable", "seed_of"]
+__all__ = ["Draws", "is_drawable", "is_drawn_alone", "seed_of"]
 
 
 _CHUNK: Mapping[str, int] = MappingProxyType({"cpu": 1 << 19, "cuda": 1 << 26, "mps": 1 << 26})
@@ -73,7 +73,7 @@ class Draws:
         Raises:
             MeasureError: if it has neither a distribution to draw from nor a record.
         """
-        if not is_drawable(parameter.distribution):
+        if not is_drawn_alone(parameter):
             return self._replayed(parameter)
         out = self.entries(parameter.name, 0, parameter.distribution, parameter.shape)
         return out.to(self.dtype)
@@ -98,7 +98,7 @@ class Draws:
 
     def into(self, parameter: ParameterProgram, out: Tensor) -> None:
         """Write the values of `parameter` over `out`, which has its shape and the run's dtype."""
-        if out.dtype == torch.float32 and is_drawable(parameter.distribution):
+        if out.dtype == torch.float32 and is_drawn_alone(parameter):
             self._fill(out, parameter.name, 0, parameter.distribution)
         else:
             out.copy_(self.new(parameter))
@@ -165,6 +165,11 @@ class Draws:
             _fill(*chunks[index], generator)
 
         self._all(fill, len(chunks))
+
+
+def is_drawn_alone(parameter: ParameterProgram) -> bool:
+    """Whether its entries can be drawn without a look at other parameters or at a record."""
+    return is_drawable(parameter.distribution) and not parameter.is_entangled
 
 
 def is_drawable(law: Distribution) -> bool:

@@ -45,6 +45,8 @@ class LazyPolicy:
         self._blocks = tuple(blocks)
         self._drawn: dict[str, str] = {}  # pattern of names to the operator
         self._kept: set[str] = set()
+        self._unlike: dict[str, str] = {}  # pattern of names to the reason
+        self._unknown: dict[str, None] = {}  # patterns of names whose gradients are not known
         self._distances: dict[str, float] = {}
 
     def __call__(self, module: nn.Module, program: Program, draws: Draws) -> Installed:
@@ -57,8 +59,9 @@ class LazyPolicy:
         for parameter in program:
             source = sources[parameter.name]
             if source is None:
+                self._say_why(parameter)
                 small = parameter.layer is None or len(parameter.shape) < 2
-                fresh = draws.new(parameter) if small else redrawn(parameter, draws)
+                fresh = draws.new(parameter) if small else redrawn(parameter, draws, engine="lazy")
                 put_parameter(module, names[parameter.name], fresh)
                 continue
             if source.name not in owners:
@@ -77,6 +80,17 @@ class LazyPolicy:
             assert isinstance(installed, WeightTensor)
             installed.is_detached = False  # making a parameter of it detached it
         return _LazyWeights(program=laws, owners=made, blocks=self._blocks, tell=self._tell)
+
+    def _say_why(self, parameter: ParameterProgram) -> None:
+        """Note a matrix that is drawn for what it is, not for an operator."""
+        pattern = _pattern(parameter.name)
+        if len(parameter.shape) < 2 or pattern in self._drawn:
+            return
+        law = parameter.distribution
+        why = f"{law} is no distribution that can stay undrawn"
+        if parameter.is_entangled or isinstance(law, Copy):
+            why = "its values and another parameter's are made of the same draws"
+        self._unlike[pattern] = why
 
     def _owner(self, parameter: ParameterProgram, draws: Draws) -> LazyParameter:
         return LazyParameter(
@@ -116,9 +130,10 @@ class LazyPolicy:
             if source is None or not _is_same(parameter, source, draws):
                 return None
             return self._source(source, program, draws)
-        if isinstance(law, Orthogonal) and len(parameter.shape) > 2:
+        is_flat = isinstance(law, Orthogonal) and len(parameter.shape) > 2
+        if parameter.is_entangled or is_flat or not is_lazy_law(law):
             return None
-        return parameter if is_lazy_law(law) else None
+        return parameter
 
     def _blocks_of(self, names: Sequence[str]) -> set[str]:
         """Paths of the blocks that hold a parameter by any of its names."""
@@ -149,6 +164,20 @@ class LazyPolicy:
             )
             for pattern, operator in self._drawn.items()
         )
+        unlike = tuple(
+            Note(kind="materialised", where=pattern, message=f"It was drawn: {why}.")
+            for pattern, why in self._unlike.items()
+        )
+        for name in weights.without_gradient:
+            self._unknown[_pattern(name)] = None
+        unknown = tuple(
+            Note(
+                kind="approximate",
+                where=pattern,
+                message="A product with it had no backward pass of its own: weight_grad is absent.",
+            )
+            for pattern in self._unknown
+        )
         limits = tuple(
             Note(
                 kind="approximate",
@@ -158,7 +187,7 @@ class LazyPolicy:
             )
             for role, distance in self._distances.items()
         )
-        return drawn + limits
+        return drawn + unlike + unknown + limits
 
 
 def _pattern(name: str) -> str:
@@ -255,6 +284,11 @@ class _LazyWeights:
         for name, sums in self._sums.items():
             if sums is not None:
                 yield self.program[name], sums
+
+    @property
+    def without_gradient(self) -> list[str]:
+        """Names of those of which a backward pass did not tell the gradient."""
+        return [name for name, sums in self._sums.items() if sums is None]
 
     def notes(self) -> tuple[Note, ...]:
         """What was drawn for real, and how far products are from normal."""

@@ -24,15 +24,12 @@ class Redrawn:
     Attributes:
         draws: the draws of this seed.
         parameter: which parameter of them.
+        engine: name of the policy, for messages.
     """
 
     draws: Draws
     parameter: ParameterProgram
-
-    @property
-    def engine(self) -> str:
-        """The policy that draws all weights so."""
-        return "stream"
+    engine: str = "stream"
 
     def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The operator on drawn values; a weight that occurs twice is drawn once."""
@@ -51,10 +48,10 @@ class Redrawn:
         return func(*real_args, **real_kwargs)
 
 
-def redrawn(parameter: ParameterProgram, draws: Draws) -> WeightTensor:
+def redrawn(parameter: ParameterProgram, draws: Draws, *, engine: str = "stream") -> WeightTensor:
     """A parameter without storage that draws its values for the operator that asks."""
     place = torch.empty(parameter.shape, device="meta")
-    owner = Redrawn(draws=draws, parameter=parameter)
+    owner = Redrawn(draws=draws, parameter=parameter, engine=engine)
     return WeightTensor(
         place, owner, parameter=parameter.name, dtype=draws.dtype, device=draws.device
     )
