@@ -5,6 +5,7 @@ approximate for: nothing. Entries are drawn in float32 and rounded once to the d
 """
 
 import hashlib
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,23 @@ enough that starting a generator does not count."""
 
 _SCRATCH: Mapping[str, int] = MappingProxyType({"cpu": 1 << 21, "cuda": 1 << 27, "mps": 1 << 27})
 """Normal numbers that are there at once in a product with them."""
+
+
+class _Scratch(threading.local):
+    """Memory for numbers that are multiplied and forgotten, the same one for every product."""
+
+    def __init__(self) -> None:
+        self._held: dict[torch.device, Tensor] = {}
+
+    def of(self, device: torch.device, numel: int) -> Tensor:
+        """So many float32 entries; the next call may give the same ones. (numel,)."""
+        held = self._held.get(device)
+        if held is None or held.numel() < numel:
+            held = self._held[device] = torch.empty(numel, device=device)
+        return held[:numel]
+
+
+_scratch = _Scratch()
 
 
 def _stripe_of(rows: int, device: torch.device) -> int:
@@ -129,7 +147,8 @@ class Draws:
         out = torch.empty(len(x), columns, device=self.device)
         stripe = _stripe_of(x.shape[1], self.device)
         together = max(_SCRATCH[self.device.type] // (stripe * x.shape[1]), 1) * stripe
-        scratch = torch.empty(min(together, columns), x.shape[1], device=self.device)
+        rows = min(together, columns)
+        scratch = _scratch.of(self.device, rows * x.shape[1]).view(rows, x.shape[1])
         for start in range(0, columns, together):
             part = scratch[: min(together, columns - start)]
             self._fill_stripes(part, name, node, start // stripe)
