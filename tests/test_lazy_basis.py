@@ -105,6 +105,19 @@ def test_a_row_that_is_nearly_known_gives_a_direction_at_right_angles() -> None:
     check(made, asked)
 
 
+@pytest.mark.parametrize("apart", [0.05, 0.09, 0.12, 0.2, 1.0])
+@pytest.mark.parametrize("length", [1e-19, 1e-13, 1.0, 1e17])
+def test_wide_rows_that_share_most_of_their_direction(apart: float, length: float) -> None:
+    """On either side of where float32 products give way to float64 ones."""
+    x = length * (some(1, 20_000) + apart * some(40, 20_000, seed=2))
+    made = basis(20_000, defers=True)
+
+    coordinates, added = made.extend(x)
+
+    assert added == 40
+    check(made, [(x, coordinates)])
+
+
 def test_questions_add_up_to_the_whole_space_and_no_further() -> None:
     made, asked = basis(20), []
     for i in range(9):
