@@ -71,6 +71,51 @@ def haar(m: int, n: int, *, seed: int = 0, gain: float = 1.5) -> HaarMatrix:
     return HaarMatrix((m, n), gain=gain, randomness=numbers(seed), device=CPU)
 
 
+def rows_that_fade(shortest: float = 1e-5) -> Tensor:
+    """Rows whose directions get shorter and shorter, down to a length; (20, 200)."""
+    lengths = torch.logspace(0, -4, 19).tolist()
+    outer, inner = (torch.linalg.qr(some(n, 20, seed=3))[0] for n in (20, 200))
+    rows: Tensor = outer @ torch.diag(torch.tensor([*lengths, shortest])) @ inner.T
+    return rows
+
+
+def averages() -> Tensor:
+    """What near-uniform attention makes of rows: later ones hardly differ; (300, 400)."""
+    sums: Tensor = some(300, 400).cumsum(0)
+    return sums / torch.arange(1, 301)[:, None]
+
+
+def rows_of_few_tokens() -> Tensor:
+    """Rows that occur several times; (60, 100)."""
+    return some(9, 100)[torch.randint(9, (60,), generator=torch.Generator().manual_seed(0))]
+
+
+@pytest.mark.parametrize("rows", [rows_that_fade, averages, rows_of_few_tokens])
+@pytest.mark.parametrize("defers", [False, True], ids=["at once", "deferred"])
+def test_rounding_of_a_question_hardly_moves_its_answer(
+    rows: Callable[[], Tensor], defers: bool
+) -> None:
+    """The law alone leaves the answer free to be any other draw: no seed would mean anything."""
+    x = rows()
+    rounded = x * (1 + 1e-7 * some(*x.shape, seed=9))
+
+    answer = gaussian(50, x.shape[1], mean=0.0, defers=defers).right(x)[0]
+    other = gaussian(50, x.shape[1], mean=0.0, defers=defers).right(rounded)[0]
+
+    longest = x.norm(dim=1).amax()
+    assert (answer - other).abs().amax() <= 1e-3 * 0.5 * longest
+
+
+def test_a_direction_that_is_just_left_out_moves_no_other() -> None:
+    """Directions under 1e-5 of the longest are: rounding decides of those at the limit."""
+    kept, dropped = (
+        gaussian(50, 200, mean=0.0).right(rows_that_fade(shortest)) for shortest in (1.1e-5, 9e-6)
+    )
+
+    assert [kept[1].shape[1], dropped[1].shape[1]] == [20, 19]
+    assert (kept[0] - dropped[0]).abs().amax() <= 10 * 1e-5
+
+
 MATRICES: dict[str, Callable[[], LazyMatrix]] = {
     "normal": lambda: gaussian(24, 20),
     "normal, wide": lambda: gaussian(14, 30),

@@ -20,8 +20,8 @@ from gptinit.profile import Note
 from gptinit.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies
 from gptinit.trace.replay import Replay, Unanswerable
-from gptinit.weights.basis import forget_last_rows
 from gptinit.weights.draws import Draws, is_drawable
+from gptinit.weights.factor import forget_last_rows
 from gptinit.weights.lazy_parameter import LazyParameter, is_lazy_law
 from gptinit.weights.lazy_rules import operate
 from gptinit.weights.policy import Installed, Restart, SquareSums, put_parameter, tied_names
