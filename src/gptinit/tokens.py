@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import MappingProxyType
@@ -135,9 +136,16 @@ def tokens_of_run(
 def _draw_zipf(rng: np.random.Generator, vocab_size: int, count: int) -> Ids:
     """`count` tokens by Zipf's law; which token has which rank is drawn first."""
     token_of_rank = rng.random(vocab_size).argsort(kind="stable")
-    cumulative = np.cumsum(np.arange(1, vocab_size + 1, dtype=np.float64) ** -ZIPF_EXPONENT)
-    ranks = np.searchsorted(cumulative / cumulative[-1], rng.random(count), side="right")
+    ranks = np.searchsorted(_zipf_cumulative(vocab_size), rng.random(count), side="right")
     return token_of_rank[ranks].astype(np.int64)
+
+
+@cache
+def _zipf_cumulative(vocab_size: int) -> npt.NDArray[np.float64]:
+    """Probability of the first ranks, one more at each place. Shape: (vocab_size,)."""
+    cumulative = np.cumsum(np.arange(1, vocab_size + 1, dtype=np.float64) ** -ZIPF_EXPONENT)
+    share: npt.NDArray[np.float64] = cumulative / cumulative[-1]
+    return share
 
 
 def _draw_uniform(rng: np.random.Generator, vocab_size: int, count: int) -> Ids:
@@ -158,14 +166,20 @@ class _RandomTokens:
     fixed: bool = False
 
     def draw(self, seed: int) -> Ids:
-        rng = _generator(self.data, seed)
-        return _DRAWS[self.data](rng, self.vocab_size, math.prod(self.shape)).reshape(self.shape)
+        drawn = _drawn(self.data, self.vocab_size, math.prod(self.shape), seed)
+        return drawn.reshape(self.shape).copy()
 
     def fingerprint(self, seeds: Sequence[int]) -> str:
         digest = hashlib.sha256()
         for seed in seeds:
             digest.update(self.draw(seed).astype("<i8").tobytes())
         return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)  # a run asks twice: to read them and for their fingerprint
+def _drawn(data: str, vocab_size: int, count: int, seed: int) -> Ids:
+    """Random tokens of one seed; (count,)."""
+    return _DRAWS[data](_generator(data, seed), vocab_size, count)
 
 
 def _generator(data: str, seed: int) -> np.random.Generator:
