@@ -286,7 +286,7 @@ def test_nothing_is_measured_where_one_value_is_wrong(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(api, "_measure", lambda *args, **kwargs: pytest.fail("it ran"))
+    monkeypatch.setattr(api, "measure_job", lambda *args, **kwargs: pytest.fail("it ran"))
 
     with pytest.raises(ConfigError, match=message):
         gptinit.compare(axis, values, **shape)

@@ -17,7 +17,7 @@ from report_profiles import small_report
 from test_jsondoc import validate
 
 import gptinit
-from gptinit import api
+from gptinit import api, checking
 from gptinit.bounds import DEFAULT_BOUNDS
 from gptinit.checkfile import load_check
 from gptinit.cli import main
@@ -635,7 +635,7 @@ def test_github_annotates_what_is_violated(sick: Path, capsys: Capture) -> None:
 def test_a_check_writes_every_format_to_a_file_and_keeps_its_exit_code(
     format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(api, "check", lambda *args, **kwargs: small_report())
+    monkeypatch.setattr(checking, "check", lambda *args, **kwargs: small_report())
     file = tmp_path / "result"
     run("check", "--format", format)
     shown = capsys.readouterr().out

@@ -325,7 +325,9 @@ def test_a_model_too_large_for_memory_says_what_would_fit(
 def test_a_missing_baseline_is_found_before_anything_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("gptinit.api._measure", lambda *args, **kwargs: pytest.fail("it ran"))
+    monkeypatch.setattr(
+        "gptinit.checking.measure_job", lambda *args, **kwargs: pytest.fail("it ran")
+    )
 
     refused("check --config c-base.toml", "baseline must be a readable file, .*", capsys)
 

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gptinit.api import audit, check, compare, inspect
+    from gptinit.api import audit, compare, inspect
     from gptinit.audited import Audit
+    from gptinit.checking import check
     from gptinit.config import GPTConfig, RunConfig
     from gptinit.errors import ConfigError, GptInitError, MeasureError, SubjectError
     from gptinit.profile import Comparison, Finding, Profile
@@ -33,8 +34,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "api": ("audit", "check", "compare", "inspect"),
+    "api": ("audit", "compare", "inspect"),
     "audited": ("Audit",),
+    "checking": ("check",),
     "config": ("GPTConfig", "RunConfig"),
     "errors": ("ConfigError", "GptInitError", "MeasureError", "SubjectError"),
     "profile": ("Comparison", "Finding", "Profile"),

@@ -1,44 +1,29 @@
 """The verbs of gptinit: what the command line calls, and what a notebook would."""
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptinit.audited import Audit
-from gptinit.baseline import baseline_document, compare_to_baseline
-from gptinit.bounds import DEFAULT_BOUNDS, Bound
-from gptinit.checkfile import Acceptance, CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.config import ENGINES, GPTConfig, RunConfig
 from gptinit.distributions import Distribution
 from gptinit.errors import ConfigError, MeasureError, unknown_name
-from gptinit.gate import CheckReport, findings_of, judge, nonfinite_findings, out_of_bounds
 from gptinit.jobs import Job, Model
 from gptinit.presets import DEFAULT_PRESET
-from gptinit.profile import Comparison, Cost, Finding, Note, Profile, Ranking
+from gptinit.profile import Comparison, Note, Profile, Ranking
+from gptinit.running import Progress, audit_job, measure_job
 from gptinit.schemes import Scheme, get_scheme, load_schemes, role_fans
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = [
-    "AXES",
-    "Progress",
-    "audit",
-    "check",
-    "compare",
-    "distributions_at",
-    "inspect",
-    "make_baseline",
-]
+    from gptinit.audited import Audit
+    from gptinit.checkfile import Acceptance
+
+__all__ = ["AXES", "audit", "compare", "distributions_at", "inspect"]
 
 AXES: tuple[str, ...] = ("schemes", "depths", "widths", "models", "engines")
 """What a comparison can vary."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is measured, steps done, steps in all) as work goes on."""
 
 _BY_BOUNDS = "fewest bounds missed (what is not finite last)"
 _BY_GRADIENT = f"{_BY_BOUNDS}, then the flattest gradient: |ln grad_growth| of the embedding"
@@ -99,7 +84,7 @@ def inspect(
         sites=sites or {},
         trust=trust_remote_code,
     )
-    return _measure(job, run or RunConfig(), tokens=tokens, timing=timing, progress=progress)
+    return measure_job(job, run or RunConfig(), tokens=tokens, timing=timing, progress=progress)
 
 
 def audit(
@@ -110,10 +95,10 @@ def audit(
     perturb: bool = False,
     draw: bool = False,
     roles: Mapping[str, str] | None = None,
-    accept: Sequence[Acceptance] = (),
+    accept: "Sequence[Acceptance]" = (),
     trust_remote_code: bool = False,
     **shape: object,
-) -> Audit:
+) -> "Audit":
     """How every parameter of a model is really drawn, and what is wrong with that.
 
     Args:
@@ -142,34 +127,15 @@ def audit(
         label=_label_of(model), model=model, shape=shape, scheme=claim, roles=roles or {},
         trust=trust_remote_code,
     )  # fmt: skip
-    found = _audit(job, claim, build=build, perturb=perturb, draw=draw)
+    found = audit_job(job, claim, build=build, perturb=perturb, draw=draw)
+    if not accept:
+        return found
+    # Loaded here: nothing else of this module reads the configuration of a check.
+    from gptinit.checkfile import apply_acceptances
+
     # Acceptances for a check may name other models: one that is idle here is no news.
     judged = apply_acceptances(found.findings, accept)
     return replace(found, findings=tuple(f for f in judged if f.rule != "unused-acceptance"))
-
-
-def _audit(
-    job: Job, claim: Scheme | None, *, build: str = "own", perturb: bool = False, draw: bool = False
-) -> Audit:
-    """Audit one job."""
-    if job.is_preset:
-        job.config()
-        if build != "own" or perturb:
-            raise ConfigError(
-                "build and perturb must be of a model with code of its own, got the preset "
-                f"{job.model!r}: its init is the scheme."
-            )
-    # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-    from gptinit.audits import audit_factory, audit_module
-
-    factory, module = job.factory()
-    if module is None:
-        return audit_factory(
-            factory, claim=claim, build=build, perturbed=perturb, drawn=draw, roles=job.roles
-        )
-    if build != "own" or perturb:
-        raise ConfigError("a live module must be audited as it is, got build or perturb.")
-    return audit_module(module, factory, claim=claim, drawn=draw, roles=job.roles)
 
 
 def compare(
@@ -219,7 +185,7 @@ def compare(
     found, refused = {}, []
     for job, its in zip(jobs, runs, strict=True):
         try:
-            found[job.label] = _measure(job, its, timing=timing, progress=progress)
+            found[job.label] = measure_job(job, its, timing=timing, progress=progress)
         except (ConfigError, MeasureError) as error:
             if not is_all or job.label == "dense":  # asked for by name, or wrong for all of them
                 raise
@@ -229,136 +195,6 @@ def compare(
         profiles = (replace(profiles[0], notes=(*profiles[0].notes, *refused)), *profiles[1:])
     ranking = _ranking(labels, profiles) if axis == "schemes" else None
     return Comparison(axis=axis, labels=labels, profiles=profiles, ranking=ranking)
-
-
-def check(
-    config: CheckConfig | str | Path | None = None,
-    *,
-    seed: int | None = None,
-    progress: Progress | None = None,
-) -> CheckReport:
-    """Whether the models of a configuration stay in their bounds and at their baseline.
-
-    Args:
-        config: a configuration or its file; None looks for gptinit.toml, then for
-            [tool.gptinit] in pyproject.toml, in the current folder.
-        seed: first seed in place of the configuration's.
-        progress: told as work goes on.
-
-    Returns:
-        A result for every bound and place, and the findings with their severities.
-
-    Raises:
-        ConfigError: if the configuration cannot be used, or a bound or baseline speaks of a
-            statistic that was not measured.
-        MeasureError: if a run fails.
-    """
-    config = _check_config(config)
-    baseline = None if config.baseline is None else _baseline_text(config.baseline)
-    profiles = _check_profiles(config, seed, progress)
-    results = [
-        result
-        for name, profile in profiles.items()
-        for result in judge(profile, _that_apply(config.bounds_for(name), profile), model=name)
-    ]
-    findings = [
-        *findings_of(results),
-        *_unbounded_nonfinite(config, profiles),
-        *_check_audits(config),
-    ]
-    if baseline is not None:
-        moved = compare_to_baseline(baseline, profiles)
-        results += moved
-        findings += findings_of(moved, rule="drift")
-    return CheckReport(results=tuple(results), findings=apply_acceptances(findings, config.accept))
-
-
-def make_baseline(
-    config: CheckConfig | str | Path | None = None,
-    *,
-    seed: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[Path, str]:
-    """The baseline file of a configuration: where it belongs, and its new content.
-
-    Args:
-        config: as for `check`.
-        seed: first seed in place of the configuration's.
-        progress: told as work goes on.
-
-    Raises:
-        ConfigError: if the configuration cannot be used or names no baseline.
-        MeasureError: if a run fails.
-    """
-    config = _check_config(config)
-    if config.baseline is None:
-        raise ConfigError(
-            f"{config.path} must name its baseline, got none. "
-            'Add baseline = "gptinit-baseline.json" at its top.'
-        )
-    return config.baseline, baseline_document(_check_profiles(config, seed, progress))
-
-
-def _check_config(config: CheckConfig | str | Path | None) -> CheckConfig:
-    """A configuration, read if need be."""
-    if isinstance(config, CheckConfig):
-        return config
-    return load_check(None if config is None else Path(config), folder=Path.cwd())
-
-
-def _check_profiles(
-    config: CheckConfig, seed: int | None, progress: Progress | None
-) -> dict[str, Profile]:
-    """The profile of every model by its name; all names and shapes are looked at first."""
-    if config.run.engine == "theory":
-        raise ConfigError("engine must be one that measures to check a model, got 'theory'.")
-    jobs = [_check_job(spec) for spec in config.models]
-    run = config.run if seed is None else replace(config.run, seed=seed)
-    return {job.label: _measure(job, run, timing=False, progress=progress) for job in jobs}
-
-
-def _check_job(spec: ModelSpec) -> Job:
-    """What to measure for one model of a configuration."""
-    is_known = spec.scheme is not None and not spec.is_foreign
-    return Job(
-        label=spec.name,
-        model=spec.model,
-        shape=spec.overrides,
-        scheme=get_scheme(spec.scheme) if is_known and spec.scheme else None,
-        roles=spec.roles,
-        sites=spec.sites,
-    )
-
-
-def _check_audits(config: CheckConfig) -> Iterator[Finding]:
-    """What the audit finds in the models of a configuration, each named before its parameter."""
-    for spec in config.models:
-        claim = None if spec.scheme is None else get_scheme(spec.scheme)
-        for finding in _audit(_check_job(spec), claim).findings:
-            yield replace(finding, where=f"{spec.name}: {finding.where}")
-
-
-def _baseline_text(path: Path) -> str:
-    """The content of a baseline file.
-
-    Raises:
-        ConfigError: if it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"baseline must be a readable file, got {str(path)!r}. "
-            "Make it with gptinit check --update-baseline."
-        ) from error
-
-
-def _unbounded_nonfinite(config: CheckConfig, profiles: Mapping[str, Profile]) -> Iterator[Finding]:
-    """NaN and infinity in models that no bound on them watches: an error all the same."""
-    for name, profile in profiles.items():
-        if all(bound.stat != "nonfinite" for bound in config.bounds_for(name)):
-            for finding in nonfinite_findings(profile):
-                yield replace(finding, where=f"{name}: {finding.where}")
 
 
 def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distribution, ...]]:
@@ -480,84 +316,6 @@ def _with_engine(run: RunConfig, engine: str) -> RunConfig:
     if engine == "theory":
         return replace(run, engine=engine, device="cpu", dtype="float32")
     return replace(run, engine=engine)
-
-
-def _require_predictable(run: RunConfig) -> None:
-    """Refuse what theory would ignore.
-
-    Raises:
-        ConfigError: if a setting makes no difference to a prediction.
-    """
-    wanted = {"device": ("auto", "cpu"), "dtype": ("float32",), "weights": ("traced",)}
-    for name, values in wanted.items():
-        if getattr(run, name) not in values:
-            raise ConfigError(
-                f"{name} must be {' or '.join(values)} where theory predicts and nothing is run, "
-                f"got {getattr(run, name)!r}."
-            )
-
-
-def _measure(
-    job: Job,
-    run: RunConfig,
-    *,
-    tokens: "ArrayLike | None" = None,
-    timing: bool,
-    progress: Progress | None,
-) -> Profile:
-    """Measure one job and judge it by the default bounds."""
-    job.check()
-    if job.is_preset and tokens is None:
-        run.resolve_seq_len(job.config().block_size)
-    start = time.perf_counter()
-    if run.engine == "theory":
-        _require_predictable(run)
-        return _judged(job.predicted(run, tokens), start, timing=timing)
-    # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-    from gptinit.measuring import measure
-    from gptinit.memory import reset_peak_memory
-
-    subject = job.subject()
-    if not isinstance(job.model, str) and subject.is_live:
-        run = replace(run, weights="own")
-    if timing:
-        reset_peak_memory()
-    profile = measure(subject, run, tokens=tokens, progress=_labelled(progress, job.label))
-    return _judged(profile, start, timing=timing)
-
-
-def _judged(profile: Profile, start: float, *, timing: bool) -> Profile:
-    """A profile with what the default bounds find, and what it cost since `start`."""
-    # Where the stream is not finite, every bound that is missed follows from that one finding.
-    findings = nonfinite_findings(profile) or out_of_bounds(
-        profile, _that_apply(DEFAULT_BOUNDS, profile)
-    )
-    cost = None
-    if timing:
-        # Loaded here: it knows of GPUs.
-        from gptinit.memory import peak_bytes
-
-        seconds = time.perf_counter() - start
-        cost = Cost(seconds=seconds, peak_bytes=peak_bytes(profile.run.device))
-    return replace(profile, findings=findings, cost=cost)
-
-
-def _that_apply(bounds: Sequence[Bound], profile: Profile) -> tuple[Bound, ...]:
-    """The bounds without those default ones that mean nothing for a model.
-
-    Where a norm stands on the stream itself, its first one sets the variance: growth from the
-    embedding to there says nothing of what branches add.
-    """
-    if profile.model.norm_placement != "post":
-        return tuple(bounds)
-    return tuple(b for b in bounds if b.stat != "resid_growth" or b not in DEFAULT_BOUNDS)
-
-
-def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
-    """`progress` with the name of what is measured."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(label, done, total)
 
 
 def _ranking(labels: Sequence[str], profiles: Sequence[Profile]) -> Ranking:

@@ -3,39 +3,44 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from gptinit import __version__
-from gptinit.cli.audit import audit
-from gptinit.cli.check import check
-from gptinit.cli.compare import compare
-from gptinit.cli.inspect import inspect
-from gptinit.cli.schemes import schemes
 from gptinit.errors import GptInitError
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
 _INTERRUPTED = 130
 
-app = typer.Typer(
-    name="gptinit",
-    help=(
-        "How a GPT is initialised, and what that does before the first training step.\n\n"
-        "Example: gptinit inspect --n-layer 48"
-    ),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(inspect)
-app.add_typer(compare, name="compare")
-app.command()(audit)
-app.command()(check)
-app.command()(schemes)
+_COMMANDS = ("inspect", "compare", "audit", "check", "schemes")
+"""Modules of this package with a command of their own name, in the order of the help."""
+
+
+def _application(commands: Iterable[str]) -> typer.Typer:
+    """The application with some of its commands: to load those that nobody runs takes a while."""
+    app = typer.Typer(
+        name="gptinit",
+        help=(
+            "How a GPT is initialised, and what that does before the first training step.\n\n"
+            "Example: gptinit inspect --n-layer 48"
+        ),
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in commands:
+        command = getattr(import_module(f"gptinit.cli.{name}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command()(command)
+    return app
 
 
 def _version(asked: bool) -> None:
@@ -45,7 +50,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -67,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Linux clears and maps memory page by page; activations in large pages cost a third less of it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    first = next((arg for arg in args if not arg.startswith("-")), None)
+    app = _application([first] if first in _COMMANDS else _COMMANDS)
     try:
         code = app(args=args, prog_name="gptinit", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

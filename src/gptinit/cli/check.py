@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gptinit import api
+from gptinit import checking
 from gptinit.checkfile import starter_config
 from gptinit.cli.options import FailOn, OutputOptions, with_option_groups
 from gptinit.cli.output import (
@@ -63,11 +63,11 @@ def check(
         return
     with progress_on_stderr(output) as progress:
         if update_baseline:
-            path, text = api.make_baseline(config, seed=seed, progress=progress)
+            path, text = checking.make_baseline(config, seed=seed, progress=progress)
             write_whole(path, text)
             say(f"wrote {path}", output)
             return
-        report = api.check(config, seed=seed, progress=progress)
+        report = checking.check(config, seed=seed, progress=progress)
     deliver(
         output,
         {

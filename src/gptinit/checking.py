@@ -1,0 +1,146 @@
+"""The gate: models of a configuration against its bounds, their audits and a baseline."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gptinit.baseline import baseline_document, compare_to_baseline
+from gptinit.checkfile import CheckConfig, ModelSpec, apply_acceptances, load_check
+from gptinit.errors import ConfigError
+from gptinit.gate import CheckReport, findings_of, judge, nonfinite_findings
+from gptinit.jobs import Job
+from gptinit.profile import Finding, Profile
+from gptinit.running import Progress, audit_job, measure_job, that_apply
+from gptinit.schemes import get_scheme
+
+__all__ = ["check", "make_baseline"]
+
+
+def check(
+    config: CheckConfig | str | Path | None = None,
+    *,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Whether the models of a configuration stay in their bounds and at their baseline.
+
+    Args:
+        config: a configuration or its file; None looks for gptinit.toml, then for
+            [tool.gptinit] in pyproject.toml, in the current folder.
+        seed: first seed in place of the configuration's.
+        progress: told as work goes on.
+
+    Returns:
+        A result for every bound and place, and the findings with their severities.
+
+    Raises:
+        ConfigError: if the configuration cannot be used, or a bound or baseline speaks of a
+            statistic that was not measured.
+        MeasureError: if a run fails.
+    """
+    config = _check_config(config)
+    baseline = None if config.baseline is None else _baseline_text(config.baseline)
+    profiles = _check_profiles(config, seed, progress)
+    results = [
+        result
+        for name, profile in profiles.items()
+        for result in judge(profile, that_apply(config.bounds_for(name), profile), model=name)
+    ]
+    findings = [
+        *findings_of(results),
+        *_unbounded_nonfinite(config, profiles),
+        *_check_audits(config),
+    ]
+    if baseline is not None:
+        moved = compare_to_baseline(baseline, profiles)
+        results += moved
+        findings += findings_of(moved, rule="drift")
+    return CheckReport(results=tuple(results), findings=apply_acceptances(findings, config.accept))
+
+
+def make_baseline(
+    config: CheckConfig | str | Path | None = None,
+    *,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Path, str]:
+    """The baseline file of a configuration: where it belongs, and its new content.
+
+    Args:
+        config: as for `check`.
+        seed: first seed in place of the configuration's.
+        progress: told as work goes on.
+
+    Raises:
+        ConfigError: if the configuration cannot be used or names no baseline.
+        MeasureError: if a run fails.
+    """
+    config = _check_config(config)
+    if config.baseline is None:
+        raise ConfigError(
+            f"{config.path} must name its baseline, got none. "
+            'Add baseline = "gptinit-baseline.json" at its top.'
+        )
+    return config.baseline, baseline_document(_check_profiles(config, seed, progress))
+
+
+def _check_config(config: CheckConfig | str | Path | None) -> CheckConfig:
+    """A configuration, read if need be."""
+    if isinstance(config, CheckConfig):
+        return config
+    return load_check(None if config is None else Path(config), folder=Path.cwd())
+
+
+def _check_profiles(
+    config: CheckConfig, seed: int | None, progress: Progress | None
+) -> dict[str, Profile]:
+    """The profile of every model by its name; all names and shapes are looked at first."""
+    if config.run.engine == "theory":
+        raise ConfigError("engine must be one that measures to check a model, got 'theory'.")
+    jobs = [_check_job(spec) for spec in config.models]
+    run = config.run if seed is None else replace(config.run, seed=seed)
+    return {job.label: measure_job(job, run, timing=False, progress=progress) for job in jobs}
+
+
+def _check_job(spec: ModelSpec) -> Job:
+    """What to measure for one model of a configuration."""
+    is_known = spec.scheme is not None and not spec.is_foreign
+    return Job(
+        label=spec.name,
+        model=spec.model,
+        shape=spec.overrides,
+        scheme=get_scheme(spec.scheme) if is_known and spec.scheme else None,
+        roles=spec.roles,
+        sites=spec.sites,
+    )
+
+
+def _check_audits(config: CheckConfig) -> Iterator[Finding]:
+    """What the audit finds in the models of a configuration, each named before its parameter."""
+    for spec in config.models:
+        claim = None if spec.scheme is None else get_scheme(spec.scheme)
+        for finding in audit_job(_check_job(spec), claim).findings:
+            yield replace(finding, where=f"{spec.name}: {finding.where}")
+
+
+def _baseline_text(path: Path) -> str:
+    """The content of a baseline file.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"baseline must be a readable file, got {str(path)!r}. "
+            "Make it with gptinit check --update-baseline."
+        ) from error
+
+
+def _unbounded_nonfinite(config: CheckConfig, profiles: Mapping[str, Profile]) -> Iterator[Finding]:
+    """NaN and infinity in models that no bound on them watches: an error all the same."""
+    for name, profile in profiles.items():
+        if all(bound.stat != "nonfinite" for bound in config.bounds_for(name)):
+            for finding in nonfinite_findings(profile):
+                yield replace(finding, where=f"{name}: {finding.where}")
