@@ -432,6 +432,24 @@ class SharedPostNorm(Shared):
     norm = nn.Identity
 
 
+class OneMLP(Decoder):
+    """Blocks with attention of their own and one MLP for all."""
+
+    def blocks(self, made: list[nn.Module]) -> nn.Module:
+        """The MLP of the first in all."""
+        for block in made[1:]:
+            block.mlp = made[0].mlp
+        return nn.ModuleList(made)
+
+
+class InInferenceMode(Decoder):
+    """A forward that leaves no graph and hands its operators over whole."""
+
+    @torch.inference_mode()
+    def forward(self, ids: Any) -> Any:
+        return super().forward(ids)
+
+
 class InSequence(Decoder):
     """Blocks in an nn.Sequential that is called as one."""
 
@@ -578,6 +596,8 @@ FOREIGN: dict[str, Callable[[], nn.Module]] = {
     "experts in one tensor": ExpertsInOneTensor,
     "shared": Shared,
     "shared post-norm": SharedPostNorm,
+    "one MLP": OneMLP,
+    "inference mode": InInferenceMode,
     "sequential": InSequence,
     "dict": InDict,
     "by forward": ByForward,

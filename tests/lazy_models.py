@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from foreign_models import MLP, Block, C, Decoder, EagerAttention, EagerDecoder
+from foreign_models import MLP, Block, C, Decoder, EagerAttention, EagerDecoder, OneMLP
 from subjects import cpu_draws
 from torch import Tensor, nn
 
@@ -203,16 +203,6 @@ class Normalised(Decoder):
     """A model with an operator that has no rule."""
 
     block = NormalisedBlock
-
-
-class OneMLP(Decoder):
-    """Blocks with attention of their own and one MLP for all."""
-
-    def blocks(self, made: list[nn.Module]) -> nn.Module:
-        """The MLP of the first in all."""
-        for block in made[1:]:
-            block.mlp = made[0].mlp
-        return nn.ModuleList(made)
 
 
 class Borrowing(Decoder):

@@ -169,3 +169,16 @@ def test_factories_of_these_tests_know_nothing_but_how_to_build() -> None:
 
     assert (made.n_layer, made.n_embd, made.vocab_size, dict(made.settings)) == (None,) * 3 + ({},)
     assert made.build().get_parameter("wte.weight").shape == (V, C)
+
+
+@pytest.mark.parametrize(("size", "used"), [(1, 1), (2, 2), (3, 2), (4, 4), (7, 4), (8, 8)])
+def test_a_vocabulary_of_fewer_than_eight_tokens_is_enough(size: int, used: int) -> None:
+    class Few(Decoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wte, self.lm_head = nn.Embedding(size, C), nn.Linear(C, size, bias=False)
+
+    seen = observe(trace(Few))
+
+    assert seen.vocab_size == size
+    assert set(seen.ids.flatten().tolist()) == set(range(used))

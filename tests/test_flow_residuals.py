@@ -28,6 +28,7 @@ OUT = {
     "llama": ["layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.down_proj.weight"],
     "eager": ["h.{}.attn.wo.weight", "h.{}.mlp.c_proj.weight"],
     **{name: ["h.{}.attn.c_proj.weight", *downs] for name, downs in EXPERTS.items()},
+    "one MLP": ["h.{}.attn.c_proj.weight", "h.0.mlp.c_proj.weight"],
 }
 USUAL = ["h.{}.attn.c_proj.weight", "h.{}.mlp.c_proj.weight"]
 

@@ -25,7 +25,7 @@ from foreign_models import (
 from torch import Tensor, nn
 
 from gptinit.config import GPTConfig, RunConfig
-from gptinit.errors import SubjectError
+from gptinit.errors import MeasureError, SubjectError
 from gptinit.measuring import measure
 from gptinit.profile import Note, Place, Profile
 from gptinit.schemes import get_scheme
@@ -328,6 +328,8 @@ class Recipes(Decoder):
 def test_stream_and_dense_agree_bit_for_bit(name: str, grad: bool) -> None:
     if grad and name == "in place":
         pytest.skip("autograd refuses a stream that is written in place")
+    if grad and name == "inference mode":
+        pytest.skip("it leaves nothing to go back through")
     profiles = [
         measure(
             subject_of(FOREIGN.get(name, Recipes)),
@@ -338,6 +340,14 @@ def test_stream_and_dense_agree_bit_for_bit(name: str, grad: bool) -> None:
 
     assert [p.run.engine for p in profiles] == ["stream", "dense"]
     assert places(profiles[0]) == places(profiles[1])
+
+
+@pytest.mark.parametrize("engine", ["dense", "stream", "lazy"])
+def test_gradients_of_a_forward_that_leaves_no_graph_are_refused(engine: str) -> None:
+    run = RunConfig(seeds=1, seq_len=8, device="cpu", engine=engine, grad=True)
+
+    with pytest.raises(MeasureError, match="must keep what a backward pass needs, got logits"):
+        measure(subject_of(FOREIGN["inference mode"]), run)
 
 
 def test_recipes_are_drawn_as_the_code_says_for_every_seed() -> None:

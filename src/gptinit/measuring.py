@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gptinit.averaging import SeedPlace, average_place
 from gptinit.config import RunConfig
 from gptinit.engines import choose_device, choose_engine
+from gptinit.errors import MeasureError
 from gptinit.memory import Workload, check_memory, return_large_blocks
 from gptinit.probes import Probes, SeedResult
 from gptinit.processor import processor_name
@@ -212,7 +213,14 @@ class _Pass:
         with torch.set_grad_enabled(self._grad), self._entering(weights):
             if self._grad:
                 with probes.attached_to_weights(self._module, self._subject.program, weights):
-                    self._forward(probes, idx, targets).backward()
+                    loss = self._forward(probes, idx, targets)
+                    if loss.grad_fn is None:
+                        raise MeasureError(
+                            f"{self._subject.facts.name} must keep what a backward pass needs, got "
+                            "logits without it: its forward runs under no_grad or inference_mode. "
+                            "Measure it without gradients."
+                        )
+                    loss.backward()
             else:
                 self._forward(probes, idx, targets)
         self.notes = tuple(weights.notes())

@@ -63,7 +63,7 @@ def find_decoder(seen: Observation, width: int) -> Decoder:
     """
     graph = seen.graph
     chain = _chain(graph, [a for a in additions(graph, width) if writers(graph, a)])
-    runs = _runs(graph, chain)
+    runs = _runs(seen, chain)
     if not runs:
         raise SubjectError(
             "model must have a list of repeated blocks that add to its residual stream, got none."
@@ -88,13 +88,14 @@ class _Run:
         return bool({w.weight for _, ws in self.members for w in ws} & {w.weight for w in found})
 
 
-def _runs(graph: Graph, chain: list[Addition]) -> list[_Run]:
+def _runs(seen: Observation, chain: list[Addition]) -> list[_Run]:
     """The runs of all blocks: a block whose weights write again runs again."""
     runs: list[_Run] = []
     latest: dict[str, _Run] = {}
     for addition in chain:
-        found = writers(graph, addition)
-        path = next((p for p in (block_of(w.weight) for w in found) if p), None)
+        found = writers(seen.graph, addition)
+        named = (block_of(w.weight) for w in found)
+        path = _block_around(seen, addition.vertex) or next((p for p in named if p), None)
         if path is None:
             continue
         if path not in latest or latest[path].has_any(found):
@@ -102,6 +103,21 @@ def _runs(graph: Graph, chain: list[Addition]) -> list[_Run]:
             runs.append(latest[path])
         latest[path].members.append((addition, found))
     return runs
+
+
+def _block_around(seen: Observation, vertex: int) -> str | None:
+    """The block in whose call a node is made: a weight that blocks share is named after the first.
+
+    None where it is made outside of modules that are numbered like blocks.
+    """
+    ancestors = seen.graph.ancestors
+    for call in seen.calls:
+        if block_of(f"{call.path}.") != call.path:
+            continue
+        begins = any(ancestors[vertex] >> node & 1 for _, node in call.inputs)
+        if begins and any(vertex == n or ancestors[n] >> vertex & 1 for _, n in call.outputs):
+            return call.path
+    return None
 
 
 def block_of(name: str) -> str | None:
@@ -201,14 +217,15 @@ def _parts(graph: Graph, addition: Addition, found: list[Writer]) -> Iterator[tu
 def _site(seen: Observation, index: int, block: str, *, is_stream: bool = False) -> Site | None:
     """The module at which a node can be heard: what gives it, or else what takes it.
 
-    Modules of the block come first, the outermost of them; a factor in between is kept.
+    Modules of the block come first, the outermost of them; a factor in between is kept. A module
+    of another block can be what gives it, where blocks share it.
     """
     for node, factor in _scaled_back(seen.graph, index) if not is_stream else [(index, 1.0)]:
         for side in ("output", "input"):
             found = [
                 Site(path=path, side=side, leaf=leaf, call=number, factor=factor)
                 for path, leaf, number in seen.heard[side].get(node, ())
-                if is_stream or _is_inside(path, block)
+                if is_stream or side == "output" or _is_inside(path, block)
             ]
             found.sort(key=lambda s: (not s.path, not _is_inside(s.path, block), len(s.path)))
             if found:

@@ -38,7 +38,7 @@ def longest_alike(
     """
     few = seen.ids.numel()
     while most > few:
-        graph = observe_longer(module, seen.call, most, weights)
+        graph = observe_longer(module, seen, most, weights)
         if graph is not None and _is_alike(seen.graph, graph, few, most):
             return most
         most //= 2

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ __all__ = ["ModuleCall", "Observation", "observe", "observe_longer"]
 
 _IDS = (3, 1, 4, 0, 5, 7, 2, 6)
 """All different, no two in a row: no index of positions looks like them."""
+
+_FEW_IDS = (3, 1, 2, 0, 3, 0, 2, 1), (1, 0, 1, 1, 0, 1, 0, 0), (0,) * 8
+"""The same for vocabularies of 4 to 7, of 2 and 3, and of one token, as far as that goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,7 @@ def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None
 
 def observe_longer(
     module: nn.Module,
-    call: Call,
+    seen: Observation,
     length: int,
     weights: Mapping[str, TracedTensor] | None = None,
 ) -> Graph | None:
@@ -107,16 +111,16 @@ def observe_longer(
 
     Args:
         module: with traced parameters, or a live one.
-        call: how to call it.
+        seen: its pass over eight tokens.
         length: tokens.
         weights: traced tensors that stand for the parameters and buffers of a live one.
     """
     kept = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
     module.eval()
-    ids = torch.tensor([_IDS]).repeat(1, -(-length // len(_IDS)))[:, :length]
+    ids = seen.ids.repeat(1, -(-length // seen.ids.shape[1]))[:, :length]
     try:
         with torch.no_grad(), recording(Recorder(dummy=True)):
-            logits = call_model(module, call, ids, weights)
+            logits = call_model(module, seen.call, ids, weights)
     except Exception:  # any error of the model's: so many are too many
         return None
     finally:
@@ -132,9 +136,11 @@ def observe_longer(
 
 def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> Observation:
     """The first call of the model that gives logits."""
-    ids = torch.tensor([_IDS])
     first: Exception | None = None
-    for call in find_call(module):
+    for tokens, call in product((_IDS, *_FEW_IDS), find_call(module)):
+        if tokens is not _IDS and not isinstance(first, IndexError):
+            break  # it is not for want of tokens in the vocabulary
+        ids = torch.tensor([tokens])
         seen: list[tuple[str, list[Read | None], list[Read | None]]] = []
         try:
             with torch.no_grad(), recording(Recorder(dummy=True)), _watched(module, seen):

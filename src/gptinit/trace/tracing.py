@@ -37,6 +37,11 @@ class _Tracing(TorchDispatchMode):
     ) -> Any:
         """Record the operator, or run it where it makes no float tensor."""
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # which hands over whole what else comes in parts
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         if any(isinstance(leaf, TracedTensor) for leaf in tree_flatten((args, kwargs))[0]):
             return self._recorder.handle(func, args, kwargs)
         return self._recorder.make(func, args, kwargs)
