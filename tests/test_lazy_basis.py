@@ -51,6 +51,11 @@ ROWS = {
     "a negligible one": (some(2, 20) * torch.tensor([[1.0], [1e-7]]), 2),  # a Cholesky keeps it
     "tiny": (some(4, 20) * 1e-30, 4),
     "huge": (some(4, 20) * 1e25, 4),
+    # Each has a twelfth of its square outside those before it, but all others nearly span any.
+    "dependent all together": (
+        (torch.eye(12) - torch.ones(12, 12).tril(-1)) @ torch.linalg.qr(some(20, 20))[0][:12],
+        12,
+    ),
     "as many as columns": (some(20, 20), 20),
     "more than columns": (some(50, 20), 20),
     "none": (torch.zeros(0, 20), 0),

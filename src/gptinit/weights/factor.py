@@ -15,12 +15,12 @@ from torch import Tensor
 __all__ = ["Factor", "forget_last_rows", "gram_and_factor", "last_factor", "stripes"]
 
 _WELL_CONDITIONED = 1e-4
-"""Share of a row's square outside the rows before it, from which float32 keeps what is made of it
-at a right angle to them."""
+"""Share of a row's square outside all others, from which float32 keeps directions at right angles:
+what is made of x by the inverse of L has its rounding over the root of that share."""
 
-_WELL_APART = 1e-2
+_WELL_APART = 5e-2
 """The same share, from which a float32 Gram matrix will do: its rounding, some 1e-7 of the squares,
-is then 1e-5 of it."""
+is divided by the share itself."""
 
 _EQUAL = 1e-6
 """Distance of two rows, relative to their length, up to which they count as one."""
@@ -107,18 +107,21 @@ def _without_copies(gram: Tensor, floor: float, device: torch.device) -> Factor 
 
 
 def _cholesky(gram: Tensor, floor: float) -> tuple[Tensor, float]:
-    """The Cholesky factor, and the least share of a row's square that is outside those before it.
+    """The Cholesky factor, and the least share of a row's square that is outside all others.
 
-    The share is 0 where there is no factor, or one with a row that is not longer than `floor`.
+    That of row i is 1 / (gram_ii (gram^-1)_ii). It is 0 where there is no factor, or one with a row
+    that is not longer than `floor` outside those before it.
 
     Shape:
         gram: (t, t) float64; result: the same.
     """
     lower, info = torch.linalg.cholesky_ex(gram)
-    diagonal = lower.diagonal()
-    least = (diagonal.square() / gram.diagonal()).amin()
-    failed, share, shortest = torch.stack((info.double(), least, diagonal.amin())).tolist()
-    return lower, share if not failed and shortest > floor else 0.0
+    lengths = gram.diagonal().sqrt()
+    inverse = torch.linalg.solve_triangular(lower, torch.diag(lengths), upper=False)
+    most = inverse.square().sum(0).amax()
+    shortest = lower.diagonal().amin()
+    failed, overlap, short = torch.stack((info.double(), most, shortest)).tolist()
+    return lower, 1 / overlap if not failed and short > floor else 0.0
 
 
 def _has_single_products(x: Tensor) -> bool:
