@@ -1,36 +1,34 @@
 """What a model computes between its matrices, as theory has to know it, or why it cannot.
 
-The record of a forward pass is cut at the products of tokens with parameters. Every piece between
-two cuts is computed on random numbers and held against what the formulas are of: a norm of the
-stream, softmax attention over all keys so far, an activation, a sum. Names of classes and
-attributes play no part. What agrees to a millionth is read; anything else is refused.
+The record of a forward pass is cut at the products of tokens with parameters (`products`). Every
+piece between two cuts is computed on random numbers and held against what the formulas are of: a
+norm of the stream, softmax attention over all keys so far, an activation, a sum (`pieces`,
+`attending`). Names of classes and attributes play no part.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from gptinit.distributions import Piecewise
-from gptinit.flow.activations import MATMULS, Graph, Vertex
-from gptinit.flow.attending import Attended, attended, cores
+from gptinit.flow.activations import Vertex
+from gptinit.flow.attending import Attended, cores
 from gptinit.flow.blocks import Decoder
-from gptinit.flow.computing import Uncovered, Values, fingerprint, weights_between
+from gptinit.flow.computing import Uncovered, weights_between
 from gptinit.flow.lengthening import LONGEST, longest_alike
 from gptinit.flow.observing import Observation
+from gptinit.flow.pieces import Pieces, rounded
+from gptinit.flow.products import Product, find_products, read_of
 from gptinit.profile import ModelFacts, Note
 from gptinit.program import ModelProgram, Program
 from gptinit.theory import ForwardFacts, TheoryModel, model_of_program
-from gptinit.theory.activations import ACTIVATION_CURVES
-from gptinit.trace.graph import Read, reads_in
+from gptinit.trace.graph import Read
 from gptinit.trace.tensor import TracedTensor
 
 __all__ = ["Forwarding", "forwarding"]
 
-_NEAR = 1e-6
 _LOOKUPS = frozenset({"embedding"})
 _NORMS = frozenset({"norm_weight", "norm_bias"})
 
@@ -96,23 +94,6 @@ def forwarding(  # noqa: PLR0913, PLR0917 - what is known of a pass, each from s
 
 
 @dataclass(frozen=True, slots=True)
-class _Product:
-    """Tokens times one matrix, with its bias.
-
-    Attributes:
-        vertex: the node.
-        entry: the tokens that it reads.
-        name: of the matrix.
-        bias: name of what it adds.
-    """
-
-    vertex: int
-    entry: Read
-    name: str
-    bias: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Norm:
     """One norm: kind, what it adds to the mean square, its parameters and a factor on it all."""
 
@@ -129,7 +110,7 @@ class _Block:
     """One block: where its stream comes in, its products, and its norms."""
 
     stream: int
-    products: Mapping[str, _Product]
+    products: Mapping[str, Product]
     norms: tuple[_Norm, _Norm]
     is_parallel: bool
 
@@ -142,9 +123,8 @@ class _Forward:
     ) -> None:
         self._facts, self._seen, self._graph, self._decoder = facts, seen, seen.graph, decoder
         self._program = {p.name: p for p in program if p.kind == "parameter"}
-        self._products = _products(self._graph)
-        self._done: dict[object, object] = {}
-        self._generator = torch.Generator().manual_seed(0)
+        self._products = find_products(self._graph)
+        self._pieces = Pieces(seen.graph)
         starts = [decoder.chain[0].stream] if decoder.chain else []
         self._streams = sorted({*starts, *(a.vertex for a in decoder.chain)})
 
@@ -168,9 +148,9 @@ class _Forward:
         attentions = {self._attention(block) for block in blocks}
         gates = {self._mlp(block) for block in blocks}
         norms = {(n.kind, n.eps) for b in blocks for n in b.norms} | {(final.kind, final.eps)}
-        attention = self._one(attentions, "attention")
-        activation, is_gate_first = self._one(gates, "MLPs")
-        kind, eps = self._one(norms, "norms")
+        attention = self._one(attentions, "what their attention computes")
+        activation, is_gate_first = self._one(gates, "their activation")
+        kind, eps = self._one(norms, "their norms or from the final one")
         if any(n.factor != 1.0 for b in blocks for n in b.norms):
             raise Uncovered("norms", "what a norm makes is multiplied by a number.")
         if attention.angles and positions == "learned":
@@ -187,14 +167,16 @@ class _Forward:
                 activation=activation,
             ),
             forward=ForwardFacts(
-                parallel=self._one({b.is_parallel for b in blocks}, "blocks"),
+                parallel=self._one(
+                    {b.is_parallel for b in blocks}, "whether their branches are parallel"
+                ),
                 norm_eps=eps,
                 rotary_angles=attention.angles,
-                score_ratio=_rounded(attention.scale * width**0.5),
+                score_ratio=rounded(attention.scale * width**0.5),
                 attn_multiplier=factors[0],
                 mlp_multiplier=factors[1],
-                embedding_multiplier=_rounded(embedding),
-                logit_multiplier=_rounded(final.factor * self._logit_factor(head)),
+                embedding_multiplier=rounded(embedding),
+                logit_multiplier=rounded(final.factor * self._logit_factor(head)),
             ),
             fused=frozenset(
                 name
@@ -204,7 +186,7 @@ class _Forward:
             tokens=len(self._seen.ids.flatten()),
         )
 
-    def _role(self, product: _Product) -> str:
+    def _role(self, product: Product) -> str:
         found = self._program.get(product.name)
         return found.role if found else "other"
 
@@ -213,18 +195,8 @@ class _Forward:
 
     def _one(self, values: set[T_], what: str) -> T_:
         if len(values) != 1:
-            raise Uncovered(what, f"its {what} are not all alike.")
+            raise Uncovered("blocks", f"its blocks differ in {what}.")
         return next(iter(values))
-
-    def _once(self, kind: str, end: Read, given: Mapping[int, str], work: Callable[[], T_]) -> T_:
-        """The result of some work on a piece of the pass, done once for pieces that are alike."""
-        key = (kind, fingerprint(self._graph, end, given))
-        if key not in self._done:
-            self._done[key] = work()
-        return self._done[key]  # type: ignore[return-value]
-
-    def _random(self, shape: Sequence[int]) -> Tensor:
-        return torch.randn(tuple(shape), generator=self._generator, dtype=torch.float64)
 
     def _stream_of(self, entry: Read) -> int:
         """The stream that a product reads: the latest that it depends on."""
@@ -254,13 +226,13 @@ class _Forward:
         attn, mlp = (self._shared_norm(found) for found in (first, entries))
         return _Block(attn[0], products, (attn[1], mlp[1]), is_parallel=attn[0] == mlp[0])
 
-    def _shared_norm(self, products: Sequence[_Product]) -> tuple[int, _Norm]:
+    def _shared_norm(self, products: Sequence[Product]) -> tuple[int, _Norm]:
         """The stream and the norm that some products read."""
         found = set()
         for product in products:
             stream = self._stream_of(product.entry)
             found.add((stream, self._norm(product.entry, stream)))
-        return self._one(found, "norms of one branch")
+        return self._one(found, "what the matrices of one branch read")
 
     def _norm(self, entry: Read, stream: int) -> _Norm:
         """What stands between a stream and a product."""
@@ -269,11 +241,7 @@ class _Forward:
         if not set(by_role) <= _NORMS or len(by_role) != len(names):
             raise Uncovered(names[0], "this parameter has an effect that no formula covers.")
         weight, bias = by_role.get("norm_weight"), by_role.get("norm_bias")
-        kind, eps, factor, is_plus_one = self._once(
-            f"norm {weight is None} {bias is None}", entry, {stream: "stream"},
-            lambda: self._norm_values(entry, stream, weight, bias),
-        )  # fmt: skip
-        norm = _Norm(kind, eps, factor, is_plus_one, weight, bias)
+        norm = _Norm(*self._pieces.norm(entry, stream, weight, bias), weight, bias)
         self._require_gain(norm)
         return norm
 
@@ -288,95 +256,25 @@ class _Forward:
         if abs(taken - acts) > 1e-3 * acts or (norm.is_plus_one and std > 0):
             raise Uncovered(norm.weight, "what this weight makes of a vector is not known.")
 
-    def _norm_values(
-        self, entry: Read, stream: int, weight: str | None, bias: str | None
-    ) -> tuple[str, float, float, bool]:
-        """(kind, eps, factor, whether it multiplies by 1 + weight) of a norm."""
-        shape = self._graph.vertices[stream].node.shape
-        C = shape[-1]
-        x = self._random(shape) + 0.3
-        still = torch.zeros(C, dtype=torch.float64)
-
-        def made(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-            given = {n: t for n, t in ((weight, w), (bias, b)) if n}
-            value = Values(self._graph, {stream: x}, given).read(entry)
-            return value.reshape(-1, C) if value.numel() == x.numel() else value
-
-        w, b = self._random((C,)), self._random((C,))
-        at_zero = made(x, still, still)
-        large = 1e4 * x  # beside which eps is nothing
-        unit = made(large, still + 2, still) - made(large, still + 1, still)
-        unit = unit if weight else made(large, still, still)
-        flat = x.reshape(-1, C)
-        for kind in ("layernorm", "rmsnorm"):
-            centred = flat - flat.mean(-1, keepdim=True) if kind == "layernorm" else flat
-            plain = centred / centred.square().mean(-1, keepdim=True).sqrt()
-            if unit.shape != plain.shape:
-                break
-            factor = float((unit * plain).sum() / plain.square().sum())
-            tiny = 1e-4 * x
-            small = made(tiny, still + 2, still) - made(tiny, still + 1, still)
-            small = small if weight else made(tiny, still, still)
-            kept = (small * plain).mean(-1) / (factor or 1.0)  # (T,)
-            square = (1e-4 * centred).square().mean(-1)
-            eps = float((square * (kept.square().clamp(min=1e-30).reciprocal() - 1)).median())
-            eps = float(f"{eps:.6g}") if eps > 1e-14 else 0.0
-            is_plus_one = weight is not None and not _near(at_zero, 0 * at_zero)
-
-            def expected(x: Tensor, kind: str = kind, eps: float = eps) -> Tensor:
-                x = x.reshape(-1, C)
-                x = x - x.mean(-1, keepdim=True) if kind == "layernorm" else x
-                return x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
-
-            gain = still + 1 if weight is None else w + is_plus_one
-            shift = factor * b if bias else still
-            if all(
-                _near(made(s * x, w, b), factor * gain * expected(s * x) + shift, within)
-                for s, within in ((1.0, _NEAR), (0.01, _NEAR), (0.0001, 10 * _NEAR))  # of eps
-            ):
-                return kind, eps, _rounded(factor), is_plus_one
-        raise Uncovered("norms", "between the stream and a matrix stands more than one norm.")
-
     def _factors(self, blocks: Sequence[_Block], last: int) -> tuple[float, float]:
         """What attention and MLPs are multiplied by on their way to the stream."""
         found = set()
         ends = [*(b.stream for b in blocks[1:]), last]
         for block, end in zip(blocks, ends, strict=True):
             attn, mlp = (block.products[r].vertex for r in ("attn_out", "mlp_down"))
-            given = {block.stream: "stream", attn: "attn", mlp: "mlp"}
-            read = _read_of(self._graph, end)
-            whole = self._once("sum", read, given, partial(self._sum, tuple(given), read))
+            given = (block.stream, attn, mlp)
+            whole = self._pieces.branches(given, read_of(self._graph, end))
             found.add(whole)
             if not block.is_parallel:
-                middle = _read_of(self._graph, self._stream_of(block.products["mlp_up"].entry))
-                work = partial(self._sum, tuple(given), middle)
-                if self._once("sum", middle, given, work) != (whole[0], 0.0):
+                middle = read_of(self._graph, self._stream_of(block.products["mlp_up"].entry))
+                if self._pieces.branches(given, middle) != (whole[0], 0.0):
                     raise Uncovered("stream", "an MLP does not read the stream after attention.")
-        return self._one(found, "branches")
-
-    def _sum(self, given: tuple[int, ...], read: Read) -> tuple[float, float]:
-        """(a, b) where a read is stream + a attention + b MLP."""
-        vertices = self._graph.vertices
-        parts = [self._random(vertices[i].node.shape) for i in given]
-
-        def made(*factors: float) -> Tensor:
-            values = {i: f * p for i, f, p in zip(given, factors, parts, strict=True)}
-            return Values(self._graph, values).read(read).flatten()
-
-        flat = [p.flatten() for p in parts]
-        stream, one, other = flat
-        a = float((made(0, 1, 0) @ one) / (one @ one))
-        b = float((made(0, 0, 1) @ other) / (other @ other))
-        a, b = (0.0 if abs(f) < _NEAR else f for f in (a, b))
-        for s, f, g in ((1.0, 1.0, 1.0), (1.0, -30.0, 7.0), (100.0, 3.0, 50.0)):
-            if not _near(made(s, f, g), s * stream + f * a * one + g * b * other):
-                raise Uncovered("stream", "branches are not just added to the stream.")
-        return _rounded(a), _rounded(b)
+        return self._one(found, "what branches are multiplied by")
 
     def _embedding(self, stream: int) -> tuple[float, str]:
         """(factor on token embeddings, "learned" or "none")."""
-        graph, read = self._graph, _read_of(self._graph, stream)
-        given: dict[int, Tensor] = {}
+        graph, read = self._graph, read_of(self._graph, stream)
+        lookups: list[int] = []
         token: int | None = None
         for v in graph.vertices:
             if v.name not in _LOOKUPS or not graph.is_token(v.index):
@@ -386,47 +284,18 @@ class _Forward:
                 token = v.index
             elif role != "pos_emb":
                 raise Uncovered("embedding", "more than tokens and positions is looked up.")
-            given[v.index] = self._random(v.node.shape)
+            lookups.append(v.index)
         if token is None:
             raise Uncovered("embedding", "how tokens are embedded is not known.")
-        tables = weights_between(graph, read, given)
-        weights: dict[str, Tensor] = {}
-        for name in tables:
+        tables: dict[str, int] = {}
+        for name in weights_between(graph, read, dict.fromkeys(lookups)):
             p = self._program.get(name)
             if p is None or p.role != "pos_emb" or p.numel > 1 << 26:
                 raise Uncovered(name, "this parameter has an effect that no formula covers.")
-            weights[name] = self._random((p.numel,))
-        if len(given) - 1 + len(tables) > 1:
+            tables[name] = p.numel
+        if len(lookups) - 1 + len(tables) > 1:
             raise Uncovered("embedding", "positions are looked up twice.")
-        return self._embedded(read, token, given, weights)
-
-    def _embedded(
-        self, read: Read, token: int, given: Mapping[int, Tensor], weights: Mapping[str, Tensor]
-    ) -> tuple[float, str]:
-        """The same from values of the lookups and of tables that are added as they are."""
-        still = Values(self._graph, {**given, token: 0 * given[token]}, weights).read(read)
-        whole = Values(self._graph, given, weights).read(read)
-        E = given[token].reshape(still.shape)
-        factor = float(((whole - still) * E).sum() / E.square().sum())
-        if not _near(whole, still + factor * E):
-            raise Uncovered("embedding", "more is done to token embeddings than a multiplication.")
-        rows = [t for i, t in given.items() if i != token]
-        if not rows and not weights:
-            if not _near(still, 0 * still):
-                raise Uncovered("positions", "positions are neither learned nor turned.")
-            return factor, "none"
-        C = still.shape[-1]
-        flat = still.reshape(-1, C)
-        held = rows[0].reshape(-1, C) if rows else next(iter(weights.values())).view(-1, C)
-        if rows:
-            is_plain = flat.shape == held.shape and _near(flat, held)
-        else:  # rows of the table that follow each other
-            first = int((held - flat[0]).square().sum(-1).argmin())
-            following = held[first : first + len(flat)]
-            is_plain = following.shape == flat.shape and _near(flat, following)
-        if not is_plain:
-            raise Uncovered("positions", "more is done to positions than to add them.")
-        return factor, "learned"
+        return self._pieces.embedding(read, token, lookups, tables)
 
     def _lookup_role(self, v: Vertex) -> str:
         """Role of the table that a lookup reads, if it reads the ids or positions in a row."""
@@ -452,61 +321,21 @@ class _Forward:
         found = cores(graph, behind)
         if len(found) != 1:
             raise Uncovered("attention", "its attention is not one softmax over keys.")
-        given = {vertex: role for role, vertex in sides.items()}
-        return self._once(
-            "attention", out.entry, given, lambda: attended(graph, out.entry, sides, found[0])
-        )
+        return self._pieces.attention(sides, out.entry, found[0])
 
     def _mlp(self, block: _Block) -> tuple[str, bool]:
         """(activation, whether the gate comes first in a fused matrix) of the block's MLP."""
         roles = {r: block.products[r].vertex for r in ("mlp_up", "mlp_gate") if r in block.products}
-        down = block.products["mlp_down"]
-        given = {vertex: role for role, vertex in roles.items()}
-        return self._once("mlp", down.entry, given, lambda: self._mlp_values(roles, down.entry))
+        return self._pieces.mlp(roles, block.products["mlp_down"].entry)
 
-    def _mlp_values(self, roles: Mapping[str, int], end: Read) -> tuple[str, bool]:
-        """The same from values."""
-        vertices = self._graph.vertices
-        made = {i: 3 * self._random(vertices[i].node.shape) for i in roles.values()}
-        for value in made.values():
-            value.flatten()[::7] *= 30.0  # a limit would show
-        out = Values(self._graph, made).read(end)
-        up = made[roles["mlp_up"]].reshape(-1, vertices[roles["mlp_up"]].node.shape[-1])
-        out = out.reshape(len(up), -1)
-        options: list[tuple[Tensor, Tensor | float, bool]] = []
-        if "mlp_gate" in roles:
-            options.append((made[roles["mlp_gate"]].reshape(up.shape), up, False))
-        elif out.shape[-1] == up.shape[-1]:
-            options.append((up, 1.0, False))
-        elif 2 * out.shape[-1] == up.shape[-1]:
-            one, other = up.chunk(2, -1)
-            options += [(one, other, True), (other, one, False)]
-            options += [(up[:, ::2], up[:, 1::2], False), (up[:, 1::2], up[:, ::2], False)]
-        for name, curve in ACTIVATION_CURVES.items():
-            for gate, factor, is_first in options:
-                values = torch.from_numpy(curve.value(gate.contiguous().numpy())) * factor
-                if values.shape == out.shape and bool(
-                    ((values - out).abs() <= 1e-5 * (1 + values.abs())).all()
-                ):
-                    return name, is_first
-        raise Uncovered("mlp", "what its MLP does to hidden units has no formula.")
-
-    def _logit_factor(self, head: _Product) -> float:
+    def _logit_factor(self, head: Product) -> float:
         """What the head's product is multiplied by."""
-        graph = self._graph
-        node = graph.vertices[head.vertex].node
-        if node.shape[-1] != self._facts.vocab_size or graph.last is None:
+        shape = self._graph.vertices[head.vertex].node.shape
+        if shape[-1] != self._facts.vocab_size or self._graph.last is None:
             raise Uncovered("head", "logits are not all that the head makes.")
-        made = self._random(node.shape)
-        out = Values(graph, {head.vertex: made}).vertex(graph.last).flatten()
-        flat = made.flatten()
-        factor = float((out @ flat) / (flat @ flat)) if out.shape == flat.shape else 0.0
-        large = Values(graph, {head.vertex: 1000 * made}).vertex(graph.last).flatten()
-        if not factor or not _near(out, factor * flat) or not _near(large, 1000 * factor * flat):
-            raise Uncovered("head", "more is done to logits than a multiplication.")
-        return factor
+        return self._pieces.logits(head.vertex)
 
-    def _require_all_known(self, blocks: Sequence[_Block], head: _Product) -> None:
+    def _require_all_known(self, blocks: Sequence[_Block], head: Product) -> None:
         """Refuse products, biases and norms that are not those of the blocks and the head."""
         known = {p.vertex: p for b in blocks for p in b.products.values()} | {head.vertex: head}
         for product in self._products.values():
@@ -517,7 +346,10 @@ class _Forward:
             beside = product.name.rpartition(".")[0] + ".bias"
             expected = beside if beside in biases else None
             if product.bias != expected:
-                raise Uncovered(product.name, "what is added to its product is not its own bias.")
+                why = f"its product is not added to {expected} in one step."
+                if product.bias is not None:
+                    why = f"no formula covers {product.bias}, which is added to its product."
+                raise Uncovered(product.name, why)
         for block in blocks:
             self._require_norms_in_order(block)
 
@@ -537,69 +369,3 @@ class _Forward:
     def _law_of(self, norm: _Norm) -> object:
         found = [self._program[n] for n in (norm.weight, norm.bias) if n]
         return [(p.role, p.distribution, p.gain) for p in found]
-
-
-def _rounded(x: float) -> float:
-    """To nine digits: what was computed in float64, as it was written."""
-    return float(f"{x:.9g}")
-
-
-def _near(one: Tensor, other: Tensor, within: float = _NEAR) -> bool:
-    """Whether all entries agree, to a millionth of the largest or as closely as asked."""
-    size = float(other.abs().max()) if other.numel() else 0.0
-    is_finite = bool(torch.isfinite(one).all())
-    return (
-        one.shape == other.shape
-        and is_finite
-        and float((one - other).abs().max()) <= within * max(size, 1e-3)
-    )
-
-
-def _read_of(graph: Graph, index: int) -> Read:
-    """A read of a node's value, by somebody who reads it."""
-    for v in graph.vertices[index + 1 :]:
-        for read in reads_in(v.node):
-            written = () if graph.weight_read(read) else graph.writes(read)
-            if [i for _, i in written[-1:]] == [index]:
-                return read
-    raise Uncovered("stream", "nobody reads it.")
-
-
-def _products(graph: Graph) -> dict[str, _Product]:
-    """Matrix to its product with tokens.
-
-    Raises:
-        Uncovered: if a matrix has several, or is not read whole and as it is.
-    """
-    found: dict[str, _Product] = {}
-    for v in graph.vertices:
-        if v.name not in MATMULS or not graph.is_token(v.index):
-            continue
-        named = graph.weight_operands(v.index)
-        if not named:
-            continue
-        product = _product(graph, v)
-        if product is None or product.name in found:
-            raise Uncovered(named[-1][1], "this matrix is not just multiplied with once.")
-        found[product.name] = product
-    return found
-
-
-def _product(graph: Graph, v: Vertex) -> _Product | None:
-    """Tokens times a whole matrix, perhaps with a bias; else None."""
-    args = list(v.node.args)
-    if v.node.kwargs or v.name not in {"mm", "addmm"}:
-        return None
-    bias = None
-    if v.name == "addmm":
-        first = args.pop(0)
-        bias = graph.weight_read(first) if isinstance(first, Read) else None
-        if bias is None:
-            return None
-    if len(args) != 2 or not all(isinstance(a, Read) for a in args):
-        return None
-    entry, matrix = args
-    name = graph.weight_read(matrix)
-    if name is None or matrix.geometry.numel != matrix.storage.numel:
-        return None
-    return _Product(v.index, entry, name, bias)
