@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
 from gptinit import __version__
+from gptinit.agreeing import Agreement, engine_agreement
 from gptinit.audited import Audit, AuditedParameter
 from gptinit.config import GPTConfig
 from gptinit.distributions import Distribution, Mixture, Piecewise
@@ -65,6 +66,7 @@ def profile_document(profile: Profile) -> Document:
 def comparison_document(comparison: Comparison) -> Document:
     """A comparison as in compare.schema.json: whole profiles, and a ranking if there is one."""
     ranking = comparison.ranking
+    agreement = [_agreement(found) for found in engine_agreement(comparison)]
     return {
         "schema_version": SCHEMA_VERSION,
         "gptinit": __version__,
@@ -72,7 +74,14 @@ def comparison_document(comparison: Comparison) -> Document:
         "labels": list(comparison.labels),
         "profiles": [profile_document(profile) for profile in comparison.profiles],
         **({"ranking": {"by": ranking.by, "order": list(ranking.order)}} if ranking else {}),
+        **({"agreement": agreement} if agreement else {}),
     }
+
+
+def _agreement(found: Agreement) -> Document:
+    """Whether two engines agree; what cannot be told is absent, an infinite difference too."""
+    known = asdict(found) | {"agrees": found.agrees}
+    return {name: value for name, value in known.items() if value not in {None, math.inf}}
 
 
 def check_document(report: CheckReport) -> Document:

@@ -9,6 +9,7 @@ from gptinit.profile import Comparison, Cost, Finding, Place, Profile
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING, cell, short
+from gptinit.report.summary import summarise_engines
 from gptinit.schemes import Scheme
 from gptinit.vocabulary import STATISTICS
 
@@ -57,6 +58,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         _how_to_read(comparison.profiles),
         table([*header, "findings"], rows),
         f"Ranked by {text(ranking.by)}." if ranking else "",
+        bullets(text(sentence) for sentence in summarise_engines(comparison)),
         section("Findings", [f"{text(label)}: {_finding(found)}" for label, found in findings]),
     )
 

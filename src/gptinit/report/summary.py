@@ -2,10 +2,11 @@
 
 import math
 
-from gptinit.profile import Place, Profile
-from gptinit.report.numbers import short, span
+from gptinit.agreeing import Agreement, engine_agreement
+from gptinit.profile import Comparison, Place, Profile
+from gptinit.report.numbers import plural, short, span
 
-__all__ = ["summarise"]
+__all__ = ["summarise", "summarise_engines"]
 
 
 def summarise(profile: Profile) -> tuple[str, ...]:
@@ -22,6 +23,30 @@ def summarise(profile: Profile) -> tuple[str, ...]:
         _theory(profile),
     )
     return tuple(s for s in sentences if s)
+
+
+def summarise_engines(comparison: Comparison) -> tuple[str, ...]:
+    """Sentences on whether engines agree, and theory with the first that measured."""
+    measured = [p for p in comparison.profiles if p.run.engine != "theory"]
+    theory = _theory(measured[0]) if measured and comparison.axis == "engines" else ""
+    seeds = measured[0].run.seeds if measured else 0
+    sentences = [_agreement(found, seeds) for found in engine_agreement(comparison)]
+    return (*sentences, *([theory] if theory else []))
+
+
+def _agreement(found: Agreement, seeds: int) -> str:
+    """Whether two engines measure the same."""
+    names = f"{found.engine.capitalize()} against {found.reference}"
+    if found.equal == found.numbers:
+        return f"{names}: all {found.numbers} numbers are equal."
+    if found.largest is None or found.limit is None:
+        return f"{names}: one seed has no standard errors to tell by. Use --seeds 3 or more."
+    verdict = "they agree" if found.agrees else "they do not agree"
+    return (
+        f"{names}: {found.numbers} numbers, {found.equal} of them equal; the largest difference is "
+        f"{short(found.largest)} standard errors ({found.stat}, {found.where}), by chance up to "
+        f"{short(found.limit)} with {plural(seeds, 'seed')}: {verdict}."
+    )
 
 
 def _stream(profile: Profile) -> str:

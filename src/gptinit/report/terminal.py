@@ -15,7 +15,7 @@ from gptinit.gate import CheckReport
 from gptinit.profile import Comparison, Finding, ModelFacts, Place, Profile
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.numbers import cell, large, plural, short, with_error
-from gptinit.report.summary import summarise
+from gptinit.report.summary import summarise, summarise_engines
 from gptinit.schemes import Scheme
 from gptinit.vocabulary import STATISTICS
 
@@ -352,7 +352,8 @@ def _legend(comparison: Comparison) -> list[Text]:
     legend = [Text(f"{words}loss excess: nats above ln(vocab_size).", style="dim")]
     if comparison.ranking:
         legend.append(Text(f"Ranked by {comparison.ranking.by}.", style="dim"))
-    return legend + _missed(comparison)
+    agreement = _bulleted(summarise_engines(comparison))
+    return [*legend, *([Text()] if agreement else []), *agreement, *_missed(comparison)]
 
 
 def _missed(comparison: Comparison) -> list[Text]:

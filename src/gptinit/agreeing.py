@@ -1,0 +1,99 @@
+"""Whether engines agree: what they measure of one model, number by number, in standard errors."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gptinit.profile import Comparison, Place, Profile
+from gptinit.student import student_quantile
+
+__all__ = ["Agreement", "engine_agreement"]
+
+_ROUNDING = 1e-5
+"""Relative difference that counts as none: a hundred times what float32 rounds to."""
+
+_CHANCE = 0.01
+"""Of calling engines apart that agree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far one engine is from another.
+
+    Attributes:
+        engine: the one.
+        reference: the other.
+        numbers: statistics at all places that both have.
+        equal: how many of them are equal but for rounding.
+        largest: the largest difference, in standard errors of the difference; None where all are
+            equal or one seed tells no standard errors.
+        stat: which statistic that is.
+        where: at which place.
+        limit: what it must not exceed.
+    """
+
+    engine: str
+    reference: str
+    numbers: int
+    equal: int
+    largest: float | None = None
+    stat: str | None = None
+    where: str | None = None
+    limit: float | None = None
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the two measure the same; None where that cannot be told."""
+        if self.equal == self.numbers:
+            return True
+        if self.largest is None or self.limit is None:
+            return None
+        return self.largest <= self.limit
+
+
+def engine_agreement(comparison: Comparison) -> tuple[Agreement, ...]:
+    """Every engine that measured against the first that did; none unless engines are compared.
+
+    Both run on the same tokens with weights of their own, so a difference has at most the standard
+    error of two independent samples. The limit is Student's two-sided quantile for two samples of
+    equal size and variance, at one in a hundred over all numbers (Bonferroni).
+    """
+    measured = [p for p in comparison.profiles if p.run.engine != "theory"]
+    if comparison.axis != "engines" or len(measured) < 2:
+        return ()
+    first, *others = measured
+    return tuple(_agreement(other, first) for other in others)
+
+
+def _agreement(one: Profile, other: Profile) -> Agreement:
+    """One engine against another."""
+    gaps = list(_gaps(one, other))
+    apart = [gap for gap in gaps if gap[0]]
+    same = Agreement(
+        engine=one.run.engine,
+        reference=other.run.engine,
+        numbers=len(gaps),
+        equal=len(gaps) - len(apart),
+    )
+    if not apart or one.run.seeds < 2:
+        return same
+    largest, stat, where = max(apart)
+    p = _CHANCE / 2 / len(gaps)
+    limit = student_quantile(p, one.run.seeds + other.run.seeds - 2)
+    return replace(same, largest=largest, stat=stat, where=where, limit=limit)
+
+
+def _gaps(one: Profile, other: Profile) -> Iterator[tuple[float, str, str]]:
+    """(difference in standard errors, statistic, place), 0 where only rounding differs."""
+    for (where, place), (_, beside) in zip(one.places(), other.places(), strict=True):
+        for stat in place.values.keys() & beside.values.keys():
+            yield _gap(place, beside, stat), stat, where
+
+
+def _gap(one: Place, other: Place, stat: str) -> float:
+    """The difference of one statistic."""
+    gap = abs(one.values[stat] - other.values[stat])
+    if gap <= _ROUNDING * abs(other.values[stat]):
+        return 0.0
+    error = math.hypot(one.stderr.get(stat, 0.0), other.stderr.get(stat, 0.0))
+    return gap / error if error else math.inf
