@@ -614,6 +614,9 @@ FOREIGN: dict[str, Callable[[], nn.Module]] = {
 }
 """Every model by what is odd about it."""
 
+WITHOUT_GRADIENTS = ("in place", "inference mode")
+"""Those that no backward pass goes through: autograd refuses the one, the other leaves no graph."""
+
 
 def factory(build: Callable[[], nn.Module], **settings: Any) -> Factory:
     """A model as what the reader takes: nothing known of it but how to build it."""

@@ -21,7 +21,12 @@ def small_profile(**changes: Any) -> Profile:
         stderr={"token_cosine": 0.012, "resid_var": 0.00013},
         predicted={"resid_var": 0.0021},
         weight_grad={
-            "q": WeightGrad(grad_rms=0.25, weight_rms=0.02, ratio=12.5),
+            "q": WeightGrad(
+                grad_rms=0.25,
+                weight_rms=0.02,
+                ratio=12.5,
+                stderr={"grad_rms": 0.03, "weight_rms": 0.0004, "ratio": 1.5},
+            ),
             "linear_bias": WeightGrad(grad_rms=0.125, weight_rms=0.0, ratio=None),
         },
     )

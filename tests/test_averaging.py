@@ -60,3 +60,17 @@ def test_weight_gradients_are_averaged_as_logarithms_and_zero_weights_have_no_ra
     assert averaged["qkv"].grad_rms == pytest.approx(2.0)
     assert averaged["qkv"].ratio == pytest.approx(4.0)
     assert averaged["linear_bias"].ratio is None
+    # ln 1 and ln 4 have a mean with a standard error of ln(4) / 2; equal numbers have none.
+    error = math.log(4) / 2
+    assert averaged["qkv"].stderr == pytest.approx(
+        {"grad_rms": 2 * error, "weight_rms": 0.0, "ratio": 4 * error}
+    )
+    assert averaged["linear_bias"].stderr == {"grad_rms": 0.0, "weight_rms": 0.0}
+
+
+def test_one_seed_gives_weight_gradients_no_standard_error() -> None:
+    (found,) = average_place(
+        [SeedPlace(values={}, weight_grad={"q": (1.0, 2.0)})]
+    ).weight_grad.values()
+
+    assert (found.ratio, found.stderr) == (0.5, {})

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from foreign_models import (
     FF,
     FOREIGN,
+    WITHOUT_GRADIENTS,
     C,
     Decoder,
     L,
@@ -326,10 +327,8 @@ class Recipes(Decoder):
 @pytest.mark.parametrize("grad", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("name", [*FOREIGN, "recipes"])
 def test_stream_and_dense_agree_bit_for_bit(name: str, grad: bool) -> None:
-    if grad and name == "in place":
-        pytest.skip("autograd refuses a stream that is written in place")
-    if grad and name == "inference mode":
-        pytest.skip("it leaves nothing to go back through")
+    if grad and name in WITHOUT_GRADIENTS:
+        pytest.skip("no backward pass goes through it")
     profiles = [
         measure(
             subject_of(FOREIGN.get(name, Recipes)),

@@ -201,7 +201,12 @@ def test_a_layer_has_statistics_in_the_order_of_the_vocabulary_and_its_parts_aft
         (
             "weight_grad",
             {
-                "q": {"grad_rms": 0.25, "weight_rms": 0.02, "ratio": 12.5},
+                "q": {
+                    "grad_rms": 0.25,
+                    "weight_rms": 0.02,
+                    "ratio": 12.5,
+                    "stderr": {"grad_rms": 0.03, "weight_rms": 0.0004, "ratio": 1.5},
+                },
                 "linear_bias": {"grad_rms": 0.125, "weight_rms": 0.0},
             },
         ),

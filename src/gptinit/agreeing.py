@@ -86,14 +86,25 @@ def _agreement(one: Profile, other: Profile) -> Agreement:
 def _gaps(one: Profile, other: Profile) -> Iterator[tuple[float, str, str]]:
     """(difference in standard errors, statistic, place), 0 where only rounding differs."""
     for (where, place), (_, beside) in zip(one.places(), other.places(), strict=True):
-        for stat in place.values.keys() & beside.values.keys():
-            yield _gap(place, beside, stat), stat, where
+        mine, its = _numbers(place), _numbers(beside)
+        for stat in mine.keys() & its.keys():
+            yield _gap(mine[stat], its[stat]), stat, where
 
 
-def _gap(one: Place, other: Place, stat: str) -> float:
-    """The difference of one statistic."""
-    gap = abs(one.values[stat] - other.values[stat])
-    if gap <= _ROUNDING * abs(other.values[stat]):
+def _numbers(place: Place) -> dict[str, tuple[float, float]]:
+    """Every number of a place with its standard error, 0 where it has none."""
+    numbers = {stat: (value, place.stderr.get(stat, 0.0)) for stat, value in place.values.items()}
+    for role, grad in place.weight_grad.items():
+        for name in ("grad_rms", "weight_rms"):
+            error = grad.stderr.get(name, 0.0)
+            numbers[f"weight_grad.{role}.{name}"] = (getattr(grad, name), error)
+    return numbers
+
+
+def _gap(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """The difference of two numbers with standard errors."""
+    gap = abs(one[0] - other[0])
+    if gap <= _ROUNDING * abs(other[0]):
         return 0.0
-    error = math.hypot(one.stderr.get(stat, 0.0), other.stderr.get(stat, 0.0))
+    error = math.hypot(one[1], other[1])
     return gap / error if error else math.inf

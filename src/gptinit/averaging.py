@@ -71,8 +71,14 @@ def _average_weight_grad(seeds: Sequence[SeedPlace]) -> dict[str, WeightGrad]:
         grads, weights = zip(*(s.weight_grad[role] for s in seeds), strict=True)
         if not all(math.isfinite(v) for v in (*grads, *weights)):
             continue
-        grad_rms, _ = mean_and_stderr(grads, log=True)
-        weight_rms, _ = mean_and_stderr(weights, log=True)
-        ratio = grad_rms / weight_rms if weight_rms > 0 else None
-        averaged[role] = WeightGrad(grad_rms=grad_rms, weight_rms=weight_rms, ratio=ratio)
+        samples = {"grad_rms": grads, "weight_rms": weights}
+        if min(weights) > 0:
+            samples["ratio"] = tuple(g / w for g, w in zip(grads, weights, strict=True))
+        found = {name: mean_and_stderr(sample, log=True) for name, sample in samples.items()}
+        averaged[role] = WeightGrad(
+            grad_rms=found["grad_rms"][0],
+            weight_rms=found["weight_rms"][0],
+            ratio=found["ratio"][0] if "ratio" in found else None,
+            stderr={name: error for name, (_, error) in found.items() if error is not None},
+        )
     return averaged

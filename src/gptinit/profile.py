@@ -68,11 +68,13 @@ class WeightGrad:
         grad_rms: RMS of the gradient, nats per unit of weight.
         weight_rms: RMS of the weight.
         ratio: grad_rms over weight_rms; None where the weight is zero.
+        stderr: name of one of these to its standard error over seeds; empty with one seed.
     """
 
     grad_rms: float
     weight_rms: float
     ratio: float | None
+    stderr: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

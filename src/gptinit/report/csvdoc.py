@@ -99,7 +99,8 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
     for role, grad in place.weight_grad.items():
         for name in ("grad_rms", "weight_rms", "ratio"):
             if getattr(grad, name) is not None:
-                yield (f"weight_grad.{role}.{name}", getattr(grad, name), None, None)
+                error = grad.stderr.get(name)
+                yield (f"weight_grad.{role}.{name}", getattr(grad, name), error, None)
 
 
 def _parameter_row(audited: AuditedParameter) -> tuple[object, ...]:

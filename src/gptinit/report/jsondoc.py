@@ -225,8 +225,13 @@ def _number(stat: str, value: float) -> float:
 
 def _weight_grads(grads: Mapping[str, WeightGrad]) -> Document:
     """Role to the finite ones of its three numbers; roles without any are left out."""
-    found = {role: _finite(asdict(grad)) for role, grad in grads.items()}
-    return {role: numbers for role, numbers in found.items() if numbers}
+    found = {}
+    for role, grad in grads.items():
+        named = {n: getattr(grad, n) for n in ("grad_rms", "weight_rms", "ratio")}
+        numbers, stderr = _finite(named), _finite(grad.stderr)
+        if numbers:
+            found[role] = numbers | ({"stderr": stderr} if stderr else {})
+    return found
 
 
 def _finite(numbers: Mapping[str, float | None]) -> dict[str, float]:
