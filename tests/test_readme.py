@@ -134,9 +134,16 @@ def test_the_first_two_commands_are_the_set_up() -> None:
     ]
 
 
-def test_the_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+@pytest.mark.parametrize("index", range(2))
+def test_python_blocks_run(index: int, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
 
-    exec(block.replace("n_layer=48", "n_layer=2"), {})  # the same at a depth that takes a second
+    exec(blocks[index].replace("n_layer=48", "n_layer=2"), {})  # a depth that takes a second
 
-    assert float(capsys.readouterr().out.split()[0]) > 0
+    numbers = capsys.readouterr().out.splitlines()[0].split()
+    assert all(float(number) > 0 for number in numbers)
+    if index:
+        value, stderr, predicted = map(float, numbers)
+        assert abs(value - predicted) < 0.1 * value
+        assert stderr < 0.1 * value
