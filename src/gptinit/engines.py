@@ -161,8 +161,9 @@ def _fastest(best: str, seconds: Mapping[str, float]) -> str:
         return "It alone fits in half of the memory that is free."
     second = min(others, key=lambda e: others[e])
     ratio = others[second] / seconds[best]
-    longer = f"{ratio:.2g} times as long" if ratio >= 1.1 else "about as long"
-    return f"Estimated to be the fastest here: {second} would take {longer}."
+    if ratio < 1.1:
+        return f"Estimated to be as fast here as any: {second} would take as long."
+    return f"Estimated to be the fastest here: {second} would take {ratio:.2g} times as long."
 
 
 def _is_exact(subject: Subject) -> bool:
