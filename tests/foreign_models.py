@@ -450,6 +450,68 @@ class InInferenceMode(Decoder):
         return super().forward(ids)
 
 
+class SlicedInInferenceMode(EagerDecoder):
+    """The same, with attention in its own arithmetic and views of weights."""
+
+    @torch.inference_mode()
+    def forward(self, ids: Any) -> Any:
+        x = self.ln_f(self.stream(ids))
+        return x @ self.lm_head.weight.view(V, C).T
+
+
+class ToldOfTheFirstBlock(Block):
+    """Gives what is added to the stream, and is told of the embedding."""
+
+    def forward(self, x: Any, first: Any = None) -> Any:
+        attn = note("attn", self.attn(self.ln_1(x)))
+        return attn + note("mlp", self.mlp(self.ln_2(x + 0.1 * first)))
+
+
+class AddedOutside(Decoder):
+    """The stream is added to outside of blocks, which all read the embedding."""
+
+    block = ToldOfTheFirstBlock
+
+    def stream(self, ids: Any) -> Any:
+        x = first = note("embedding", self.embed(ids))
+        for block in self.h:
+            x = note("resid", x + block(x, first))
+        return x
+
+
+class TorchAttention(nn.Module):
+    """torch's own module, which is one fused operator in inference unless it is told otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.MultiheadAttention(C, NH, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        if _heard:
+            weight, bias = self.inner.in_proj_weight, self.inner.in_proj_bias
+            q, k, _ = (_heads(t, NH) for t in F.linear(x, weight, bias).split(C, -1))
+            note("scores", _causal_scores(q, k))
+        T = x.shape[1]
+        later = torch.ones(T, T, dtype=torch.bool).triu(1)
+        return self.inner(x, x, x, attn_mask=later, need_weights=self.gives_weights)[0]
+
+    gives_weights = False
+
+
+class TorchAttentionWithWeights(TorchAttention):
+    """The same by hand, inside of torch."""
+
+    gives_weights = True
+
+
+class TorchDecoder(Decoder):
+    block = staticmethod(lambda: Block(attn=TorchAttention))
+
+
+class TorchDecoderWithWeights(Decoder):
+    block = staticmethod(lambda: Block(attn=TorchAttentionWithWeights))
+
+
 class InSequence(Decoder):
     """Blocks in an nn.Sequential that is called as one."""
 
@@ -598,6 +660,9 @@ FOREIGN: dict[str, Callable[[], nn.Module]] = {
     "shared post-norm": SharedPostNorm,
     "one MLP": OneMLP,
     "inference mode": InInferenceMode,
+    "slices in inference mode": SlicedInInferenceMode,
+    "added outside": AddedOutside,
+    "torch's attention": TorchDecoder,
     "sequential": InSequence,
     "dict": InDict,
     "by forward": ByForward,
@@ -614,7 +679,7 @@ FOREIGN: dict[str, Callable[[], nn.Module]] = {
 }
 """Every model by what is odd about it."""
 
-WITHOUT_GRADIENTS = ("in place", "inference mode")
+WITHOUT_GRADIENTS = ("in place", "inference mode", "slices in inference mode")
 """Those that no backward pass goes through: autograd refuses the one, the other leaves no graph."""
 
 

@@ -182,3 +182,15 @@ def test_a_vocabulary_of_fewer_than_eight_tokens_is_enough(size: int, used: int)
 
     assert seen.vocab_size == size
     assert set(seen.ids.flatten().tolist()) == set(range(used))
+
+
+def test_few_tokens_are_tried_where_the_first_way_to_call_fails_for_another_reason() -> None:
+    class NeedsTargets(Decoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wte, self.lm_head = nn.Embedding(4, C), nn.Linear(C, 4, bias=False)
+
+        def forward(self, ids: Any, targets: Any) -> Any:  # type: ignore[override]
+            return super().forward(ids)
+
+    assert observe(trace(NeedsTargets)).vocab_size == 4

@@ -28,6 +28,8 @@ OUT = {
     "llama": ["layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.down_proj.weight"],
     "eager": ["h.{}.attn.wo.weight", "h.{}.mlp.c_proj.weight"],
     **{name: ["h.{}.attn.c_proj.weight", *downs] for name, downs in EXPERTS.items()},
+    "slices in inference mode": ["h.{}.attn.wo.weight", "h.{}.mlp.c_proj.weight"],
+    "torch's attention": ["h.{}.attn.inner.out_proj.weight", "h.{}.mlp.c_proj.weight"],
     "one MLP": ["h.{}.attn.c_proj.weight", "h.0.mlp.c_proj.weight"],
 }
 USUAL = ["h.{}.attn.c_proj.weight", "h.{}.mlp.c_proj.weight"]

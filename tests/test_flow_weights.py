@@ -21,6 +21,8 @@ EXPECTED: dict[str, tuple[str, tuple[int, int] | None, bool | None]] = {
     "wpe.weight": ("pos_emb", (C, T), False),
     "pos": ("pos_emb", (C, T), False),
     "*.c_attn.weight": ("qkv", (C, 3 * C), False),
+    "*.in_proj_weight": ("qkv", (C, 3 * C), False),
+    "*.out_proj.weight": ("attn_out", (C, C), True),
     "*.wq.weight": ("q", (C, C), False),
     "*.wk.weight": ("k", (C, C), False),
     "*.wv.weight": ("v", (C, C), False),
@@ -50,6 +52,8 @@ EXPECTED: dict[str, tuple[str, tuple[int, int] | None, bool | None]] = {
     "*.c_fc.bias": ("linear_bias", (C, FF), None),
     "*.attn.c_proj.bias": ("linear_bias", (C, C), None),
     "*.mlp.c_proj.bias": ("linear_bias", (FF, C), None),
+    "*.in_proj_bias": ("linear_bias", None, None),  # its matrix is called otherwise
+    "*.out_proj.bias": ("linear_bias", (C, C), None),
     "*.w?.bias": ("linear_bias", (C, C), None),
 }
 """Names differ between the models; what a name stands for does not."""

@@ -17,6 +17,8 @@ from foreign_models import (
     Decoder,
     L,
     T,
+    TorchDecoder,
+    TorchDecoderWithWeights,
     V,
     built,
     factory,
@@ -339,6 +341,18 @@ def test_stream_and_dense_agree_bit_for_bit(name: str, grad: bool) -> None:
 
     assert [p.run.engine for p in profiles] == ["stream", "dense"]
     assert places(profiles[0]) == places(profiles[1])
+
+
+def test_torch_s_attention_is_heard_whichever_way_it_takes() -> None:
+    run = RunConfig(seeds=2, seq_len=8, device="cpu", engine="dense")
+
+    fused, by_hand = (
+        measure(subject_of(model), run) for model in (TorchDecoder, TorchDecoderWithWeights)
+    )
+
+    for (_, one), (_, other) in zip(fused.places(), by_hand.places(), strict=True):
+        assert one.values == pytest.approx(other.values, rel=1e-5)
+    assert "attn_entropy" in by_hand.layers[0].values
 
 
 @pytest.mark.parametrize("engine", ["dense", "stream", "lazy"])

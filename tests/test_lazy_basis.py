@@ -7,7 +7,8 @@ import torch
 from lazy_models import ROUNDING, rounding_gap, some
 from torch import Tensor
 
-from gptinit.weights.basis import Basis, StaleQuestionError, orthonormal_rows
+from gptinit.weights.basis import Basis, StaleQuestionError
+from gptinit.weights.factor import forget_last_rows, last_rows, orthonormal_rows
 
 CPU = torch.device("cpu")
 
@@ -30,10 +31,9 @@ def check(made: Basis, asked: list[tuple[Tensor, Tensor]]) -> None:
     assert rounding_gap(directions @ directions.T, torch.eye(made.rank)) <= ROUNDING
     for x, coordinates in asked:
         rebuilt = coordinates @ directions[: coordinates.shape[1]]
-        # Directions below 1e-5 of the largest row are dropped.
-        longest = max((float(row.double().norm()) for row in x), default=0.0)
-        gap = max((float((a - b).abs().max()) for a, b in zip(rebuilt, x, strict=True)), default=0)
-        assert gap <= (ROUNDING + 1e-5) * longest
+        # Directions below 1e-5 of their rows are dropped.
+        for row, made_of in zip(x.double(), rebuilt.double(), strict=True):
+            assert (made_of - row).abs().max() <= (ROUNDING + 1e-5) * row.norm()
 
 
 ROWS = {
@@ -56,6 +56,16 @@ ROWS = {
         (torch.eye(12) - torch.ones(12, 12).tril(-1)) @ torch.linalg.qr(some(20, 20))[0][:12],
         12,
     ),
+    "of lengths down to a millionth of a hundredth, one zero": (
+        torch.cat((some(8, 20) * torch.logspace(0, -8, 8)[:, None], torch.zeros(1, 20))),
+        8,
+    ),
+    "the same and one twice another": (
+        torch.cat((some(8, 20) * torch.logspace(0, -8, 8)[:, None], 2 * some(8, 20)[:1])),
+        8,
+    ),
+    "equal and zero": (some(3, 20)[[0, 1, 0, 2, 2]] * torch.tensor([[1.0], [1], [1], [0], [0]]), 2),
+    "whose sum is too large for float32": ((1.8 + 0.2 * some(3, 20).abs()) * 1e37, 3),
     "as many as columns": (some(20, 20), 20),
     "more than columns": (some(50, 20), 20),
     "none": (torch.zeros(0, 20), 0),
@@ -110,7 +120,7 @@ def test_a_row_that_is_nearly_known_gives_a_direction_at_right_angles() -> None:
     check(made, asked)
 
 
-@pytest.mark.parametrize("apart", [0.05, 0.09, 0.12, 0.2, 1.0])
+@pytest.mark.parametrize("apart", [0.05, 0.12, 0.2, 0.22, 0.25, 1.0])
 @pytest.mark.parametrize("length", [1e-19, 1e-13, 1.0, 1e17])
 def test_wide_rows_that_share_most_of_their_direction(apart: float, length: float) -> None:
     """On either side of where float32 products give way to float64 ones."""
@@ -121,6 +131,45 @@ def test_wide_rows_that_share_most_of_their_direction(apart: float, length: floa
 
     assert added == 40
     check(made, [(x, coordinates)])
+
+
+@pytest.mark.parametrize(
+    ("backend", "value"),
+    [
+        ("cuda.matmul", "tf32"),
+        ("mkldnn.matmul", "bf16"),
+        ("mkldnn.matmul", "tf32"),
+        ("mkldnn", "bf16"),
+        ("", "tf32"),
+    ],
+)
+def test_directions_are_exact_whatever_precision_products_are_told_to_have(
+    backend: str, value: str, request: pytest.FixtureRequest
+) -> None:
+    owner = torch.backends
+    for name in filter(None, backend.split(".")):
+        owner = getattr(owner, name)
+    if not hasattr(owner, "fp32_precision"):
+        pytest.skip("this torch has no such setting")
+    before = owner.fp32_precision
+    request.addfinalizer(lambda: setattr(owner, "fp32_precision", before))
+    owner.fp32_precision = value
+    x = some(40, 2000)
+
+    made = basis(2000, defers=True)
+    made.extend(x)
+
+    assert rounding_gap(made.rows.double() @ made.rows.double().T, torch.eye(40)) <= ROUNDING
+
+
+def test_rows_asked_about_by_several_matrices_are_taken_apart_once() -> None:
+    forget_last_rows()
+    x = torch.cat((some(5, 20), 2 * some(1, 20)))
+
+    first, second = last_rows(x).split, last_rows(x).split
+
+    assert all(a is b for a, b in zip(first, second, strict=True))
+    forget_last_rows()
 
 
 def test_questions_add_up_to_the_whole_space_and_no_further() -> None:
@@ -235,8 +284,10 @@ def test_orthonormal_rows_rebuild_what_they_are_made_of(rows: int) -> None:
     assert rounding_gap(coordinates @ made, x) <= ROUNDING
 
 
-def test_directions_under_the_floor_are_dropped() -> None:
-    coordinates, made = orthonormal_rows(torch.diag(torch.tensor([1.0, 0.5, 1e-3])), floor=1e-2)
+def test_rows_up_to_their_floor_are_dropped() -> None:
+    rows = torch.diag(torch.tensor([1.0, 0.5, 1e-3]))
+
+    coordinates, made = orthonormal_rows(rows, torch.full((3,), 1e-2))
 
     assert made.shape == (2, 3)
     assert coordinates.shape == (3, 2)

@@ -73,7 +73,8 @@ def _average_weight_grad(seeds: Sequence[SeedPlace]) -> dict[str, WeightGrad]:
             continue
         samples = {"grad_rms": grads, "weight_rms": weights}
         if min(weights) > 0:
-            samples["ratio"] = tuple(g / w for g, w in zip(grads, weights, strict=True))
+            ratios = tuple(g / w for g, w in zip(grads, weights, strict=True))
+            samples |= {"ratio": ratios} if all(map(math.isfinite, ratios)) else {}
         found = {name: mean_and_stderr(sample, log=True) for name, sample in samples.items()}
         averaged[role] = WeightGrad(
             grad_rms=found["grad_rms"][0],

@@ -20,6 +20,7 @@ from gptinit.averaging import SeedPlace, average_place
 from gptinit.config import RunConfig
 from gptinit.engines import choose_device, choose_engine
 from gptinit.errors import MeasureError
+from gptinit.flow.observing import operator_by_operator
 from gptinit.memory import Workload, check_memory, return_large_blocks
 from gptinit.probes import Probes, SeedResult
 from gptinit.processor import processor_name
@@ -210,7 +211,7 @@ class _Pass:
         """One try."""
         weights = self._install_weights(draws)
         probes = self._probes(draws, idx.shape[1], steps)
-        with torch.set_grad_enabled(self._grad), self._entering(weights):
+        with operator_by_operator(), torch.set_grad_enabled(self._grad), self._entering(weights):
             if self._grad:
                 with probes.attached_to_weights(self._module, self._subject.program, weights):
                     loss = self._forward(probes, idx, targets)

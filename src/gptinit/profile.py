@@ -67,7 +67,7 @@ class WeightGrad:
     Attributes:
         grad_rms: RMS of the gradient, nats per unit of weight.
         weight_rms: RMS of the weight.
-        ratio: grad_rms over weight_rms; None where the weight is zero.
+        ratio: mean over seeds of grad_rms over weight_rms; None where a weight is zero.
         stderr: name of one of these to its standard error over seeds; empty with one seed.
     """
 

@@ -1,6 +1,7 @@
 """The sites of a model: its blocks, the branches inside, and the calls of attention."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import count
 from typing import Any
@@ -224,10 +225,37 @@ class AttentionProbe(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             self._seen(_attention(*args, **kwargs))
         elif func in _SOFTMAXES:
-            scores = args[0] if args else kwargs["input"]
-            if scores.ndim == 4 and scores.shape[-1] >= scores.shape[-2]:
-                self._seen(Attention(scores=scores))
+            self._see_scores(args[0] if args else kwargs["input"])
+        elif func is F.multi_head_attention_forward:  # inside of which no mode is on
+            heads = kwargs["num_heads"] if "num_heads" in kwargs else args[4]
+            with self._hearing_inside(heads):
+                return func(*args, **kwargs)
         return func(*args, **kwargs)
+
+    def _see_scores(self, scores: Tensor) -> None:
+        """What goes into a softmax, if it has the shape of scores."""
+        if scores.ndim == 4 and scores.shape[-1] >= scores.shape[-2]:
+            self._seen(Attention(scores=scores))
+
+    @contextmanager
+    def _hearing_inside(self, heads: int) -> Iterator[None]:
+        """Hear the operators that nn.MultiheadAttention calls, while it does."""
+        attend, soften = F.scaled_dot_product_attention, F.softmax
+
+        def attended(*args: Any, **kwargs: Any) -> Tensor:
+            self._seen(_attention(*args, **kwargs))
+            return attend(*args, **kwargs)
+
+        def softened(scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            self._see_scores(scores.unflatten(0, (-1, heads)))
+            return soften(scores, *args, **kwargs)
+
+        F.scaled_dot_product_attention = attended
+        F.softmax = softened  # type: ignore[assignment] # torch names what comes after
+        try:
+            yield
+        finally:
+            F.scaled_dot_product_attention, F.softmax = attend, soften
 
 
 def _attention(  # noqa: PLR0913, PLR0917 - the arguments of scaled_dot_product_attention

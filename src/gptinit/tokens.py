@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import MappingProxyType
@@ -140,7 +140,7 @@ def _draw_zipf(rng: np.random.Generator, vocab_size: int, count: int) -> Ids:
     return token_of_rank[ranks].astype(np.int64)
 
 
-@cache
+@lru_cache(maxsize=2)
 def _zipf_cumulative(vocab_size: int) -> npt.NDArray[np.float64]:
     """Probability of the first ranks, one more at each place. Shape: (vocab_size,)."""
     cumulative = np.cumsum(np.arange(1, vocab_size + 1, dtype=np.float64) ** -ZIPF_EXPONENT)
@@ -166,7 +166,8 @@ class _RandomTokens:
     fixed: bool = False
 
     def draw(self, seed: int) -> Ids:
-        drawn = _drawn(self.data, self.vocab_size, math.prod(self.shape), seed)
+        draw = _drawn if math.prod(self.shape) <= _REMEMBERED else _drawn.__wrapped__
+        drawn = draw(self.data, self.vocab_size, math.prod(self.shape), seed)
         return drawn.reshape(self.shape).copy()
 
     def fingerprint(self, seeds: Sequence[int]) -> str:
@@ -176,7 +177,11 @@ class _RandomTokens:
         return digest.hexdigest()
 
 
-@lru_cache(maxsize=8)  # a run asks twice: to read them and for their fingerprint
+_REMEMBERED = 1 << 13
+"""Tokens of one seed that are remembered: a run asks to read them, and for their fingerprint."""
+
+
+@lru_cache(maxsize=64)
 def _drawn(data: str, vocab_size: int, count: int, seed: int) -> Ids:
     """Random tokens of one seed; (count,)."""
     return _DRAWS[data](_generator(data, seed), vocab_size, count)

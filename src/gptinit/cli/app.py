@@ -17,7 +17,7 @@ __all__ = ["main"]
 _INTERRUPTED = 130
 
 _COMMANDS = ("inspect", "compare", "audit", "check", "schemes")
-"""Modules of this package with a command of their own name, in the order of the help."""
+"""Modules of this package with a command of their own name."""
 
 
 def _application(commands: Iterable[str]) -> typer.Typer:
@@ -71,8 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Linux clears and maps memory page by page; activations in large pages cost a third less of it.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    first = next((arg for arg in args if not arg.startswith("-")), None)
-    app = _application([first] if first in _COMMANDS else _COMMANDS)
+    app = _application(args[:1] if args and args[0] in _COMMANDS else _COMMANDS)
     try:
         code = app(args=args, prog_name="gptinit", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from gptinit.errors import SubjectError
 from gptinit.flow.activations import MATMULS, Graph
-from gptinit.flow.observing import Observation
+from gptinit.flow.observing import ModuleCall, Observation
 from gptinit.flow.residuals import Addition, Writer, additions, writers
 from gptinit.flow.weights import branch_kind
 from gptinit.sites import BlockSites, Site
@@ -92,10 +92,12 @@ def _runs(seen: Observation, chain: list[Addition]) -> list[_Run]:
     """The runs of all blocks: a block whose weights write again runs again."""
     runs: list[_Run] = []
     latest: dict[str, _Run] = {}
+    calls = [call for call in seen.calls if block_of(f"{call.path}.") == call.path]
     for addition in chain:
         found = writers(seen.graph, addition)
         named = (block_of(w.weight) for w in found)
-        path = _block_around(seen, addition.vertex) or next((p for p in named if p), None)
+        around = _block_around(seen.graph, calls, addition.vertex)
+        path = around or next((p for p in named if p), None)
         if path is None:
             continue
         if path not in latest or latest[path].has_any(found):
@@ -105,16 +107,18 @@ def _runs(seen: Observation, chain: list[Addition]) -> list[_Run]:
     return runs
 
 
-def _block_around(seen: Observation, vertex: int) -> str | None:
+def _block_around(graph: Graph, calls: list[ModuleCall], vertex: int) -> str | None:
     """The block in whose call a node is made: a weight that blocks share is named after the first.
 
-    None where it is made outside of modules that are numbered like blocks.
+    It depends on what the call takes, nothing that the call takes depends on it, and what the call
+    gives does. None where it is made outside of all calls of blocks.
     """
-    ancestors = seen.graph.ancestors
-    for call in seen.calls:
-        if block_of(f"{call.path}.") != call.path:
+    ancestors = graph.ancestors
+    for call in calls:
+        takes = [node for _, node in call.inputs]
+        if any(node == vertex or ancestors[node] >> vertex & 1 for node in takes):
             continue
-        begins = any(ancestors[vertex] >> node & 1 for _, node in call.inputs)
+        begins = any(ancestors[vertex] >> node & 1 for node in takes)
         if begins and any(vertex == n or ancestors[n] >> vertex & 1 for _, n in call.outputs):
             return call.path
     return None

@@ -20,13 +20,16 @@ from gptinit.trace.recorder import Recorder
 from gptinit.trace.tensor import TracedTensor
 from gptinit.trace.tracing import recording
 
-__all__ = ["ModuleCall", "Observation", "observe", "observe_longer"]
+__all__ = ["ModuleCall", "Observation", "observe", "observe_longer", "operator_by_operator"]
 
 _IDS = (3, 1, 4, 0, 5, 7, 2, 6)
 """All different, no two in a row: no index of positions looks like them."""
 
 _FEW_IDS = (3, 1, 2, 0, 3, 0, 2, 1), (1, 0, 1, 1, 0, 1, 0, 0), (0,) * 8
 """The same for vocabularies of 4 to 7, of 2 and 3, and of one token, as far as that goes."""
+
+_WANTS_OTHER_IDS = {IndexError, RuntimeError}
+"""What a lookup, and F.one_hot, raise where there are fewer tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,20 @@ class Observation:
         return found
 
 
+@contextmanager
+def operator_by_operator() -> Iterator[None]:
+    """Have nn.MultiheadAttention compute what it does in parts that can be seen.
+
+    In inference it is one operator otherwise, and its attention cannot be told from its products.
+    """
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
+
+
 def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None) -> Observation:
     """Run a model forward on eight tokens; nothing is computed.
 
@@ -93,7 +110,8 @@ def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
-        return _observed(module, weights)
+        with operator_by_operator():
+            return _observed(module, weights)
     finally:
         for child, mode in modes:
             child.training = mode
@@ -119,7 +137,7 @@ def observe_longer(
     module.eval()
     ids = seen.ids.repeat(1, -(-length // seen.ids.shape[1]))[:, :length]
     try:
-        with torch.no_grad(), recording(Recorder(dummy=True)):
+        with operator_by_operator(), torch.no_grad(), recording(Recorder(dummy=True)):
             logits = call_model(module, seen.call, ids, weights)
     except Exception:  # any error of the model's: so many are too many
         return None
@@ -137,9 +155,10 @@ def observe_longer(
 def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> Observation:
     """The first call of the model that gives logits."""
     first: Exception | None = None
+    kinds: set[type[Exception]] = set()
     for tokens, call in product((_IDS, *_FEW_IDS), find_call(module)):
-        if tokens is not _IDS and not isinstance(first, IndexError):
-            break  # it is not for want of tokens in the vocabulary
+        if tokens is not _IDS and not kinds & _WANTS_OTHER_IDS:
+            break
         ids = torch.tensor([tokens])
         seen: list[tuple[str, list[Read | None], list[Read | None]]] = []
         try:
@@ -147,6 +166,7 @@ def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> 
                 logits = call_model(module, call, ids, weights)
         except Exception as error:  # any error of the model's: the next way may do
             first = first or error
+            kinds.add(type(error))
             continue
         if isinstance(logits, TracedTensor):
             graph = Graph(logits, _weight_names(weights or dict(module.named_parameters())))

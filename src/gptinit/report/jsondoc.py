@@ -7,10 +7,10 @@ from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
 from gptinit import __version__
-from gptinit.agreeing import Agreement, engine_agreement
 from gptinit.audited import Audit, AuditedParameter
 from gptinit.config import GPTConfig
 from gptinit.distributions import Distribution, Mixture, Piecewise
+from gptinit.engine_agreement import Agreement, engine_agreement
 from gptinit.gate import BoundResult, CheckReport
 from gptinit.profile import Comparison, ModelFacts, Place, Profile, WeightGrad
 from gptinit.report.audit_words import worst_first

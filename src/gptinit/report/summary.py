@@ -2,11 +2,14 @@
 
 import math
 
-from gptinit.agreeing import Agreement, engine_agreement
+from gptinit.engine_agreement import Agreement, engine_agreement
 from gptinit.profile import Comparison, Place, Profile
 from gptinit.report.numbers import plural, short, span
 
 __all__ = ["summarise", "summarise_engines"]
+
+_FEW_SEEDS = 3
+"""Under so many seeds Student's limit is so far out that right and wrong look alike."""
 
 
 def summarise(profile: Profile) -> tuple[str, ...]:
@@ -37,15 +40,22 @@ def summarise_engines(comparison: Comparison) -> tuple[str, ...]:
 def _agreement(found: Agreement, seeds: int) -> str:
     """Whether two engines measure the same."""
     names = f"{found.engine.capitalize()} against {found.reference}"
-    if found.equal == found.numbers:
+    if found.missing:
+        return f"{names}: {plural(found.missing, 'number')} of one are not finite in the other."
+    if found.agrees and found.largest is None:
         return f"{names}: all {found.numbers} numbers are equal."
     if found.largest is None or found.limit is None:
         return f"{names}: one seed has no standard errors to tell by. Use --seeds 3 or more."
+    size = (
+        f"{short(found.largest)} standard errors" if math.isfinite(found.largest) else "no chance"
+    )
     verdict = "they agree" if found.agrees else "they do not agree"
+    if found.agrees and seeds < _FEW_SEEDS:
+        verdict = f"with more than {seeds} seeds more could be told"
     return (
         f"{names}: {found.numbers} numbers, {found.equal} of them equal; the largest difference is "
-        f"{short(found.largest)} standard errors ({found.stat}, {found.where}), by chance up to "
-        f"{short(found.limit)} with {plural(seeds, 'seed')}: {verdict}."
+        f"{size} ({found.stat}, {found.where}), by chance up to {short(found.limit)} with "
+        f"{plural(seeds, 'seed')}: {verdict}."
     )
 
 

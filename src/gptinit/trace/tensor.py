@@ -5,7 +5,7 @@ none is, the operator runs on replayed values: nothing can read memory that does
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -47,6 +47,8 @@ class _Values:
 
 _handlers: list[Handler] = [_Values()]
 
+_NOTHING = nullcontext()
+
 
 @contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
@@ -71,14 +73,16 @@ class TracedTensor(torch.Tensor):
     @staticmethod
     def __new__(cls, store: Storage, geometry: Geometry) -> "TracedTensor":
         """A view of `store`."""
-        made: TracedTensor = torch.Tensor._make_wrapper_subclass(
-            cls,
-            geometry.size,
-            strides=geometry.stride,
-            storage_offset=geometry.offset,
-            dtype=store.dtype,
-            device=torch.device("cpu"),
-        )
+        # A view of what was made outside of an inference mode is no inference tensor.
+        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else _NOTHING:
+            made: TracedTensor = torch.Tensor._make_wrapper_subclass(
+                cls,
+                geometry.size,
+                strides=geometry.stride,
+                storage_offset=geometry.offset,
+                dtype=store.dtype,
+                device=torch.device("cpu"),
+            )
         made._store = store
         return made
 

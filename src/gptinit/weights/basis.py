@@ -1,7 +1,10 @@
 """Orthonormal rows: the directions in which a lazy matrix has been asked about.
 
 exact for: rows of any rank, equal and nearly equal ones included, to the rounding of float32.
-approximate for: directions below 1e-5 of the largest, which are dropped.
+approximate for: directions below 1e-5 of the rows that point in them, which are dropped.
+
+Rows are kept by reference until they are asked for again. What writes over them meanwhile is
+noticed by their version: not what goes round it (x.data, x.numpy()).
 """
 
 from copy import copy
@@ -9,12 +12,12 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from gptinit.weights.factor import Factor, gram_and_factor, last_factor, stripes
+from gptinit.weights.factor import Factor, last_rows, orthonormal_rows
 
-__all__ = ["Basis", "StaleQuestionError", "orthonormal_rows"]
+__all__ = ["Basis", "StaleQuestionError"]
 
 _NEGLIGIBLE = 1e-5
-"""Length of a direction, relative to the largest row, from which it counts as rounding."""
+"""Length of what a row adds, relative to its own, from which it counts as rounding."""
 
 
 class StaleQuestionError(Exception):
@@ -73,17 +76,17 @@ class Basis:
         """
         if not len(x):  # an expert that no token came to
             return x.new_zeros(0, self.rank), 0
-        broken = ~torch.isfinite(x.sum(1))  # a row with NaN or infinity has no direction
-        if broken.any():
+        if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():  # a sum can overflow alone
+            broken = ~torch.isfinite(x).all(1)  # a row with NaN or infinity has no direction
             coordinates, added = self.extend(x.masked_fill(broken[:, None], 0.0))
             return coordinates.masked_fill(broken[:, None], torch.nan), added
         if not self.rank:
             return self._begin(x)
-        # In float64: the square of a number over 1e19 is infinite in float32.
-        lengths = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
-        floor = _NEGLIGIBLE * float(lengths.amax())
+        # In float64: the square of a number over 1e19 is infinite in float32. MPS has none.
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
+        lengths = torch.linalg.vector_norm(x, dim=1, dtype=wide)
         known, rest = self._split(x)
-        inner, rows = orthonormal_rows(rest, floor=floor)
+        inner, rows = orthonormal_rows(rest, _NEGLIGIBLE * lengths)
         if len(rows):
             # What rounding left of the old directions grows as a short rest is made unit length.
             leaked, rows = self._split(rows)
@@ -108,11 +111,13 @@ class Basis:
     def _begin(self, x: Tensor) -> tuple[Tensor, int]:
         """See `extend`: the first rows."""
         if self._defers and not x.is_inference():  # those cannot tell that they were written
-            factor = last_factor(x)
-            if factor is not None:
-                self._deferred = factor, x, x._version
-                return factor.coordinates, factor.rank
-        coordinates, self._rows = orthonormal_rows(x)
+            rows = last_rows(x)
+            if rows.factor is not None:
+                self._deferred = rows.factor, x, x._version
+                return rows.factor.coordinates, rows.factor.rank
+            coordinates, self._rows = rows.split
+        else:
+            coordinates, self._rows = orthonormal_rows(x)
         return coordinates, len(self._rows)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,41 +128,3 @@ class Basis:
             return inside, rest
         rest.index_fill_(1, self.units, 0.0)
         return torch.cat((x.index_select(1, self.units), inside), 1), rest
-
-
-def orthonormal_rows(x: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor]:
-    """(C, Q) with x = C Q and orthonormal rows in Q.
-
-    By the Cholesky factor of a Gram matrix, which costs half of a QR in float32 or less; by its
-    eigenvectors where rows are nearly dependent, or more than there are columns.
-
-    Args:
-        x: the rows.
-        floor: length below which a direction is dropped.
-
-    Shape:
-        x: (t, n) float32; results: (t, r), (r, n), r <= min(t, n).
-    """
-    gram, factor = gram_and_factor(x, floor=floor)
-    if factor is not None:
-        return factor.coordinates, factor.directions(x)
-    if float(gram.diagonal().amax()) <= floor**2:
-        return x.new_zeros(len(x), 0), x.new_zeros(0, x.shape[1])
-    return _by_eigenvectors(x, gram, floor)
-
-
-def _by_eigenvectors(x: Tensor, gram: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """See `orthonormal_rows`: the principal directions that are not negligible.
-
-    The longest comes first and each has a sign of its own: which random numbers answer it then
-    depends neither on how many are left out nor on what a library makes of the signs.
-    """
-    values, vectors = (part.flip(-1) for part in torch.linalg.eigh(gram))
-    kept = values > max(floor**2, _NEGLIGIBLE**2 * float(values[0]))
-    root, vectors = values[kept].sqrt(), vectors[:, kept]
-    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-    turn = (vectors / root).T  # (r, t)
-    rows = [
-        (turn @ stripe.to(turn.device, torch.float64)).float().to(x.device) for stripe in stripes(x)
-    ]
-    return (vectors * root).float().to(x.device), torch.cat(rows, 1)

@@ -1,26 +1,32 @@
-"""Rows by the Cholesky factor of their Gram matrix: coordinates, and the directions they stand on.
+"""Rows as combinations of orthonormal rows, by their Gram matrix: its factor or its eigenvectors.
 
-exact for: rows that are well apart, and copies of such, to the rounding of float32.
-approximate for: nothing; rows that are nearly dependent have no factor.
+exact for: rows of any rank and length, copies, multiples and zeros included, to the rounding of
+float32.
+approximate for: rows that are nearly dependent: what is below 1e-5 of them is left out.
 """
 
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-__all__ = ["Factor", "forget_last_rows", "gram_and_factor", "last_factor", "stripes"]
+__all__ = ["Factor", "Rows", "forget_last_rows", "last_rows", "orthonormal_rows"]
 
 _WELL_CONDITIONED = 1e-4
 """Share of a row's square outside all others, from which float32 keeps directions at right angles:
 what is made of x by the inverse of L has its rounding over the root of that share."""
 
 _WELL_APART = 5e-2
-"""The same share, from which a float32 Gram matrix will do: its rounding, some 1e-7 of the squares,
-is divided by the share itself."""
+"""The same share, from which a float32 Gram matrix will do: its rounding, 1e-7 to 4e-6 of the
+squares (where all entries are nearly alike), is divided by the share itself."""
+
+_NEGLIGIBLE = 1e-5
+"""Length of a direction, relative to the largest of rows of unit length, from which it counts as
+rounding."""
 
 _EQUAL = 1e-6
 """Distance of two rows, relative to their length, up to which they count as one."""
@@ -42,8 +48,9 @@ class Factor:
 
     Attributes:
         lower: L. Shape: (r, r) float32.
-        firsts: the rows that are no copies of earlier ones; None where none is. Shape: (r,).
-        places: which of them every row is. Shape: (t,).
+        firsts: the rows that are neither zero nor copies of earlier ones; None where all are such.
+            Shape: (r,).
+        places: which of them every row is, r for a row that is zero. Shape: (t,).
     """
 
     lower: Tensor
@@ -58,7 +65,9 @@ class Factor:
     @property
     def coordinates(self) -> Tensor:
         """Of every row on the directions; (t, r)."""
-        return self.lower if self.places is None else self.lower[self.places]
+        if self.places is None:
+            return self.lower
+        return torch.cat((self.lower, self.lower.new_zeros(1, self.rank)))[self.places]
 
     def directions(self, x: Tensor) -> Tensor:
         """The orthonormal rows Q of x = coordinates Q; (t, n) to (r, n)."""
@@ -67,69 +76,78 @@ class Factor:
         return found
 
 
-def gram_and_factor(x: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Factor | None]:
+def gram_and_factor(x: Tensor, floors: Tensor | None = None) -> tuple[Tensor, Factor | None]:
     """The Gram matrix of rows and its factor; None where there is no good one.
 
     Args:
         x: the rows.
-        floor: length that a row must have outside those before it.
+        floors: length of each up to which it counts as zero; 0 if None.
 
     Shape:
-        x: (t, n) float32; result: (t, t) float64.
+        x: (t, n) float32; floors: (t,); result: (t, t) float64.
     """
-    if _has_single_products(x):
+    if floors is None and _has_single_products(x):
         gram = _single_gram(x)
-        lower, share = _cholesky(gram, max(floor, _SINGLE_SHORTEST))
+        lower, share = _cholesky(gram, gram.new_full((), _SINGLE_SHORTEST))
         if share > _WELL_APART:
             return gram, Factor(lower.float())
     gram = _double_gram(x)
-    lower, share = _cholesky(gram, floor)
+    least = gram.new_zeros(len(x)) if floors is None else floors.to(gram.device, gram.dtype)
+    lower, share = _cholesky(gram, least)
     if share > _WELL_CONDITIONED:
         return gram, Factor(lower.float().to(x.device))
-    return gram, _without_copies(gram, floor, x.device)
+    return gram, _reduced(gram, least, x.device)
 
 
-def _without_copies(gram: Tensor, floor: float, device: torch.device) -> Factor | None:
-    """The factor of rows of which some are equal; (t, t)."""
+def _reduced(gram: Tensor, floors: Tensor, device: torch.device) -> Factor | None:
+    """The factor of rows of which some are equal or zero; (t, t)."""
     square = gram.diagonal()
+    is_zero = square <= floors.square()
     apart = square[:, None] + square - 2 * gram
     is_equal = apart <= _EQUAL**2 * torch.minimum(square[:, None], square)
     first = is_equal.to(torch.uint8).argmax(1)  # the earliest row that equals it
-    is_first = first == torch.arange(len(gram), device=gram.device)
-    if bool(is_first.all()) or not bool(is_first[first].all()):
+    is_first = (first == torch.arange(len(gram), device=gram.device)) & ~is_zero
+    if bool(is_first.all()) or not bool((is_first[first] | is_zero).all()):
         return None
     firsts = is_first.nonzero().squeeze(1)
-    lower, share = _cholesky(gram[firsts][:, firsts], floor)
+    if not len(firsts):
+        return None
+    lower, share = _cholesky(gram[firsts][:, firsts], floors[firsts])
     if share <= _WELL_CONDITIONED:
         return None
-    places = torch.searchsorted(firsts, first)
+    places = torch.searchsorted(firsts, first).masked_fill(is_zero, len(firsts))
     return Factor(lower.float().to(device), firsts.to(device), places.to(device))
 
 
-def _cholesky(gram: Tensor, floor: float) -> tuple[Tensor, float]:
+def _cholesky(gram: Tensor, floors: Tensor) -> tuple[Tensor, float]:
     """The Cholesky factor, and the least share of a row's square that is outside all others.
 
     That of row i is 1 / (gram_ii (gram^-1)_ii). It is 0 where there is no factor, or one with a row
-    that is not longer than `floor` outside those before it.
+    that is not longer than its floor outside those before it.
 
     Shape:
-        gram: (t, t) float64; result: the same.
+        gram: (t, t) float64; floors: (t,) or (); result: (t, t).
     """
     lower, info = torch.linalg.cholesky_ex(gram)
     lengths = gram.diagonal().sqrt()
     inverse = torch.linalg.solve_triangular(lower, torch.diag(lengths), upper=False)
     most = inverse.square().sum(0).amax()
-    shortest = lower.diagonal().amin()
-    failed, overlap, short = torch.stack((info.double(), most, shortest)).tolist()
-    return lower, 1 / overlap if not failed and short > floor else 0.0
+    spare = (lower.diagonal() - floors).amin()
+    failed, overlap, least = torch.stack((info.double(), most, spare)).tolist()
+    return lower, 1 / overlap if not failed and least > 0 else 0.0
 
 
 def _has_single_products(x: Tensor) -> bool:
     """Whether float32 products are cheaper than float64 ones and really float32.
 
-    On a CPU they are, by a factor of three to five; a GPU takes TF32 for them when it is told to.
+    On a CPU they are, by a factor of three to five, unless torch is told to make do with less; a
+    GPU takes TF32 for them then.
     """
-    return x.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was told so backend by backend
+        return False
+    return x.device.type == "cpu" and precision == "highest"
 
 
 def _single_gram(x: Tensor) -> Tensor:
@@ -144,47 +162,99 @@ def _double_gram(x: Tensor) -> Tensor:
     """The Gram matrix of rows in float64; (t, t)."""
     home = torch.device("cpu") if x.device.type == "mps" else x.device  # MPS has no float64
     gram = torch.zeros(len(x), len(x), dtype=torch.float64, device=home)
-    for stripe in stripes(x):
+    for stripe in _stripes(x):
         wide = stripe.to(home, torch.float64)
         gram.addmm_(wide, wide.T)
     return gram
 
 
-def stripes(x: Tensor) -> tuple[Tensor, ...]:
+def _stripes(x: Tensor) -> tuple[Tensor, ...]:
     """Some columns after the others, few enough to be in float64 at once; (t, n)."""
     columns = max(_STRIPE[x.device.type] // max(len(x), 1), 64)
     parts: tuple[Tensor, ...] = x.split(columns, 1)
     return parts
 
 
-class _LastFactor(threading.local):
-    """The factor of the rows that were asked about last: queries, keys and values share theirs."""
+def orthonormal_rows(x: Tensor, floors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(C, Q) with x = C Q and orthonormal rows in Q.
+
+    By the Cholesky factor of a Gram matrix, which costs half of a QR in float32 or less; by its
+    eigenvectors where rows are nearly dependent, or more than there are columns.
+
+    Args:
+        x: the rows.
+        floors: length of each up to which it counts as zero; 0 if None.
+
+    Shape:
+        x: (t, n) float32; floors: (t,); results: (t, r), (r, n), r <= min(t, n).
+    """
+    gram, factor = gram_and_factor(x, floors)
+    if factor is not None:
+        return factor.coordinates, factor.directions(x)
+    return _by_eigenvectors(x, gram, floors)
+
+
+def _by_eigenvectors(x: Tensor, gram: Tensor, floors: Tensor | None) -> tuple[Tensor, Tensor]:
+    """See `orthonormal_rows`: the principal directions of rows, each taken at unit length.
+
+    Left out is what is under 1e-5 of the largest of these. The longest comes first and each has a
+    sign of its own: which random numbers answer it then depends neither on how many are left out
+    nor on what a library makes of the signs.
+    """
+    lengths = gram.diagonal().sqrt()
+    lengths = lengths * (lengths > (0 if floors is None else floors.to(lengths)))
+    scale = torch.where(lengths > 0, 1 / lengths, 0.0)
+    values, vectors = (part.flip(-1) for part in torch.linalg.eigh(scale[:, None] * gram * scale))
+    kept = values > max(_NEGLIGIBLE**2 * float(values[0]), 0.0)
+    root, vectors = values[kept].sqrt(), vectors[:, kept]
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    turn = (vectors / root).T * scale  # (r, t)
+    rows = [
+        (turn @ stripe.to(turn.device, torch.float64)).float().to(x.device)
+        for stripe in _stripes(x)
+    ]
+    coordinates = lengths[:, None] * vectors * root
+    return coordinates.float().to(x.device), torch.cat(rows, 1)
+
+
+class Rows:
+    """Rows that a matrix is asked about: their factor and, where it is none, their directions.
+
+    Args:
+        x: the rows. Shape: (t, n) float32.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._gram, self.factor = gram_and_factor(x)
+
+    @cached_property
+    def split(self) -> tuple[Tensor, Tensor]:
+        """(C, Q), as of `orthonormal_rows`."""
+        if self.factor is not None:
+            return self.factor.coordinates, self.factor.directions(self.x)
+        return _by_eigenvectors(self.x, self._gram, None)
+
+
+class _Last(threading.local):
+    """The rows that were asked about last: queries, keys and values share theirs."""
 
     def __init__(self) -> None:
-        self._x: Tensor | None = None  # held, so that its memory stays its own
-        self._key: tuple[object, ...] = ()
-        self._made: Factor | None = None
-
-    def of(self, x: Tensor) -> Factor | None:
-        """See `gram_and_factor`."""
-        key = (x.data_ptr(), tuple(x.shape), x.stride(), x._version, x.device)
-        if key != self._key:
-            self._x, self._key, self._made = x, key, gram_and_factor(x)[1]
-        return self._made
-
-    def clear(self) -> None:
-        """Let go of the rows."""
-        self._x, self._key, self._made = None, (), None
+        self.rows: Rows | None = None  # holds x, so that its memory stays its own
+        self.key: tuple[object, ...] = ()
 
 
-_last = _LastFactor()
+_last = _Last()
 
 
-def last_factor(x: Tensor) -> Factor | None:
-    """The factor of rows, remembered until others are asked about; (t, n)."""
-    return _last.of(x)
+def last_rows(x: Tensor) -> Rows:
+    """Rows, remembered until others are asked about; (t, n)."""
+    key = (x.data_ptr(), tuple(x.shape), x.stride(), x._version, x.device)
+    if _last.rows is None or key != _last.key:
+        _last.rows, _last.key = Rows(x), key
+    return _last.rows
 
 
 def forget_last_rows() -> None:
     """Let go of the rows that were asked about last: no other matrix will be asked the same."""
-    _last.clear()
+    _last.rows = None

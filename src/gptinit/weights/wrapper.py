@@ -129,10 +129,6 @@ class WeightTensor(torch.Tensor):
             MeasureError: if the operator writes to a weight.
         """
         kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled():  # which hands over whole what else comes in parts
-            result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
         first = args[0] if args else None
         weights = weights_in((args, kwargs))
         if func._schema.is_mutable:

@@ -7,8 +7,8 @@ import pytest
 from report_profiles import small_profile
 
 import gptinit
-from gptinit.agreeing import Agreement, engine_agreement
 from gptinit.config import RunConfig
+from gptinit.engine_agreement import Agreement, engine_agreement
 from gptinit.profile import Comparison, Place, Profile
 from gptinit.report.summary import summarise_engines
 

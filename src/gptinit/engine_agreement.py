@@ -12,6 +12,9 @@ __all__ = ["Agreement", "engine_agreement"]
 _ROUNDING = 1e-5
 """Relative difference that counts as none: a hundred times what float32 rounds to."""
 
+_NOTHING = 1e-12
+"""Difference that counts as none, whatever it is beside: of numbers that would be zero."""
+
 _CHANCE = 0.01
 """Of calling engines apart that agree."""
 
@@ -25,6 +28,7 @@ class Agreement:
         reference: the other.
         numbers: statistics at all places that both have.
         equal: how many of them are equal but for rounding.
+        missing: statistics that only one of the two has, not finite in the other.
         largest: the largest difference, in standard errors of the difference; None where all are
             equal or one seed tells no standard errors.
         stat: which statistic that is.
@@ -36,6 +40,7 @@ class Agreement:
     reference: str
     numbers: int
     equal: int
+    missing: int = 0
     largest: float | None = None
     stat: str | None = None
     where: str | None = None
@@ -44,8 +49,10 @@ class Agreement:
     @property
     def agrees(self) -> bool | None:
         """Whether the two measure the same; None where that cannot be told."""
+        if self.missing:
+            return False
         if self.equal == self.numbers:
-            return True
+            return True if self.numbers else None
         if self.largest is None or self.limit is None:
             return None
         return self.largest <= self.limit
@@ -74,6 +81,7 @@ def _agreement(one: Profile, other: Profile) -> Agreement:
         reference=other.run.engine,
         numbers=len(gaps),
         equal=len(gaps) - len(apart),
+        missing=_missing(one, other),
     )
     if not apart or one.run.seeds < 2:
         return same
@@ -91,6 +99,14 @@ def _gaps(one: Profile, other: Profile) -> Iterator[tuple[float, str, str]]:
             yield _gap(mine[stat], its[stat]), stat, where
 
 
+def _missing(one: Profile, other: Profile) -> int:
+    """Statistics of places that one has and the other lacks; a layer that one lacks whole too."""
+    mine, its = (
+        {(w, stat) for w, p in profile.places() for stat in p.values} for profile in (one, other)
+    )
+    return len(mine ^ its)
+
+
 def _numbers(place: Place) -> dict[str, tuple[float, float]]:
     """Every number of a place with its standard error, 0 where it has none."""
     numbers = {stat: (value, place.stderr.get(stat, 0.0)) for stat, value in place.values.items()}
@@ -104,7 +120,7 @@ def _numbers(place: Place) -> dict[str, tuple[float, float]]:
 def _gap(one: tuple[float, float], other: tuple[float, float]) -> float:
     """The difference of two numbers with standard errors."""
     gap = abs(one[0] - other[0])
-    if gap <= _ROUNDING * abs(other[0]):
+    if gap <= max(_ROUNDING * abs(other[0]), _NOTHING):
         return 0.0
     error = math.hypot(one[1], other[1])
     return gap / error if error else math.inf
