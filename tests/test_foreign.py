@@ -26,7 +26,9 @@ from foreign_models import (
     logits_of,
 )
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
+import gptinit
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import MeasureError, SubjectError
 from gptinit.measuring import measure
@@ -540,3 +542,33 @@ def test_sites_that_the_user_names_are_used() -> None:
 def test_a_site_that_does_not_exist_is_named(sites: dict[str, str], message: str) -> None:
     with pytest.raises(SubjectError, match=message):
         subject_of(FOREIGN["pre-norm"], sites=sites)
+
+
+def test_buffers_that_were_made_of_weights_are_made_of_those_of_the_run() -> None:
+    """Power iterations keep vectors of the drawn matrix: with another's its norm is anything."""
+
+    class Normed(Decoder):
+        def blocks(self, made: list[nn.Module]) -> nn.Module:
+            for block in made:
+                spectral_norm(block.get_submodule("mlp.c_fc"))
+            return nn.ModuleList(made)
+
+    subject = subject_of(Normed)
+    runs = [RunConfig(seeds=24, seq_len=8, device="cpu", weights=w) for w in ("own", "traced")]
+
+    own, drawn = (measure(subject, run).layers[-1] for run in runs)
+
+    error = math.hypot(own.stderr["mlp_var"], drawn.stderr["mlp_var"])
+    assert abs(own.values["mlp_var"] - drawn.values["mlp_var"]) < 5 * error
+
+
+@pytest.mark.parametrize("is_live", [False, True], ids=["built", "live"])
+def test_a_compiled_module_is_measured_as_what_it_was_compiled_from(is_live: bool) -> None:
+    def compiled() -> Any:
+        return torch.compile(built("pre-norm"), backend="eager")
+
+    run = RunConfig(seeds=1, seq_len=8, device="cpu")
+    profile = gptinit.inspect(compiled() if is_live else compiled, run=run)
+
+    assert len(profile.layers) == L
+    assert profile.layers[0].values["attn_var"] > 0

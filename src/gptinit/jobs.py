@@ -146,6 +146,7 @@ class Job:
 
         from gptinit.subjects.builtin import builtin_factory
         from gptinit.subjects.finding import factory_of, find_factory, live_factory
+        from gptinit.subjects.isolation import uncompiled
 
         if self.is_preset:
             scheme = self.scheme or get_scheme(DEFAULT_SCHEME)
@@ -158,7 +159,8 @@ class Job:
                 )
             if any(p.is_meta for p in self.model.parameters()):
                 raise ConfigError("a live module must hold values, got parameters on meta.")
-            return live_factory(self.model), self.model
+            module = uncompiled(self.model)
+            return live_factory(module), module
         if isinstance(self.model, str):
             found = find_factory(self.model, self.shape, trust_remote_code=self.trust)
             return found, None

@@ -131,9 +131,14 @@ def _with_prediction(
         return replace(profile, notes=(*profile.notes, *missing))
     run = profile.run
     grad = "grad_rms" in profile.embedding.values
-    expected = predict(
-        theory, np.stack(ids), grad=grad, lens_rows=run.lens_rows, query_rows=run.query_rows
-    )
+    try:
+        expected = predict(
+            theory, np.stack(ids), grad=grad, lens_rows=run.lens_rows, query_rows=run.query_rows
+        )
+    except Exception as error:  # whatever theory does: it must not stop a measurement
+        why = f"No prediction: it failed ({type(error).__name__}: {error})."
+        failed = Note(kind="theory-missing", where="theory", message=why)
+        return replace(profile, notes=(*profile.notes, failed))
 
     def beside(place: Place, values: Mapping[str, float]) -> Place:
         known = {stat: values[stat] for stat in place.values if stat in values}
@@ -193,6 +198,8 @@ class _Pass:
         self._paths = [sites.path for sites in self._blocks]
         self._install = POLICIES[engine](self._paths)
         self._is_lazy, self._again = engine == "lazy", again
+        held = dict(self._module.named_buffers())
+        self._random_buffers = [n for n, r in subject.recipes.items() if n in held and r.is_random]
         self.notes: tuple[Note, ...] = ()
 
     def run(self, draws: Draws, ids: object, steps: "_Steps") -> SeedResult:
@@ -243,6 +250,8 @@ class _Pass:
         for module in self._module.modules():
             for name, buffer in module._buffers.items():
                 module._buffers[name] = None if buffer is None else buffer.to(draws.device)
+        for name in self._random_buffers:
+            self._module.get_buffer(name).copy_(draws.replayed(name))
         return self._install(self._module, self._subject.program, draws)
 
     def _forward(self, probes: Probes, idx: Tensor, targets: Tensor) -> Tensor:

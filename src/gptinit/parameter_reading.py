@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -210,12 +210,20 @@ def _parts_of(law: Law) -> list[tuple[int, object, float]]:
     return [part for part in basis if isinstance(part, tuple) and part[1] is not None]
 
 
-def with_entanglement(parameters: Program, reads: Mapping[str, Read]) -> Program:
+def with_entanglement(
+    parameters: Program, reads: Mapping[str, Read], buffers: Iterable[str]
+) -> Program:
     """The same, with those marked that share draws with another and are no copy of it.
 
-    A transpose of another weight, some of its rows, a mixture of two: drawn independently, each
-    would have its own distribution and not their joint one.
+    A transpose of another weight, some of its rows, a mixture of two, a buffer that was made of it:
+    drawn independently, each would have its own distribution and not their joint one.
+
+    Args:
+        parameters: all of them.
+        reads: the record of every parameter and buffer.
+        buffers: names of the buffers.
     """
+    told = {node.key for name in buffers for node in dependencies(reads[name]) if node.is_random}
     users: dict[int, list[ParameterProgram]] = {}
     for parameter in parameters:
         for node in dependencies(reads[parameter.name]):
@@ -223,8 +231,8 @@ def with_entanglement(parameters: Program, reads: Mapping[str, Read]) -> Program
                 users.setdefault(node.key, []).append(parameter)
     marked = {
         parameter.name
-        for sharing in users.values()
-        if len(sharing) > 1 and not _are_copies(sharing)
+        for key, sharing in users.items()
+        if key in told or (len(sharing) > 1 and not _are_copies(sharing))
         for parameter in sharing
     }
     return tuple(replace(p, is_entangled=True) if p.name in marked else p for p in parameters)

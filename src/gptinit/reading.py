@@ -146,7 +146,7 @@ def _programs(
     buffers = [(n, b) for n, b in module.named_buffers() if n in reads]
     found = tuple(reader.parameter(n, p, reads[n]) for n, p in parameters)
     copied = with_copies(found, {n: laws.of(reads[n]) for n, _ in parameters})
-    copied = with_entanglement(copied, reads)
+    copied = with_entanglement(copied, reads, [n for n, _ in buffers])
     return copied, tuple(reader.buffer(n, b, reads[n]) for n, b in buffers)
 
 

@@ -161,13 +161,14 @@ class Graph:
     def weights_of(self, index: int) -> tuple[str, ...]:
         """Names of the weights that a node which depends on no token is made of."""
         names: dict[str, None] = {}
-        stack = [index]
+        stack, seen = [index], {index}
         while stack:
             v = self.vertices[stack.pop()]
             for o in v.operands:
                 if o.weight:
                     names[o.weight] = None
-                stack += o.nodes
+                stack += [i for i in o.nodes if i not in seen]
+                seen.update(o.nodes)
         return tuple(names)
 
     def is_token(self, index: int) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from gptinit.errors import GptInitError, SubjectError
 
-__all__ = ["blamed_on", "guarded", "is_installed", "isolated", "one_line"]
+__all__ = ["blamed_on", "guarded", "is_installed", "isolated", "one_line", "uncompiled"]
 
 _LONGEST = 400  # characters of a foreign message
 _OURS = Path(__file__).resolve().parent.parent
@@ -93,13 +93,19 @@ def guarded(
         with within(), blamed_on(subject, "build without an error"):
             made = make()
         if isinstance(made, nn.Module):
-            return made
+            return uncompiled(made)
         raise SubjectError(
             f"{subject} must build a torch.nn.Module, got {_what(made)}. "
             "Name a model class, or a function that returns a model."
         )
 
     return build
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """The module that torch.compile wrapped, or the module itself: compiled code has no parts."""
+    inner = getattr(module, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else module
 
 
 def one_line(error: BaseException) -> str:

@@ -188,6 +188,8 @@ def _activated(
     per, floor = x.through(*entry, model.n_embd)
     diagonal = x.R.diagonal()
     variance = per * float(diagonal.mean()) + floor
+    if not 0 <= variance < np.inf:  # attention beyond what its tables hold
+        return np.full_like(x.R, np.nan)
     curve = kernel(model.activation, variance**0.5, slope=slope)
     per, floor = (per / variance, floor / variance) if variance else (0.0, 1.0)
     root = np.float32(1 - floor) - np.float32(per) * x.R  # 1 - correlation

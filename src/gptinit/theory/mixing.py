@@ -136,7 +136,7 @@ def mix(
     """The averages of one attention layer.
 
     Args:
-        R: Gram of the normed stream, diagonal near 1.
+        R: Gram of the normed stream.
         queries: covariance of the queries, times the score scale: a score's covariance is
             queries_ii' times that of the keys.
         key: variance of a key's entries per unit of R, and what all keys share (a bias).
@@ -149,9 +149,7 @@ def mix(
     """
     key_scale, key_floor = key
     once, average = both_averages(R)
-    squared = R * R
-    # Off the diagonal; on it R is near 1.
-    squared += np.square(1 - squared) / np.float32(shape.n_embd)
+    squared = _squares(R, shape.n_embd)
     _, squares = both_averages(squared)
     if rotary is None:
         keys, keys_once, keys_average = R, once, average
@@ -184,6 +182,19 @@ def mix(
         shift=shift,
         score_variance=score_variance,
     )
+
+
+def _squares(R: Gram, width: int) -> Gram:
+    """E of the squared product of two normed vectors, which overlap in few dimensions; (T, T)."""
+    squared: Gram = R * R
+    diagonal = R.diagonal()
+    if diagonal.min() > 0.99:
+        squared += np.square(1 - squared) / np.float32(width)
+        return squared
+    # Behind a norm whose eps is not small beside the stream vectors are shorter than 1.
+    most = diagonal[:, None] * diagonal
+    squared += np.square(most - squared) / np.maximum(most, np.float32(1e-30)) / np.float32(width)
+    return squared
 
 
 def _spread(product: Gram, s_once: Gram, r_once: Gram, s_average: Gram, r_average: Gram) -> Gram:

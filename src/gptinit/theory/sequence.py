@@ -71,6 +71,8 @@ def follow(
         places.layers.append(
             _stream_statistics(K, model) | block.statistics | {"logit_std": logit_std}
         )
+    if not np.isfinite(K).all():
+        return places
     places.final.update(run.final(K))
     if grad:
         run.back(K, entered, places)

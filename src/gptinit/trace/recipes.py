@@ -30,6 +30,11 @@ class Recipe:
     read: Read
     names: Mapping[int, tuple[str, int]]
 
+    @property
+    def is_random(self) -> bool:
+        """Whether a draw takes part in it."""
+        return any(node.is_random for node in dependencies(self.read))
+
     def values(self, draw: DrawFrom, seed: SeedFor) -> Tensor:
         """All entries, replayed on new draws; in the shape and dtype of the trace.
 

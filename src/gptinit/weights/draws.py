@@ -92,18 +92,21 @@ class Draws:
             MeasureError: if it has neither a distribution to draw from nor a record.
         """
         if not is_drawn_alone(parameter):
-            return self._replayed(parameter)
+            if parameter.name not in self.recipes:
+                raise MeasureError(
+                    f"{parameter.name} must have a distribution that can be drawn from, got "
+                    f"{parameter.distribution}."
+                )
+            return self.replayed(parameter.name).to(self.dtype)
         out = self.entries(parameter.name, 0, parameter.distribution, parameter.shape)
         return out.to(self.dtype)
 
-    def _replayed(self, parameter: ParameterProgram) -> Tensor:
-        """The values of a parameter that only its record can tell: copies, factors, projections."""
-        recipe = self.recipes.get(parameter.name)
-        if recipe is None:
-            raise MeasureError(
-                f"{parameter.name} must have a distribution that can be drawn from, got "
-                f"{parameter.distribution}."
-            )
+    def replayed(self, name: str) -> Tensor:
+        """The values of a parameter or buffer that only its record can tell, in its own dtype.
+
+        Copies, factors, projections.
+        """
+        recipe = self.recipes[name]
 
         def draw(name: str, node: int, shape: tuple[int, ...], law: Distribution) -> Tensor:
             on_cpu = replace(self, device=torch.device("cpu"))
@@ -112,7 +115,7 @@ class Draws:
             return out
 
         values = recipe.values(draw, lambda name, node: seed_of(self.seed, name, node))
-        return values.to(self.device, self.dtype)
+        return values.to(self.device)
 
     def into(self, parameter: ParameterProgram, out: Tensor) -> None:
         """Write the values of `parameter` over `out`, which has its shape and the run's dtype."""
