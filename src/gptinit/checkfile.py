@@ -15,12 +15,11 @@ from gptinit.gate import places_of
 from gptinit.presets import DEFAULT_PRESET, get_config, is_preset
 from gptinit.profile import Finding
 from gptinit.schemes import get_scheme
-from gptinit.vocabulary import STATISTICS
+from gptinit.vocabulary import SITE_NAMES, STATISTICS
 
 __all__ = [
     "CONFIG_NAME",
     "LEAST_SEEDS",
-    "SITE_NAMES",
     "Acceptance",
     "CheckConfig",
     "ModelSpec",
@@ -36,9 +35,6 @@ CONFIG_NAME = "gptinit.toml"
 
 LEAST_SEEDS = 6
 """Seeds of a check unless it asks for more; with fewer the Student quantile is out of reach."""
-
-SITE_NAMES: tuple[str, ...] = ("blocks", "attn", "mlp")
-"""What a user can name the modules of."""
 
 _TOP_KEYS = ("run", "models", "bounds", "accept", "baseline")
 _BOUND_KEYS = ("stat", "where", "min", "max", "why", "source", "models")

@@ -7,6 +7,7 @@ from types import MappingProxyType
 __all__ = [
     "PLACES",
     "ROLES",
+    "SITE_NAMES",
     "STATISTICS",
     "Statistic",
 ]
@@ -207,3 +208,6 @@ _STATISTICS = (
 
 STATISTICS: Mapping[str, Statistic] = MappingProxyType({s.name: s for s in _STATISTICS})
 """Every statistic by its name, in the order of tables."""
+
+SITE_NAMES: tuple[str, ...] = ("blocks", "attn", "mlp")
+"""What a user can name the modules of."""

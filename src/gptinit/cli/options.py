@@ -8,11 +8,10 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from gptinit.checkfile import SITE_NAMES
 from gptinit.config import ACTIVATIONS, DEVICES, DTYPES, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.presets import is_preset
-from gptinit.vocabulary import ROLES
+from gptinit.vocabulary import ROLES, SITE_NAMES
 
 MODEL, SHAPE, RUN, OUTPUT = "Model", "Shape", "Run", "Output"
 

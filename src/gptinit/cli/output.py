@@ -10,7 +10,6 @@ from io import StringIO
 from pathlib import Path
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from gptinit.cli.options import OutputOptions
 from gptinit.errors import ConfigError, unknown_name
@@ -111,6 +110,9 @@ def progress_on_stderr(options: OutputOptions) -> Iterator[Callable[[str, int, i
     if options.quiet or not console.is_terminal:
         yield lambda label, done, total: None
         return
+    # Loaded here: only a terminal shows a bar.
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -26,7 +26,7 @@ def causal_average(x: Gram) -> Gram:
     Shape:
         x, result: (T, S).
     """
-    average = _running_sum(x.copy())
+    average = _running_sum(x)
     average *= _inverse_counts(len(x))[:, None]
     return average
 
@@ -52,26 +52,26 @@ def average_back(x: Gram) -> Gram:
 
 
 _BLOCK = 16
+_BELOW: Gram = np.tri(_BLOCK, dtype=np.float32)
 
 
 def _running_sum(x: Gram) -> Gram:
-    """Sums of rows 0 to i, in place: three times as fast as numpy.cumsum along the first axis.
+    """Sums of rows 0 to i: three times as fast as numpy.cumsum along the first axis.
 
-    Rows are summed inside blocks of 16, all blocks together, and the blocks' sums carried on.
+    Rows are summed inside blocks of 16, by a product with ones, and the blocks' sums carried on.
 
     Shape:
         x, result: (T, S), contiguous.
     """
     T, S = x.shape
     whole = T - T % _BLOCK
-    blocks = x[:whole].reshape(-1, _BLOCK, S)
-    for i in range(1, _BLOCK):
-        blocks[:, i] += blocks[:, i - 1]
-    for k in range(1, len(blocks)):
-        blocks[k] += blocks[k - 1, -1]
-    for i in range(max(whole, 1), T):
-        x[i] += x[i - 1]
-    return x
+    result: Gram = np.empty_like(x)
+    blocks = result[:whole].reshape(-1, _BLOCK, S)
+    np.matmul(_BELOW, x[:whole].reshape(-1, _BLOCK, S), out=blocks)
+    blocks[1:] += np.cumsum(blocks[:-1, -1], axis=0)[:, None]
+    for i in range(whole, T):
+        result[i] = x[i] + result[i - 1] if i else x[i]
+    return result
 
 
 _STRIP = 32

@@ -113,7 +113,7 @@ class _Block:
         Behind a norm only directions count, and they move with the share that was added since: up
         to one in a hundred it is not looked at again. Deep models cost less by it.
         """
-        return float(K.diagonal().mean()) <= (1 + _STALE) * self.entered and layer == self.layer
+        return _mean_square(K) <= (1 + _STALE) * self.entered and layer == self.layer
 
 
 class _Pass:
@@ -144,7 +144,7 @@ class _Pass:
         mlp = mlp_add(y, layer, model)
         return _Block(
             layer=layer,
-            entered=float(K.diagonal().mean()),
+            entered=_mean_square(K),
             added=attention.added + mlp,
             statistics={
                 "attn_var": _variance(attention.added, model),
@@ -209,9 +209,14 @@ class _Pass:
         return back, coherence
 
 
+def _mean_square(K: Gram) -> float:
+    """Mean of the diagonal."""
+    return float(K.trace()) / len(K)
+
+
 def _variance(K: Gram, model: TheoryModel) -> float:
     """Variance over positions and channels: what the grand mean holds is taken off."""
-    return float(K.diagonal().mean() - K.mean() / model.n_embd)
+    return _mean_square(K) - float(K.mean()) / model.n_embd
 
 
 def _stream_statistics(K: Gram, model: TheoryModel) -> dict[str, float]:
@@ -226,4 +231,4 @@ def _stream_statistics(K: Gram, model: TheoryModel) -> dict[str, float]:
 
 def _rms(D: Gram) -> float:
     """Root of the mean square of a gradient of Gram D."""
-    return math.sqrt(max(float(D.diagonal().mean()), 0.0))  # rounded below 0 where it is 0
+    return math.sqrt(max(_mean_square(D), 0.0))  # rounded below 0 where it is 0
