@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from subjects import tiny_subject
+from torch import nn
 
 from gptinit.config import RunConfig
 from gptinit.engines import choose_engine, estimated_seconds
@@ -127,3 +128,11 @@ def test_the_note_says_how_much_slower_the_next_one_would_be() -> None:
 def test_weights_of_the_models_own_are_dense() -> None:
     with pytest.raises(ConfigError, match="engine must be dense with the weights that a model"):
         chosen(tiny_subject(), work(), weights="own", engine="lazy")
+
+
+def test_a_live_module_is_dense_with_the_weights_that_it_has() -> None:
+    live = replace(tiny_subject(), own=lambda seed: nn.Module(), is_live=True)
+
+    assert chosen(live, work(), weights="own") == "dense"
+    with pytest.raises(ConfigError, match="engine must be dense or theory for a module that is"):
+        chosen(live, work(), weights="own", engine="lazy")

@@ -38,7 +38,7 @@ class _Costs:
     Attributes:
         normal: to draw a normal number into memory that is fresh.
         flop: a multiplication or addition of float32 in a product of matrices.
-        gram: one entry's share of a float64 Gram matrix.
+        gram: one entry's share of a Gram matrix, in float64 on a CPU (float32 is 3 times as fast).
         call: a lazy product, whatever its size.
     """
 
@@ -133,11 +133,12 @@ def _own(subject: Subject, run: RunConfig) -> Note:
             "weights must be traced where a model is drawn anew by a scheme, got weights='own'."
         )
     if run.engine not in {"auto", "dense"}:
-        raise ConfigError(
-            f"engine must be dense with the weights that a model draws itself, got "
-            f"engine={run.engine!r}."
-        )
-    return Note(kind="engine", where="dense", message="The model draws its weights.")
+        whose = "with the weights that a model draws itself"
+        if subject.is_live:
+            whose = "or theory for a module that is built already, weights and all"
+        raise ConfigError(f"engine must be dense {whose}, got engine={run.engine!r}.")
+    why = "The module has its weights." if subject.is_live else "The model draws its weights."
+    return Note(kind="engine", where="dense", message=why)
 
 
 def _fitting(subject: Subject, work: Workload, engine: str, device: torch.device) -> Workload:
