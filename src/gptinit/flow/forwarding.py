@@ -232,7 +232,9 @@ class _Forward:
         for product in products:
             stream = self._stream_of(product.entry)
             found.add((stream, self._norm(product.entry, stream)))
-        return self._one(found, "what the matrices of one branch read")
+        if len(found) != 1:
+            raise Uncovered("norms", "the matrices of one branch read different things.")
+        return next(iter(found))
 
     def _norm(self, entry: Read, stream: int) -> _Norm:
         """What stands between a stream and a product."""
