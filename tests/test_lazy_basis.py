@@ -284,10 +284,10 @@ def test_orthonormal_rows_rebuild_what_they_are_made_of(rows: int) -> None:
     assert rounding_gap(coordinates @ made, x) <= ROUNDING
 
 
-def test_rows_up_to_their_floor_are_dropped() -> None:
+def test_rows_of_which_nothing_but_rounding_is_left_are_dropped() -> None:
     rows = torch.diag(torch.tensor([1.0, 0.5, 1e-3]))
 
-    coordinates, made = orthonormal_rows(rows, torch.full((3,), 1e-2))
+    coordinates, made = orthonormal_rows(rows, torch.tensor([1.0, 1.0, 1e3]))
 
     assert made.shape == (2, 3)
     assert coordinates.shape == (3, 2)

@@ -16,9 +16,6 @@ from gptinit.weights.factor import Factor, last_rows, orthonormal_rows
 
 __all__ = ["Basis", "StaleQuestionError"]
 
-_NEGLIGIBLE = 1e-5
-"""Length of what a row adds, relative to its own, from which it counts as rounding."""
-
 
 class StaleQuestionError(Exception):
     """Rows that were to be kept by reference have been written over since."""
@@ -86,7 +83,7 @@ class Basis:
         wide = torch.float32 if x.device.type == "mps" else torch.float64
         lengths = torch.linalg.vector_norm(x, dim=1, dtype=wide)
         known, rest = self._split(x)
-        inner, rows = orthonormal_rows(rest, _NEGLIGIBLE * lengths)
+        inner, rows = orthonormal_rows(rest, lengths)
         if len(rows):
             # What rounding left of the old directions grows as a short rest is made unit length.
             leaked, rows = self._split(rows)

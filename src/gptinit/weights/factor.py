@@ -76,23 +76,23 @@ class Factor:
         return found
 
 
-def gram_and_factor(x: Tensor, floors: Tensor | None = None) -> tuple[Tensor, Factor | None]:
+def gram_and_factor(x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Factor | None]:
     """The Gram matrix of rows and its factor; None where there is no good one.
 
     Args:
         x: the rows.
-        floors: length of each up to which it counts as zero; 0 if None.
+        lengths: of the rows that these are left of, as of `orthonormal_rows`.
 
     Shape:
-        x: (t, n) float32; floors: (t,); result: (t, t) float64.
+        x: (t, n) float32; lengths: (t,); result: (t, t) float64.
     """
-    if floors is None and _has_single_products(x):
+    if lengths is None and _has_single_products(x):
         gram = _single_gram(x)
         lower, share = _cholesky(gram, gram.new_full((), _SINGLE_SHORTEST))
         if share > _WELL_APART:
             return gram, Factor(lower.float())
     gram = _double_gram(x)
-    least = gram.new_zeros(len(x)) if floors is None else floors.to(gram.device, gram.dtype)
+    least = gram.new_zeros(len(x)) if lengths is None else _NEGLIGIBLE * lengths.to(gram)
     lower, share = _cholesky(gram, least)
     if share > _WELL_CONDITIONED:
         return gram, Factor(lower.float().to(x.device))
@@ -175,7 +175,7 @@ def _stripes(x: Tensor) -> tuple[Tensor, ...]:
     return parts
 
 
-def orthonormal_rows(x: Tensor, floors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def orthonormal_rows(x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(C, Q) with x = C Q and orthonormal rows in Q.
 
     By the Cholesky factor of a Gram matrix, which costs half of a QR in float32 or less; by its
@@ -183,29 +183,31 @@ def orthonormal_rows(x: Tensor, floors: Tensor | None = None) -> tuple[Tensor, T
 
     Args:
         x: the rows.
-        floors: length of each up to which it counts as zero; 0 if None.
+        lengths: of the rows that these are left of, once known directions were taken off: what is
+            under 1e-5 of them is their rounding. Their own if None.
 
     Shape:
-        x: (t, n) float32; floors: (t,); results: (t, r), (r, n), r <= min(t, n).
+        x: (t, n) float32; lengths: (t,); results: (t, r), (r, n), r <= min(t, n).
     """
-    gram, factor = gram_and_factor(x, floors)
+    gram, factor = gram_and_factor(x, lengths)
     if factor is not None:
         return factor.coordinates, factor.directions(x)
-    return _by_eigenvectors(x, gram, floors)
+    return _by_eigenvectors(x, gram, lengths)
 
 
-def _by_eigenvectors(x: Tensor, gram: Tensor, floors: Tensor | None) -> tuple[Tensor, Tensor]:
-    """See `orthonormal_rows`: the principal directions of rows, each taken at unit length.
+def _by_eigenvectors(x: Tensor, gram: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor]:
+    """See `orthonormal_rows`: the principal directions of rows, each over its length.
 
-    Left out is what is under 1e-5 of the largest of these. The longest comes first and each has a
-    sign of its own: which random numbers answer it then depends neither on how many are left out
-    nor on what a library makes of the signs.
+    Left out is what is under 1e-5 of a row of unit length, or of the largest direction. The longest
+    comes first and each has a sign of its own: which random numbers answer it then depends neither
+    on how many are left out nor on what a library makes of the signs.
     """
-    lengths = gram.diagonal().sqrt()
-    lengths = lengths * (lengths > (0 if floors is None else floors.to(lengths)))
+    own = gram.diagonal().sqrt()
+    lengths = own if whole is None else whole.to(own)
+    lengths = torch.where(own > _NEGLIGIBLE * lengths, lengths, 0.0)
     scale = torch.where(lengths > 0, 1 / lengths, 0.0)
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(scale[:, None] * gram * scale))
-    kept = values > max(_NEGLIGIBLE**2 * float(values[0]), 0.0)
+    kept = values > _NEGLIGIBLE**2 * max(float(values[0]), 1.0)
     root, vectors = values[kept].sqrt(), vectors[:, kept]
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     turn = (vectors / root).T * scale  # (r, t)
