@@ -8,7 +8,7 @@ from lazy_models import ROUNDING, rounding_gap, some
 from torch import Tensor
 
 from gptinit.weights.basis import Basis, StaleQuestionError
-from gptinit.weights.factor import forget_last_rows, last_rows, orthonormal_rows
+from gptinit.weights.factor import Rows, forget_last_rows, last_rows
 
 CPU = torch.device("cpu")
 
@@ -277,7 +277,7 @@ def test_a_copy_is_extended_on_its_own() -> None:
 def test_orthonormal_rows_rebuild_what_they_are_made_of(rows: int) -> None:
     x = some(rows, 20)
 
-    coordinates, made = orthonormal_rows(x)
+    coordinates, made = Rows(x).split
 
     assert len(made) == min(rows, 20)
     assert rounding_gap(made @ made.T, torch.eye(len(made))) <= ROUNDING
@@ -287,7 +287,7 @@ def test_orthonormal_rows_rebuild_what_they_are_made_of(rows: int) -> None:
 def test_rows_of_which_nothing_but_rounding_is_left_are_dropped() -> None:
     rows = torch.diag(torch.tensor([1.0, 0.5, 1e-3]))
 
-    coordinates, made = orthonormal_rows(rows, torch.tensor([1.0, 1.0, 1e3]))
+    coordinates, made = Rows(rows, torch.tensor([1.0, 1.0, 1e3])).split
 
     assert made.shape == (2, 3)
     assert coordinates.shape == (3, 2)

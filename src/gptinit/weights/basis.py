@@ -12,7 +12,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from gptinit.weights.factor import Factor, last_rows, orthonormal_rows
+from gptinit.weights.factor import Factor, Rows, last_rows
 
 __all__ = ["Basis", "StaleQuestionError"]
 
@@ -83,11 +83,11 @@ class Basis:
         wide = torch.float32 if x.device.type == "mps" else torch.float64
         lengths = torch.linalg.vector_norm(x, dim=1, dtype=wide)
         known, rest = self._split(x)
-        inner, rows = orthonormal_rows(rest, lengths)
+        inner, rows = Rows(rest, lengths).split
         if len(rows):
             # What rounding left of the old directions grows as a short rest is made unit length.
             leaked, rows = self._split(rows)
-            turned, rows = orthonormal_rows(rows)
+            turned, rows = Rows(rows).split
             known, inner = known + inner @ leaked, inner @ turned
             self.add(rows)
         return torch.cat((known, inner), 1), len(rows)
@@ -107,14 +107,12 @@ class Basis:
 
     def _begin(self, x: Tensor) -> tuple[Tensor, int]:
         """See `extend`: the first rows."""
-        if self._defers and not x.is_inference():  # those cannot tell that they were written
-            rows = last_rows(x)
-            if rows.factor is not None:
-                self._deferred = rows.factor, x, x._version
-                return rows.factor.coordinates, rows.factor.rank
-            coordinates, self._rows = rows.split
-        else:
-            coordinates, self._rows = orthonormal_rows(x)
+        defers = self._defers and not x.is_inference()  # those cannot tell that they were written
+        rows = last_rows(x) if defers else Rows(x)
+        if defers and rows.factor is not None:
+            self._deferred = rows.factor, x, x._version
+            return rows.factor.coordinates, rows.factor.rank
+        coordinates, self._rows = rows.split
         return coordinates, len(self._rows)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-__all__ = ["Factor", "Rows", "forget_last_rows", "last_rows", "orthonormal_rows"]
+__all__ = ["Factor", "Rows", "forget_last_rows", "last_rows"]
 
 _WELL_CONDITIONED = 1e-4
 """Share of a row's square outside all others, from which float32 keeps directions at right angles:
@@ -76,16 +76,8 @@ class Factor:
         return found
 
 
-def gram_and_factor(x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Factor | None]:
-    """The Gram matrix of rows and its factor; None where there is no good one.
-
-    Args:
-        x: the rows.
-        lengths: of the rows that these are left of, as of `orthonormal_rows`.
-
-    Shape:
-        x: (t, n) float32; lengths: (t,); result: (t, t) float64.
-    """
+def _gram_and_factor(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Factor | None]:
+    """The Gram matrix of rows, (t, t) float64, and its factor; None where there is no good one."""
     if lengths is None and _has_single_products(x):
         gram = _single_gram(x)
         lower, share = _cholesky(gram, gram.new_full((), _SINGLE_SHORTEST))
@@ -175,28 +167,8 @@ def _stripes(x: Tensor) -> tuple[Tensor, ...]:
     return parts
 
 
-def orthonormal_rows(x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(C, Q) with x = C Q and orthonormal rows in Q.
-
-    By the Cholesky factor of a Gram matrix, which costs half of a QR in float32 or less; by its
-    eigenvectors where rows are nearly dependent, or more than there are columns.
-
-    Args:
-        x: the rows.
-        lengths: of the rows that these are left of, once known directions were taken off: what is
-            under 1e-5 of them is their rounding. Their own if None.
-
-    Shape:
-        x: (t, n) float32; lengths: (t,); results: (t, r), (r, n), r <= min(t, n).
-    """
-    gram, factor = gram_and_factor(x, lengths)
-    if factor is not None:
-        return factor.coordinates, factor.directions(x)
-    return _by_eigenvectors(x, gram, lengths)
-
-
 def _by_eigenvectors(x: Tensor, gram: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor]:
-    """See `orthonormal_rows`: the principal directions of rows, each over its length.
+    """See `Rows.split`: the principal directions of rows, each over its length.
 
     Left out is what is under 1e-5 of a row of unit length, or of the largest direction. The longest
     comes first and each has a sign of its own: which random numbers answer it then depends neither
@@ -220,29 +192,42 @@ def _by_eigenvectors(x: Tensor, gram: Tensor, whole: Tensor | None) -> tuple[Ten
 
 
 class Rows:
-    """Rows that a matrix is asked about: their factor and, where it is none, their directions.
+    """Rows as combinations of orthonormal ones.
 
     Args:
-        x: the rows. Shape: (t, n) float32.
+        x: the rows.
+        lengths: of the rows that these are left of, once known directions were taken off: what is
+            under 1e-5 of them is their rounding. Their own if None.
+
+    Shape:
+        x: (t, n) float32; lengths: (t,).
+
+    Attributes:
+        factor: the Cholesky factor of their Gram matrix, which costs half of a QR in float32 or
+            less; None where rows are nearly dependent, or more than there are columns.
     """
 
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-        self._gram, self.factor = gram_and_factor(x)
+    def __init__(self, x: Tensor, lengths: Tensor | None = None) -> None:
+        self._x, self._lengths = x, lengths  # held, so that their memory stays their own
+        self._gram, self.factor = _gram_and_factor(x, lengths)
 
     @cached_property
     def split(self) -> tuple[Tensor, Tensor]:
-        """(C, Q), as of `orthonormal_rows`."""
+        """(C, Q) with x = C Q and orthonormal rows in Q, by eigenvectors where there is no factor.
+
+        Shape:
+            results: (t, r), (r, n), r <= min(t, n).
+        """
         if self.factor is not None:
-            return self.factor.coordinates, self.factor.directions(self.x)
-        return _by_eigenvectors(self.x, self._gram, None)
+            return self.factor.coordinates, self.factor.directions(self._x)
+        return _by_eigenvectors(self._x, self._gram, self._lengths)
 
 
 class _Last(threading.local):
     """The rows that were asked about last: queries, keys and values share theirs."""
 
     def __init__(self) -> None:
-        self.rows: Rows | None = None  # holds x, so that its memory stays its own
+        self.rows: Rows | None = None
         self.key: tuple[object, ...] = ()
 
 
