@@ -5,7 +5,7 @@ none is, the operator runs on replayed values: nothing can read memory that does
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,15 @@ from torch.utils._pytree import tree_map_only
 from gptinit.trace.graph import Geometry, Node, Read, Storage, Write
 from gptinit.trace.replay import Replay
 
-__all__ = ["Handler", "TracedTensor", "handled_by", "of_node", "traced", "unset"]
+__all__ = [
+    "Handler",
+    "TracedTensor",
+    "handled_by",
+    "of_node",
+    "outside_inference_mode",
+    "traced",
+    "unset",
+]
 
 
 class Handler(Protocol):
@@ -50,6 +58,11 @@ _handlers: list[Handler] = [_Values()]
 _NOTHING = nullcontext()
 
 
+def outside_inference_mode() -> AbstractContextManager[object]:
+    """Where a view of what was made outside of an inference mode is no inference tensor."""
+    return torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else _NOTHING
+
+
 @contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
     """Let `handler` decide about operators inside."""
@@ -73,8 +86,7 @@ class TracedTensor(torch.Tensor):
     @staticmethod
     def __new__(cls, store: Storage, geometry: Geometry) -> "TracedTensor":
         """A view of `store`."""
-        # A view of what was made outside of an inference mode is no inference tensor.
-        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else _NOTHING:
+        with outside_inference_mode():
             made: TracedTensor = torch.Tensor._make_wrapper_subclass(
                 cls,
                 geometry.size,

@@ -6,7 +6,6 @@ not covered: writing to a weight (refused); to a copy of one is its owner's to a
 """
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -14,11 +13,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from gptinit.errors import MeasureError
+from gptinit.trace.tensor import outside_inference_mode
 
 __all__ = ["Owner", "WeightTensor", "weights_in"]
-
-
-_NOTHING = nullcontext()
 
 
 class Owner(Protocol):
@@ -74,8 +71,7 @@ class WeightTensor(torch.Tensor):
         factor: float = 1.0,
     ) -> "WeightTensor":
         """Wrap the part of the owner's parameter that `place` describes."""
-        # A view of what was made outside of an inference mode is no inference tensor.
-        with torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else _NOTHING:
+        with outside_inference_mode():
             wrapper: WeightTensor = torch.Tensor._make_wrapper_subclass(
                 cls, place.shape, strides=place.stride(), dtype=dtype, device=device
             )
