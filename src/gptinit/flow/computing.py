@@ -15,9 +15,9 @@ from gptinit.distributions import Constant
 from gptinit.flow.activations import MATMULS, Graph, Vertex
 from gptinit.trace.graph import Read, reads_in
 
-__all__ = ["Uncovered", "Values", "constants", "fingerprint", "weights_between"]
+__all__ = ["LOOKUPS", "Uncovered", "Values", "constants", "fingerprint", "weights_between"]
 
-_LOOKUPS = frozenset({"embedding"})
+LOOKUPS = frozenset({"embedding"})
 
 
 class Uncovered(Exception):
@@ -123,7 +123,7 @@ class Values:
 def _is_product(graph: Graph, v: Vertex) -> bool:
     """Whether a node is tokens times a parameter, or rows of one."""
     has_weight = any(o.weight for o in v.operands)
-    return v.name in MATMULS | _LOOKUPS and has_weight and graph.is_token(v.index)
+    return v.name in MATMULS | LOOKUPS and has_weight and graph.is_token(v.index)
 
 
 def _double(tensor: Tensor) -> Tensor:

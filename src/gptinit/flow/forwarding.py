@@ -16,7 +16,7 @@ from gptinit.distributions import Piecewise
 from gptinit.flow.activations import Vertex
 from gptinit.flow.attending import Attended, cores
 from gptinit.flow.blocks import Decoder
-from gptinit.flow.computing import Uncovered, weights_between
+from gptinit.flow.computing import LOOKUPS, Uncovered, weights_between
 from gptinit.flow.lengthening import LONGEST, longest_alike
 from gptinit.flow.observing import Observation
 from gptinit.flow.pieces import Pieces, rounded
@@ -29,7 +29,6 @@ from gptinit.trace.tensor import TracedTensor
 
 __all__ = ["Forwarding", "forwarding"]
 
-_LOOKUPS = frozenset({"embedding"})
 _NORMS = frozenset({"norm_weight", "norm_bias"})
 
 T_ = TypeVar("T_")
@@ -279,7 +278,7 @@ class _Forward:
         lookups: list[int] = []
         token: int | None = None
         for v in graph.vertices:
-            if v.name not in _LOOKUPS or not graph.is_token(v.index):
+            if v.name not in LOOKUPS or not graph.is_token(v.index):
                 continue
             role = self._lookup_role(v)
             if role == "tok_emb" and token is None:

@@ -97,6 +97,13 @@ def operator_by_operator() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(was)
 
 
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """A pass that is recorded and not computed."""
+    with operator_by_operator(), torch.no_grad(), recording(Recorder(dummy=True)):
+        yield
+
+
 def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None) -> Observation:
     """Run a model forward on eight tokens; nothing is computed.
 
@@ -110,8 +117,7 @@ def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
-        with operator_by_operator():
-            return _observed(module, weights)
+        return _observed(module, weights)
     finally:
         for child, mode in modes:
             child.training = mode
@@ -137,7 +143,7 @@ def observe_longer(
     module.eval()
     ids = seen.ids.repeat(1, -(-length // seen.ids.shape[1]))[:, :length]
     try:
-        with operator_by_operator(), torch.no_grad(), recording(Recorder(dummy=True)):
+        with _without_values():
             logits = call_model(module, seen.call, ids, weights)
     except Exception:  # any error of the model's: so many are too many
         return None
@@ -149,7 +155,7 @@ def observe_longer(
             child._buffers.update(buffers)
     if not isinstance(logits, TracedTensor):
         return None
-    return Graph(logits, _weight_names(weights or dict(module.named_parameters())))
+    return _graph_behind(logits, module, weights)
 
 
 def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> Observation:
@@ -162,14 +168,14 @@ def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> 
         ids = torch.tensor([tokens])
         seen: list[tuple[str, list[Read | None], list[Read | None]]] = []
         try:
-            with torch.no_grad(), recording(Recorder(dummy=True)), _watched(module, seen):
+            with _without_values(), _watched(module, seen):
                 logits = call_model(module, call, ids, weights)
         except Exception as error:  # any error of the model's: the next way may do
             first = first or error
             kinds.add(type(error))
             continue
         if isinstance(logits, TracedTensor):
-            graph = Graph(logits, _weight_names(weights or dict(module.named_parameters())))
+            graph = _graph_behind(logits, module, weights)
             return _observation(graph, call, logits, seen, ids)
     raise SubjectError(
         f"{type(module).__name__} must run forward on token ids, got "
@@ -195,6 +201,13 @@ def _observation(
         for path, inputs, outputs in seen
     )
     return Observation(call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1])
+
+
+def _graph_behind(
+    logits: TracedTensor, module: nn.Module, weights: Mapping[str, TracedTensor] | None
+) -> Graph:
+    """The graph of a pass; `weights` stand for the parameters of a live module."""
+    return Graph(logits, _weight_names(weights or dict(module.named_parameters())))
 
 
 def _weight_names(weights: Mapping[str, Tensor]) -> Mapping[int, str]:
