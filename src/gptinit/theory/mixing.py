@@ -187,13 +187,9 @@ def mix(
 def _squares(R: Gram, width: int) -> Gram:
     """E of the squared product of two normed vectors, which overlap in few dimensions; (T, T)."""
     squared: Gram = R * R
-    diagonal = R.diagonal()
-    if diagonal.min() > 0.99:
-        squared += np.square(1 - squared) / np.float32(width)
-        return squared
-    # Behind a norm whose eps is not small beside the stream vectors are shorter than 1.
-    most = diagonal[:, None] * diagonal
-    squared += np.square(most - squared) / np.maximum(most, np.float32(1e-30)) / np.float32(width)
+    # 1 behind a norm, less where its eps is not small beside the stream.
+    most = np.float32(max(float(R.diagonal().mean()) ** 2, 1e-30))
+    squared += np.square(most - squared) / (most * np.float32(width))
     return squared
 
 
