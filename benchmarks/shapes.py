@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from benchmarks.theory import Deviation
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.measuring import measure
 from gptinit.presets import get_config
@@ -12,7 +13,7 @@ from gptinit.schemes import get_scheme
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.vocabulary import STATISTICS
 
-__all__ = ["Gap", "gaps", "main"]
+__all__ = ["gaps", "main"]
 
 _DEPTHS, _WIDTHS = (12, 48, 96), (256, 512, 768, 1600)
 _SEEDS, _LAZY_FIRST = 6, 1000
@@ -31,25 +32,8 @@ _DIFFERENCES = ("attn_entropy", "token_cosine", "loss")
 """Statistics that are compared by their difference; all others by their ratio."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """One statistic of one profile against dense weights, at one place.
-
-    Attributes:
-        stat: its name.
-        where: the place.
-        value: the ratio less one, or the difference.
-        stderr: its standard error.
-    """
-
-    stat: str
-    where: str
-    value: float
-    stderr: float
-
-
-def gaps(profile: Profile, base: Profile, *, predicted: bool = False) -> Iterator[Gap]:
-    """Every statistic that both have, at every place.
+def gaps(profile: Profile, base: Profile, *, predicted: bool = False) -> Iterator[Deviation]:
+    """Every statistic that both have, at every place: ratios less one, or differences.
 
     Args:
         profile: what is compared.
@@ -64,9 +48,11 @@ def gaps(profile: Profile, base: Profile, *, predicted: bool = False) -> Iterato
             value, other = values[stat], theirs[where].values[stat]
             error = math.hypot(theirs[where].stderr.get(stat, 0.0), errors.get(stat, 0.0))
             if stat in _DIFFERENCES:
-                yield Gap(stat=stat, where=where, value=value - other, stderr=error)
+                yield Deviation(stat=stat, where=where, value=value - other, stderr=error)
             else:
-                yield Gap(stat=stat, where=where, value=value / other - 1, stderr=error / other)
+                yield Deviation(
+                    stat=stat, where=where, value=value / other - 1, stderr=error / other
+                )
 
 
 def main() -> None:
@@ -74,7 +60,7 @@ def main() -> None:
     print(
         f"nanogpt, 256 tokens of zipf, {_SEEDS} seeds of dense and {_SEEDS} others of lazy weights"
     )
-    largest: dict[tuple[str, str], Gap] = {}
+    largest: dict[tuple[str, str], Deviation] = {}
     heads = f"{'layers':>6} {'width':>6} {'dense':>20} {'lazy':>20} {'theory':>9}"
     print(f"{heads}    lazy/dense - 1  theory/dense - 1")
     for n_layer in _DEPTHS:
@@ -119,7 +105,9 @@ def _row(dense: Profile, lazy: Profile) -> str:
     return f"{cells[0]:>20} {cells[1]:>20} {expected:9.4g}  {shares}"
 
 
-def _keep(largest: dict[tuple[str, str], Gap], name: str, shape: str, found: Iterator[Gap]) -> None:
+def _keep(
+    largest: dict[tuple[str, str], Deviation], name: str, shape: str, found: Iterator[Deviation]
+) -> None:
     """Take in what is larger than what was seen of the same statistic."""
     for gap in found:
         old = largest.get((name, gap.stat))

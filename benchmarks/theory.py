@@ -35,13 +35,13 @@ theory_profile(config, get_scheme("nanogpt"), RunConfig(), name="gpt2", source="
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deviation:
-    """Theory minus measurement: one statistic at one place.
+    """How far one statistic at one place is from another way to it.
 
     Attributes:
         stat: its name.
         where: the place.
-        value: logarithm of the ratio, or the difference.
-        stderr: standard error of the measurement in the same terms.
+        value: logarithm of the ratio (or the ratio less one), or the difference.
+        stderr: its standard error in the same terms.
     """
 
     stat: str

@@ -107,7 +107,7 @@ class Job:
             SubjectError: if it cannot be built or read.
         """
         # Loaded here and not above: numpy is nothing that help or a list of schemes needs.
-        from gptinit.theory import TheoryModel, predicted_profile, theory_model
+        from gptinit.theory import TheoryModel, no_formulas, predicted_profile, theory_model
         from gptinit.tokens import tokens_of_run
 
         if self.is_preset:
@@ -128,11 +128,8 @@ class Job:
         ids = [source.draw(seed) for seed in range(run.seed, run.seed + run.seeds)]
         theory = theory_of_run(subject, ids)
         if not isinstance(theory, TheoryModel):
-            why = f" {theory.where}: {theory.message}" if theory else ""
-            raise ConfigError(
-                f"theory must have formulas for {subject.facts.name}, got none.{why} "
-                "Use an engine that measures."
-            )
+            why = f"{theory.where}: {theory.message}" if theory else ""
+            raise no_formulas(subject.facts.name, why)
         return predicted_profile(theory, subject.facts, run, source, scheme=subject.scheme)
 
     def factory(self) -> "tuple[Factory, nn.Module | None]":

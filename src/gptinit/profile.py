@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "WEIGHT_GRAD_NUMBERS",
     "Comparison",
     "Cost",
     "Finding",
@@ -58,6 +59,10 @@ class RunFacts:
     data_sha256: str
     lens_rows: int
     query_rows: int
+
+
+WEIGHT_GRAD_NUMBERS: tuple[str, ...] = ("grad_rms", "weight_rms", "ratio")
+"""What is known of the gradient of a role's weights, in the order of tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

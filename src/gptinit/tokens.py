@@ -166,8 +166,7 @@ class _RandomTokens:
     fixed: bool = False
 
     def draw(self, seed: int) -> Ids:
-        draw = _drawn if math.prod(self.shape) <= _REMEMBERED else _drawn.__wrapped__
-        drawn = draw(self.data, self.vocab_size, math.prod(self.shape), seed)
+        drawn = _drawn(self.data, self.vocab_size, math.prod(self.shape), seed)
         return drawn.reshape(self.shape).copy()
 
     def fingerprint(self, seeds: Sequence[int]) -> str:
@@ -177,11 +176,7 @@ class _RandomTokens:
         return digest.hexdigest()
 
 
-_REMEMBERED = 1 << 13
-"""Tokens of one seed that are remembered: a run asks to read them, and for their fingerprint."""
-
-
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # a run of few seeds asks twice: to read them, and for their fingerprint
 def _drawn(data: str, vocab_size: int, count: int, seed: int) -> Ids:
     """Random tokens of one seed; (count,)."""
     return _DRAWS[data](_generator(data, seed), vocab_size, count)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from gptinit.audited import Audit, AuditedParameter
 from gptinit.distributions import Distribution
 from gptinit.gate import CheckReport
-from gptinit.profile import Comparison, Place, Profile
+from gptinit.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile
 from gptinit.report.headlines import HEADLINES, headline_place
 from gptinit.schemes import Scheme
 from gptinit.vocabulary import STATISTICS
@@ -97,7 +97,7 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
             found = (_count(stat, place.values.get(stat)), place.stderr.get(stat))
             yield (stat, *found, place.predicted.get(stat))
     for role, grad in place.weight_grad.items():
-        for name in ("grad_rms", "weight_rms", "ratio"):
+        for name in WEIGHT_GRAD_NUMBERS:
             if getattr(grad, name) is not None:
                 error = grad.stderr.get(name)
                 yield (f"weight_grad.{role}.{name}", getattr(grad, name), error, None)

@@ -12,7 +12,7 @@ from gptinit.config import GPTConfig
 from gptinit.distributions import Distribution, Mixture, Piecewise
 from gptinit.engine_agreement import Agreement, engine_agreement
 from gptinit.gate import BoundResult, CheckReport
-from gptinit.profile import Comparison, ModelFacts, Place, Profile, WeightGrad
+from gptinit.profile import WEIGHT_GRAD_NUMBERS, Comparison, ModelFacts, Place, Profile, WeightGrad
 from gptinit.report.audit_words import worst_first
 from gptinit.report.rule_docs import RuleDoc
 from gptinit.schemes import Rule, Scheme
@@ -227,7 +227,7 @@ def _weight_grads(grads: Mapping[str, WeightGrad]) -> Document:
     """Role to the finite ones of its three numbers; roles without any are left out."""
     found = {}
     for role, grad in grads.items():
-        named = {n: getattr(grad, n) for n in ("grad_rms", "weight_rms", "ratio")}
+        named = {n: getattr(grad, n) for n in WEIGHT_GRAD_NUMBERS}
         numbers, stderr = _finite(named), _finite(grad.stderr)
         if numbers:
             found[role] = numbers | ({"stderr": stderr} if stderr else {})

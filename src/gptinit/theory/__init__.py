@@ -28,7 +28,7 @@ References:
 from gptinit.theory.exponents import angle_exponent, gradient_exponent
 from gptinit.theory.foreign import ForwardFacts, model_of_program
 from gptinit.theory.predicting import Prediction, predict
-from gptinit.theory.profiles import predicted_profile, theory_profile
+from gptinit.theory.profiles import no_formulas, predicted_profile, theory_profile
 from gptinit.theory.shape import LayerMoments, Moments, TheoryModel, theory_model
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "angle_exponent",
     "gradient_exponent",
     "model_of_program",
+    "no_formulas",
     "predict",
     "predicted_profile",
     "theory_model",

@@ -14,7 +14,7 @@ from gptinit.theory.predicting import predict
 from gptinit.theory.shape import TheoryModel, theory_model
 from gptinit.tokens import TokenSource, tokens_of_run
 
-__all__ = ["predicted_profile", "theory_profile"]
+__all__ = ["no_formulas", "predicted_profile", "theory_profile"]
 
 
 _NO_EXTREMES = Note(
@@ -22,6 +22,12 @@ _NO_EXTREMES = Note(
     where="max_abs, attn_score_max, nonfinite",
     message="Theory has no formula for extremes: they are not predicted.",
 )
+
+
+def no_formulas(name: str, why: str) -> ConfigError:
+    """What to raise where theory says nothing of a model."""
+    told = (f"theory must have formulas for {name}, got none.", why, "Use an engine that measures.")
+    return ConfigError(" ".join(filter(None, told)))
 
 
 def predicted_profile(
@@ -52,10 +58,7 @@ def predicted_profile(
     expected = predict(model, ids, grad=run.grad, lens_rows=lens_rows, query_rows=query_rows)
     if not any(expected.layers):
         why = expected.notes[0].message if expected.notes else "Its numbers overflow."
-        raise ConfigError(
-            f"theory must have formulas for {facts.name}, got none. {why} "
-            "Use an engine that measures."
-        )
+        raise no_formulas(facts.name, why)
     return Profile(
         torch=None,
         model=facts,
