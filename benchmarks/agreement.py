@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.config import GPTConfig, RunConfig
+from gptinit.facts.presets import get_config
+from gptinit.facts.schemes import get_scheme
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.measuring import measure
-from gptinit.presets import get_config
 from gptinit.profile import Profile
-from gptinit.schemes import get_scheme
 from gptinit.student import student_quantile
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.tokens import open_tokens
-from gptinit.vocabulary import STATISTICS
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 

@@ -13,9 +13,9 @@ import torch
 
 from benchmarks.timing import python
 from gptinit.config import RunConfig
+from gptinit.facts.presets import get_config
+from gptinit.facts.schemes import get_scheme
 from gptinit.measuring import measure
-from gptinit.presets import get_config
-from gptinit.schemes import get_scheme
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
 

@@ -15,8 +15,8 @@ import torch
 from benchmarks.agreement import differences, rejected, subject_of
 from benchmarks.cost import growth_exponent
 from gptinit.config import GPTConfig, RunConfig
+from gptinit.facts.presets import get_config
 from gptinit.measuring import measure
-from gptinit.presets import get_config
 from gptinit.profile import Profile
 from gptinit.subject import Subject
 from gptinit.subjects.finding import find_factory

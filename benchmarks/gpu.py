@@ -26,14 +26,14 @@ import torch.nn.functional as F
 from benchmarks.agreement import Difference, differences, largest_gap, rejected, subject_of
 from benchmarks.timing import alternate, python
 from gptinit.config import GPTConfig, RunConfig
-from gptinit.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.engines import choose_device
+from gptinit.facts.distributions import Distribution, Normal, TruncatedNormal, Uniform
+from gptinit.facts.presets import get_config
+from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.measuring import measure
-from gptinit.presets import get_config
 from gptinit.probes import Probes
 from gptinit.profile import Profile
 from gptinit.program import ParameterProgram
-from gptinit.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.sites import find_blocks
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import alternate
-from gptinit.presets import get_config
+from gptinit.facts.presets import get_config
+from gptinit.facts.sampling import QUERY_ROWS, query_rows
+from gptinit.facts.schemes import get_scheme
 from gptinit.probes import Probes
-from gptinit.sampling import QUERY_ROWS, query_rows
-from gptinit.schemes import get_scheme
 from gptinit.sites import find_blocks
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.weights.dense import install_dense

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from benchmarks.theory import Deviation
 from gptinit.config import GPTConfig, RunConfig
+from gptinit.facts.presets import get_config
+from gptinit.facts.schemes import get_scheme
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.measuring import measure
-from gptinit.presets import get_config
 from gptinit.profile import Profile
-from gptinit.schemes import get_scheme
 from gptinit.subjects.builtin import builtin_subject
-from gptinit.vocabulary import STATISTICS
 
 __all__ = ["gaps", "main"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from benchmarks.timing import alternate, process, python
 from gptinit.config import GPTConfig, RunConfig
+from gptinit.facts.presets import get_config
+from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.measuring import measure
-from gptinit.presets import get_config
 from gptinit.profile import Profile
-from gptinit.schemes import get_scheme, load_schemes
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.theory import theory_profile
 
@@ -25,8 +25,8 @@ _DIFFERENCES = ("token_cosine", "attn_entropy", "loss_excess", "copy_logit")
 
 _PROCESS = """
 from gptinit.config import RunConfig
-from gptinit.presets import get_config
-from gptinit.schemes import get_scheme
+from gptinit.facts.presets import get_config
+from gptinit.facts.schemes import get_scheme
 from gptinit.theory import theory_profile
 config = get_config("gpt2", n_layer={n_layer})
 theory_profile(config, get_scheme("nanogpt"), RunConfig(), name="gpt2", source="benchmark")

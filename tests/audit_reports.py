@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gptinit.audited import Audit, AuditedParameter, ClosestScheme
-from gptinit.distributions import Constant, Distribution, Measured, Normal, Unset
+from gptinit.facts.distributions import Constant, Distribution, Measured, Normal, Unset
 from gptinit.profile import Finding, ModelFacts, Note
 from gptinit.program import ParameterProgram
 

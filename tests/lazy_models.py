@@ -15,7 +15,7 @@ from foreign_models import MLP, Block, C, Decoder, EagerAttention, EagerDecoder,
 from subjects import cpu_draws
 from torch import Tensor, nn
 
-from gptinit.distributions import Distribution, Normal
+from gptinit.facts.distributions import Distribution, Normal
 from gptinit.profile import Note
 from gptinit.program import ParameterProgram
 from gptinit.trace.recipes import Recipe

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.profile import ModelFacts, Place, Profile, RunFacts
-from gptinit.vocabulary import STATISTICS
 
 _FACTS = ModelFacts(
     name="gpt2",

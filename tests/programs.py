@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from gptinit.distributions import Constant, Distribution, Normal, Piecewise, Uniform
+from gptinit.facts.distributions import Constant, Distribution, Normal, Piecewise, Uniform
 from gptinit.profile import ModelFacts
 from gptinit.program import ModelProgram, ParameterProgram
 

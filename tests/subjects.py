@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from gptinit.config import GPTConfig
-from gptinit.schemes import get_scheme
+from gptinit.facts.schemes import get_scheme
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.weights.dense import install_dense

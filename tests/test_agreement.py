@@ -7,7 +7,7 @@ import pytest
 from programs import D, L, facts, gpt2, llama, matrix, nanogpt
 
 from gptinit.agreement import expectations, ratio_of, same_law, settled
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Copy,
     Distribution,
@@ -21,8 +21,8 @@ from gptinit.distributions import (
     Uniform,
     Unset,
 )
+from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
 from gptinit.program import ModelProgram
-from gptinit.schemes import Scheme, get_scheme, load_schemes
 
 N = Normal(0.0, 0.02)
 

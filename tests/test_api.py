@@ -13,13 +13,13 @@ from foreign_models import C, Decoder, L, hearing
 
 import gptinit
 from gptinit import api
-from gptinit.bounds import Bound
 from gptinit.checkfile import Acceptance, CheckConfig, ModelSpec, ScopedBound
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
-from gptinit.presets import PRESETS
+from gptinit.facts.bounds import Bound
+from gptinit.facts.presets import PRESETS
+from gptinit.facts.schemes import load_schemes
 from gptinit.profile import Comparison, Profile
-from gptinit.schemes import load_schemes
 
 TINY: dict[str, Any] = {"n_layer": 2, "n_embd": 64}
 RUN = RunConfig(seq_len=16, seeds=1, device="cpu")

@@ -11,9 +11,9 @@ import pytest
 
 import gptinit
 from gptinit import api, checking
-from gptinit.bounds import DEFAULT_BOUNDS, Bound
-from gptinit.presets import PRESETS
-from gptinit.schemes import load_schemes
+from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
+from gptinit.facts.presets import PRESETS
+from gptinit.facts.schemes import load_schemes
 from gptinit.tomlfile import load_toml
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,7 +11,7 @@ from audit_reports import Documented, clean_audit, measured, parameter, small_au
 from jsonschema import ValidationError
 from test_jsondoc import validate
 
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Copy,
     Distribution,

@@ -2,7 +2,7 @@
 
 from audit_reports import Documented, clean_audit, parameter, small_audit
 
-from gptinit.distributions import Constant, Normal, Piecewise
+from gptinit.facts.distributions import Constant, Normal, Piecewise
 from gptinit.report.audit_markdown import audit_markdown, rule_markdown
 from gptinit.report.numbers import ROUNDING
 

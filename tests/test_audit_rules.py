@@ -29,7 +29,8 @@ from programs import (
 from gptinit.audit_rules import RULES, explain
 from gptinit.audit_rules.grouping import collapsed
 from gptinit.auditing import findings_of
-from gptinit.distributions import (
+from gptinit.errors import ConfigError
+from gptinit.facts.distributions import (
     Constant,
     Copy,
     Distribution,
@@ -41,10 +42,9 @@ from gptinit.distributions import (
     Uniform,
     Unset,
 )
-from gptinit.errors import ConfigError
+from gptinit.facts.schemes import Scheme, get_scheme
 from gptinit.profile import Finding
 from gptinit.program import Draw, ModelProgram, ParameterProgram
-from gptinit.schemes import Scheme, get_scheme
 
 DEPTH = math.sqrt(2 * L)
 

@@ -19,7 +19,7 @@ from audit_reports import (
 from rich.console import Console, RenderableType
 
 from gptinit.audited import Audit, ClosestScheme
-from gptinit.distributions import Constant, Normal
+from gptinit.facts.distributions import Constant, Normal
 from gptinit.report.audit_rows import Row, pattern_of, rows_of, shown_parameters
 from gptinit.report.audit_terminal import AuditLayout, audit_view, rule_view
 from gptinit.report.audit_words import closest_words, explain_hint, how_read, verdict_of

@@ -8,9 +8,9 @@ import pytest
 from programs import D, L, V, every, gpt2, llama, plain, redrawn, vector, with_padding
 
 from gptinit.auditing import audit_program, findings_of
-from gptinit.distributions import Constant, Normal, TruncatedNormal, Unset
+from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Unset
+from gptinit.facts.schemes import get_scheme
 from gptinit.profile import Finding, Note
-from gptinit.schemes import get_scheme
 
 
 def test_every_parameter_and_buffer_stands_beside_the_closest_scheme() -> None:

@@ -15,7 +15,7 @@ from gptinit.audited import Audit
 from gptinit.audits import audit_factory, audit_module
 from gptinit.errors import ConfigError
 from gptinit.factory import Factory
-from gptinit.schemes import get_scheme
+from gptinit.facts.schemes import get_scheme
 
 
 class NanoStyle(Decoder):

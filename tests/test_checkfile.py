@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from gptinit.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.checkfile import (
     Acceptance,
     CheckConfig,
@@ -15,6 +14,7 @@ from gptinit.checkfile import (
     starter_config,
 )
 from gptinit.errors import ConfigError
+from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.profile import Finding
 
 MODEL = '[[models]]\nmodel = "gpt2"\n'

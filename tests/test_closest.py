@@ -8,7 +8,7 @@ from programs import D, L, V, by_role, every, gpt2, llama, nanogpt, plain, redra
 
 from gptinit.closest import closest_scheme, differing_roles
 from gptinit.config import GPTConfig
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Measured,
@@ -18,8 +18,8 @@ from gptinit.distributions import (
     Uniform,
     Unset,
 )
+from gptinit.facts.schemes import get_scheme, load_schemes, role_fans
 from gptinit.program import ModelProgram, ParameterProgram
-from gptinit.schemes import get_scheme, load_schemes, role_fans
 
 
 def named(program: ModelProgram) -> tuple[str, bool, tuple[str, ...]]:

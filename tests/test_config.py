@@ -6,7 +6,7 @@ import pytest
 
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
-from gptinit.presets import PRESETS, get_config, is_preset
+from gptinit.facts.presets import PRESETS, get_config, is_preset
 
 
 def test_derived_sizes_follow_the_width() -> None:

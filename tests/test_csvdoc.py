@@ -6,11 +6,11 @@ import math
 
 from report_profiles import bound_result, small_comparison, small_profile, small_report
 
-from gptinit.distributions import Constant, Normal
+from gptinit.facts.distributions import Constant, Normal
+from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.gate import CheckReport
 from gptinit.profile import Place
 from gptinit.report.csvdoc import check_csv, comparison_csv, profile_csv, schemes_csv
-from gptinit.schemes import get_scheme, load_schemes
 
 
 def test_a_profile_is_one_row_a_number() -> None:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from gptinit.distributions import (
+from gptinit.errors import ConfigError
+from gptinit.facts.distributions import (
     Constant,
     Copy,
     Distribution,
@@ -20,7 +21,6 @@ from gptinit.distributions import (
     Uniform,
     Unset,
 )
-from gptinit.errors import ConfigError
 
 
 @pytest.mark.parametrize(

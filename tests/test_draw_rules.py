@@ -7,8 +7,8 @@ import torch
 from programs import gpt2, matrix
 from torch import Tensor, nn
 
-from gptinit.distributions import Constant, Copy, Distribution, Normal, Uniform
 from gptinit.draw_rules import findings_in_values
+from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Uniform
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram
 

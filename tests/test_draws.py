@@ -8,7 +8,8 @@ import torch
 from scipy import stats
 from subjects import cpu_draws
 
-from gptinit.distributions import (
+from gptinit.errors import MeasureError
+from gptinit.facts.distributions import (
     Constant,
     Copy,
     Distribution,
@@ -21,7 +22,6 @@ from gptinit.distributions import (
     Uniform,
     Unset,
 )
-from gptinit.errors import MeasureError
 from gptinit.program import ParameterProgram
 from gptinit.trace.recipes import recipes
 from gptinit.trace.tensor import TracedTensor

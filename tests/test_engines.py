@@ -10,9 +10,9 @@ from torch import nn
 from gptinit.config import RunConfig
 from gptinit.engines import choose_engine, estimated_seconds
 from gptinit.errors import ConfigError
+from gptinit.facts.presets import get_config
+from gptinit.facts.schemes import get_scheme
 from gptinit.memory import Workload, required_bytes
-from gptinit.presets import get_config
-from gptinit.schemes import get_scheme
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
 

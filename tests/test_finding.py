@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.presets import PRESETS, is_preset
+from gptinit.facts.presets import PRESETS, is_preset
 from gptinit.subjects.finding import find_factory
 
 MODELS = Path(__file__).resolve().parent / "models"

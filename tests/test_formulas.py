@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gptinit.errors import ConfigError
-from gptinit.formulas import evaluate, parse
+from gptinit.facts.formulas import evaluate, parse
 
 
 @pytest.mark.parametrize(

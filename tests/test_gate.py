@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from profiles import make_profile, with_value
 
-from gptinit.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.errors import ConfigError
+from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.gate import (
     BoundResult,
     findings_of,

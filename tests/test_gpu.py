@@ -15,7 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gptinit.cli import main
 from gptinit.config import RunConfig
-from gptinit.distributions import (
+from gptinit.engines import choose_device
+from gptinit.errors import MeasureError
+from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Normal,
@@ -23,22 +25,20 @@ from gptinit.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.engines import choose_device
-from gptinit.errors import MeasureError
+from gptinit.facts.presets import get_config
+from gptinit.facts.sampling import query_rows
+from gptinit.facts.schemes import get_scheme
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate import nonfinite_findings
 from gptinit.measuring import measure
 from gptinit.memory import available_bytes
-from gptinit.presets import get_config
 from gptinit.probes import Probes
 from gptinit.profile import Place, Profile
 from gptinit.program import ParameterProgram
-from gptinit.sampling import query_rows
-from gptinit.schemes import get_scheme
 from gptinit.sites import find_blocks
 from gptinit.student import student_quantile
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
-from gptinit.vocabulary import STATISTICS
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 from gptinit.weights.stream import install_stream

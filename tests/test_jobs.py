@@ -8,8 +8,8 @@ from foreign_models import Decoder, L, built
 from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
+from gptinit.facts.schemes import get_scheme
 from gptinit.jobs import Job
-from gptinit.schemes import get_scheme
 
 NANO = str(Path(__file__).parent / "models" / "nano.py") + ":GPT"
 

@@ -13,8 +13,10 @@ from report_profiles import bound_result, small_comparison, small_profile, small
 
 import gptinit
 from gptinit.config import GPTConfig
-from gptinit.distributions import Constant, Normal
 from gptinit.errors import ConfigError
+from gptinit.facts.distributions import Constant, Normal
+from gptinit.facts.schemes import get_scheme, load_schemes
+from gptinit.facts.vocabulary import PLACES, ROLES, STATISTICS
 from gptinit.gate import CheckReport
 from gptinit.profile import Cost, Place, WeightGrad
 from gptinit.report.jsondoc import (
@@ -26,8 +28,6 @@ from gptinit.report.jsondoc import (
     schemes_document,
 )
 from gptinit.report.schemas import SCHEMAS, load_schema
-from gptinit.schemes import get_scheme, load_schemes
-from gptinit.vocabulary import PLACES, ROLES, STATISTICS
 
 _REGISTRY: Registry[Any] = Registry().with_resources(
     (f"{name}.schema.json", Resource.from_contents(load_schema(name))) for name in SCHEMAS

@@ -26,7 +26,7 @@ from scipy.stats import kstest, norm, truncnorm
 from subjects import cpu_draws
 from torch import Tensor, nn
 
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Copy,
     Distribution,

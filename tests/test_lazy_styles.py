@@ -30,8 +30,8 @@ from subjects import cpu_draws
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gptinit.distributions import Normal
 from gptinit.errors import MeasureError
+from gptinit.facts.distributions import Normal
 from gptinit.weights.gaussian import GaussianMatrix
 from gptinit.weights.wrapper import WeightTensor
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from gptinit.distributions import Constant, Measured
+from gptinit.facts.distributions import Constant, Measured
 from gptinit.live import LiveLaws, stand_ins
 
 

@@ -6,7 +6,8 @@ from profiles import make_profile
 from report_profiles import bound_result, small_comparison, small_profile, small_report
 
 from gptinit.config import GPTConfig
-from gptinit.distributions import Constant, Distribution, Normal
+from gptinit.facts.distributions import Constant, Distribution, Normal
+from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.gate import CheckReport
 from gptinit.profile import Comparison, Cost, Finding, Place
 from gptinit.report.markdown import (
@@ -15,7 +16,6 @@ from gptinit.report.markdown import (
     profile_markdown,
     schemes_markdown,
 )
-from gptinit.schemes import get_scheme, load_schemes
 
 _MODEL = "- model: 1 layers, 64 wide, 2 heads of 32, d_ff 256, vocabulary 1000, 272320 parameters\n"
 _RUN = "- run: 6 seeds from 0, 1 x 64 tokens of zipf, dense weights, float32 on cpu\n"

@@ -11,14 +11,14 @@ from subjects import TINY, dense_module, tiny_subject
 from torch import Tensor, nn
 
 from gptinit.config import RunConfig
-from gptinit.distributions import Normal
 from gptinit.engines import choose_device
 from gptinit.errors import ConfigError, MeasureError
+from gptinit.facts.distributions import Normal
+from gptinit.facts.schemes import load_schemes
 from gptinit.gate import nonfinite_findings
 from gptinit.measuring import measure
 from gptinit.model import GPT
 from gptinit.profile import Profile
-from gptinit.schemes import load_schemes
 from gptinit.tokens import open_tokens
 
 # Sums of up to 1e4 float32 terms in another order: 2^-24 * sqrt(1e4) = 6e-6.

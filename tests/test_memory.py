@@ -152,8 +152,8 @@ import torch
 from gptinit.config import RunConfig
 from gptinit.measuring import measure
 from gptinit.memory import Workload, required_bytes
-from gptinit.presets import get_config
-from gptinit.schemes import get_scheme
+from gptinit.facts.presets import get_config
+from gptinit.facts.schemes import get_scheme
 from gptinit.subjects.builtin import builtin_subject
 
 engine, grad = sys.argv[1], sys.argv[2] == "grad"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gptinit.distributions import Constant, Distribution
+from gptinit.facts.distributions import Constant, Distribution
 from gptinit.norm_gains import norm_gains
 from gptinit.trace.laws import Laws
 from gptinit.trace.tensor import TracedTensor, traced

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from programs import gpt2, matrix, nanogpt
 
-from gptinit.distributions import Normal
 from gptinit.errors import SubjectError
 from gptinit.factory import Factory
+from gptinit.facts.distributions import Normal
 from gptinit.perturbing import PERTURBATION, init_settings, perturb
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram

@@ -9,8 +9,8 @@ import torch
 from foreign_models import FOREIGN, Block, C, Decoder, L, T, V, built, factory, reading
 from torch import Tensor, nn
 
-from gptinit.distributions import Constant, Copy, Normal, Piecewise, Uniform
 from gptinit.errors import SubjectError
+from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise, Uniform
 from gptinit.program import ParameterProgram
 from gptinit.reading import Reading, read_live, read_model
 

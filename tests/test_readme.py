@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gptinit.cli import main
-from gptinit.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"```console( slow)?\n\$ (gptinit [^\n]*)\n(.*?)```", re.DOTALL)

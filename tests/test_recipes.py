@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptinit.distributions import Distribution, Normal
+from gptinit.facts.distributions import Distribution, Normal
 from gptinit.trace.recipes import Recipe, recipes
 from gptinit.trace.tensor import TracedTensor
 from gptinit.trace.tracing import trace

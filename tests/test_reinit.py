@@ -7,9 +7,9 @@ import pytest
 from foreign_models import FF, FOREIGN, C, L, factory
 
 from gptinit.config import RunConfig
-from gptinit.distributions import Distribution, Normal, Piecewise
+from gptinit.facts.distributions import Distribution, Normal, Piecewise
+from gptinit.facts.schemes import get_scheme
 from gptinit.measuring import measure
-from gptinit.schemes import get_scheme
 from gptinit.subject import Subject
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.subjects.reinit import reinit

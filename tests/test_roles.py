@@ -3,8 +3,8 @@
 import pytest
 
 from gptinit.errors import SubjectError
+from gptinit.facts.vocabulary import ROLES
 from gptinit.roles import layer_of, role_by_name, role_of
-from gptinit.vocabulary import ROLES
 
 NAMES: dict[str, tuple[str, ...]] = {
     "tok_emb": (

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from gptinit.config import GPTConfig
-from gptinit.distributions import Normal, TruncatedNormal, Uniform
 from gptinit.errors import ConfigError
-from gptinit.schemes import get_scheme, load_schemes, role_fans, scheme_names
-from gptinit.vocabulary import ROLES
+from gptinit.facts.distributions import Normal, TruncatedNormal, Uniform
+from gptinit.facts.schemes import get_scheme, load_schemes, role_fans, scheme_names
+from gptinit.facts.vocabulary import ROLES
 
 CONFIG = GPTConfig(n_layer=48)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gptinit.sampling import query_rows
+from gptinit.facts.sampling import query_rows
 from gptinit.stats import (
     Attention,
     copy_logit,

@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 
 from gptinit import api
 from gptinit.config import GPTConfig
+from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.gate import BoundResult, CheckReport
 from gptinit.profile import Finding, Profile
 from gptinit.report.terminal import (
@@ -24,7 +25,6 @@ from gptinit.report.terminal import (
     scheme_view,
     schemes_view,
 )
-from gptinit.schemes import get_scheme, load_schemes
 
 WIDE = 160
 """Columns at which nothing needs to be cut."""

@@ -14,12 +14,12 @@ import pytest
 
 import gptinit
 from gptinit.config import GPTConfig, RunConfig
-from gptinit.distributions import Constant, Copy, Normal, Piecewise
 from gptinit.errors import ConfigError
+from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise
+from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
 from gptinit.measuring import measure
 from gptinit.profile import ModelFacts, Note, Place, Profile
 from gptinit.program import ParameterProgram
-from gptinit.schemes import Scheme, get_scheme, load_schemes
 from gptinit.subjects.builtin import builtin_program, builtin_subject
 from gptinit.theory import (
     ForwardFacts,
@@ -248,7 +248,7 @@ def test_theory_loads_no_torch() -> None:
     code = (
         "import sys; from gptinit.theory import theory_profile; "
         "from gptinit.config import GPTConfig, RunConfig; "
-        "from gptinit.schemes import get_scheme; "
+        "from gptinit.facts.schemes import get_scheme; "
         "theory_profile(GPTConfig(n_layer=1), get_scheme('nanogpt'), RunConfig(seq_len=4), "
         "name='gpt', source='test'); print('torch' in sys.modules)"
     )

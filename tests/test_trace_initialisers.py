@@ -13,7 +13,7 @@ import torch
 from test_trace_styles import assert_agree, real, traced
 from torch import Tensor, nn
 
-from gptinit.distributions import Constant, Measured, Unset
+from gptinit.facts.distributions import Constant, Measured, Unset
 from gptinit.trace.laws import Laws
 from gptinit.trace.replay import Replay
 

@@ -11,7 +11,7 @@ from test_trace_styles import SEEDS, assert_agree
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Measured,

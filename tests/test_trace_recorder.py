@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gptinit.distributions import Measured, Normal, Unset
 from gptinit.errors import SubjectError
+from gptinit.facts.distributions import Measured, Normal, Unset
 from gptinit.trace.laws import Laws
 from gptinit.trace.recorder import Recorder
 from gptinit.trace.replay import Replay

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Normal, TruncatedNormal, Uniform
+from gptinit.facts.distributions import Normal, TruncatedNormal, Uniform
 from gptinit.trace.drawing import draw_by_key, drawn_entries
 from gptinit.trace.graph import Geometry, Node, Read, Storage, Write, dependencies
 from gptinit.trace.noise import draw_at

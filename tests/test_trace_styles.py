@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 from trace_styles import COLUMNS, ROWS, STYLES, Holder
 
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Distribution,
     Fixed,
     Measured,

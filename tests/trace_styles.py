@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Fixed,

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from gptinit.checking import check
     from gptinit.config import GPTConfig, RunConfig
     from gptinit.errors import ConfigError, GptInitError, MeasureError, SubjectError
+    from gptinit.facts.schemes import Scheme, get_scheme
     from gptinit.profile import Comparison, Finding, Profile
-    from gptinit.schemes import Scheme, get_scheme
 
 __version__ = "0.1.0"
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Copy,
     Distribution,
@@ -17,8 +17,8 @@ from gptinit.distributions import (
     TruncatedNormal,
     Uniform,
 )
+from gptinit.facts.schemes import Scheme
 from gptinit.program import ModelProgram, ParameterProgram
-from gptinit.schemes import Scheme
 
 __all__ = [
     "STANDARD_ERRORS",

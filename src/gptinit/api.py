@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gptinit.config import ENGINES, GPTConfig, RunConfig
-from gptinit.distributions import Distribution
 from gptinit.errors import ConfigError, MeasureError, unknown_name
+from gptinit.facts.distributions import Distribution
+from gptinit.facts.presets import DEFAULT_PRESET
+from gptinit.facts.schemes import Scheme, get_scheme, load_schemes, role_fans
 from gptinit.jobs import Job, Model
-from gptinit.presets import DEFAULT_PRESET
 from gptinit.profile import Comparison, Note, Profile, Ranking
 from gptinit.running import Progress, audit_job, measure_job
-from gptinit.schemes import Scheme, get_scheme, load_schemes, role_fans
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

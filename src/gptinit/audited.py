@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gptinit.distributions import Distribution
+from gptinit.facts.distributions import Distribution
 from gptinit.profile import Finding, ModelFacts, Note
 from gptinit.program import ParameterProgram
 

@@ -13,13 +13,13 @@ from gptinit.agreement import (
 )
 from gptinit.audit_rules import RULES, make_context
 from gptinit.audited import Audit, AuditedParameter, ClosestScheme
-from gptinit.claims import KNOWN_CLAIMS
 from gptinit.closest import closest_scheme
-from gptinit.distributions import Distribution
+from gptinit.facts.architectures import KNOWN_CLAIMS
+from gptinit.facts.distributions import Distribution
+from gptinit.facts.schemes import Scheme, load_schemes
 from gptinit.hints import hint_of
 from gptinit.profile import Finding, Note
 from gptinit.program import ModelProgram, ParameterProgram
-from gptinit.schemes import Scheme, load_schemes
 
 __all__ = ["audit_program", "findings_of"]
 

@@ -12,12 +12,12 @@ from gptinit.auditing import audit_program, findings_of
 from gptinit.draw_rules import findings_in_values
 from gptinit.errors import SubjectError, unknown_name
 from gptinit.factory import Factory
+from gptinit.facts.schemes import Scheme
 from gptinit.meta_build import on_meta
 from gptinit.perturbing import init_settings, perturb
 from gptinit.profile import Finding, Note
 from gptinit.program import ModelProgram
 from gptinit.reading import Reading, read_live, read_model
-from gptinit.schemes import Scheme
 
 __all__ = ["BUILDS", "audit_factory", "audit_module"]
 

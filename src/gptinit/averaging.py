@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.profile import Place, WeightGrad
-from gptinit.vocabulary import STATISTICS
 
 __all__ = ["SeedPlace", "average_place", "mean_and_stderr"]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gptinit import tomlfile
-from gptinit.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.config import DATA_KINDS, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
+from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
+from gptinit.facts.presets import DEFAULT_PRESET, get_config, is_preset
+from gptinit.facts.schemes import get_scheme
+from gptinit.facts.vocabulary import SITE_NAMES, STATISTICS
 from gptinit.gate import places_of
-from gptinit.presets import DEFAULT_PRESET, get_config, is_preset
 from gptinit.profile import Finding
-from gptinit.schemes import get_scheme
-from gptinit.vocabulary import SITE_NAMES, STATISTICS
 
 __all__ = [
     "CONFIG_NAME",

@@ -7,11 +7,11 @@ from pathlib import Path
 from gptinit.baseline import baseline_document, compare_to_baseline
 from gptinit.checkfile import CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.errors import ConfigError
+from gptinit.facts.schemes import get_scheme
 from gptinit.gate import CheckReport, findings_of, judge, nonfinite_findings
 from gptinit.jobs import Job
 from gptinit.profile import Finding, Profile
 from gptinit.running import Progress, audit_job, measure_job, that_apply
-from gptinit.schemes import get_scheme
 
 __all__ = ["check", "make_baseline"]
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from gptinit.agreement import agrees, expectations, ratio_of
 from gptinit.audited import ClosestScheme
-from gptinit.distributions import Distribution
+from gptinit.facts.distributions import Distribution
+from gptinit.facts.schemes import Scheme, load_schemes
+from gptinit.facts.vocabulary import ROLES
 from gptinit.program import ModelProgram, ParameterProgram
-from gptinit.schemes import Scheme, load_schemes
-from gptinit.vocabulary import ROLES
 
 __all__ = ["closest_scheme", "differing_roles"]
 

@@ -7,8 +7,8 @@ from types import MappingProxyType
 import torch
 
 from gptinit.config import RunConfig
-from gptinit.distributions import Constant, Copy, Distribution, Normal, Orthogonal, Piecewise
 from gptinit.errors import ConfigError, MeasureError
+from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Orthogonal, Piecewise
 from gptinit.memory import Workload, available_bytes, required_bytes
 from gptinit.profile import Note
 from gptinit.subject import Subject

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gptinit.bounds import Bound
 from gptinit.errors import ConfigError
+from gptinit.facts.bounds import Bound
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.profile import Finding, Place, Profile
 from gptinit.student import student_quantile
-from gptinit.vocabulary import STATISTICS
 
 __all__ = [
     "BoundResult",

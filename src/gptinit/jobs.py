@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
-from gptinit.presets import PRESETS, get_config, is_preset, model_facts
+from gptinit.facts.presets import PRESETS, get_config, is_preset, model_facts
+from gptinit.facts.schemes import DEFAULT_SCHEME, Scheme, get_scheme
 from gptinit.profile import Profile
-from gptinit.schemes import DEFAULT_SCHEME, Scheme, get_scheme
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

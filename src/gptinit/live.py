@@ -6,7 +6,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor, nn
 
-from gptinit.distributions import Measured
+from gptinit.facts.distributions import Measured
 from gptinit.trace.graph import Read
 from gptinit.trace.laws import Law, Laws, measured
 from gptinit.trace.tensor import TracedTensor, traced

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gptinit.distributions import Distribution
+from gptinit.facts.distributions import Distribution
 from gptinit.trace.replay import Replay
 from gptinit.trace.tensor import TracedTensor
 

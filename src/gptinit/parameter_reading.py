@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from gptinit.distributions import Copy, Distribution, Piecewise
+from gptinit.facts.distributions import Copy, Distribution, Piecewise
 from gptinit.flow.blocks import Decoder, block_of
 from gptinit.flow.following import Flow
 from gptinit.flow.weights import WeightUse

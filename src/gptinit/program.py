@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gptinit.distributions import Distribution
+from gptinit.facts.distributions import Distribution
 from gptinit.profile import ModelFacts
 
 __all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program"]

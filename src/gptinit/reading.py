@@ -8,6 +8,7 @@ from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError, unknown_name
 from gptinit.factory import Factory
+from gptinit.facts.vocabulary import ROLES
 from gptinit.flow.blocks import Decoder
 from gptinit.flow.facts import (
     observed_activation,
@@ -36,7 +37,6 @@ from gptinit.trace.laws import Laws
 from gptinit.trace.recipes import Recipe, recipes
 from gptinit.trace.tensor import TracedTensor
 from gptinit.trace.tracing import trace
-from gptinit.vocabulary import ROLES
 from gptinit.weights.policy import tied_names
 
 __all__ = ["Reading", "read_live", "read_model"]

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gptinit.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
+from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
+from gptinit.facts.schemes import Scheme
 from gptinit.gate import nonfinite_findings, out_of_bounds
 from gptinit.jobs import Job
 from gptinit.profile import Cost, Profile
-from gptinit.schemes import Scheme
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -105,7 +105,7 @@ def open_tokens(data: str, *, vocab_size: int, batch_size: int, seq_len: int) ->
     if data in _DRAWS:
         return _RandomTokens(data=data, vocab_size=vocab_size, shape=(batch_size, seq_len + 1))
     if data == "text":
-        with as_file(files("gptinit") / "data" / "text.txt") as path:
+        with as_file(files("gptinit.facts") / "text.txt") as path:
             return _read_file(path, data, vocab_size, batch_size, seq_len)
     return _open_file(data, vocab_size, batch_size, seq_len)
 

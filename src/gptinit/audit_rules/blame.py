@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from gptinit.agreement import STANDARD_ERRORS, leaves, ratio_of, relative_error, settled
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, Context
 from gptinit.audit_rules.grouping import Hit
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Normal,

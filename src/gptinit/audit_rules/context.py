@@ -12,10 +12,10 @@ from gptinit.agreement import (
     relative_error,
     same_law,
 )
-from gptinit.distributions import Distribution
+from gptinit.facts.distributions import Distribution
+from gptinit.facts.schemes import Scheme
 from gptinit.profile import ModelFacts
 from gptinit.program import ModelProgram, ParameterProgram
-from gptinit.schemes import Scheme
 
 __all__ = ["INPUT_ROLES", "NEAR", "RESIDUAL_ROLES", "SURE", "Context", "Layer", "make_context"]
 

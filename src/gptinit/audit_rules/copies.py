@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gptinit.agreement import leaves
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, collapsed, grouped
-from gptinit.distributions import Copy, Distribution, Mixture, Piecewise
+from gptinit.facts.distributions import Copy, Distribution, Mixture, Piecewise
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram, ParameterProgram
 

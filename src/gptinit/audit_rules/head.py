@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.claims import SCALED_LOGITS
+from gptinit.facts.architectures import SCALED_LOGITS
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram, ParameterProgram
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from gptinit.agreement import same_law, settled
 from gptinit.audit_rules.context import RESIDUAL_ROLES, Context
 from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.distributions import Constant
+from gptinit.facts.distributions import Constant
 from gptinit.profile import Finding
 from gptinit.program import Draw, ModelProgram, ParameterProgram
 

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.distributions import Measured
+from gptinit.facts.distributions import Measured
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram, ParameterProgram
 

@@ -8,8 +8,8 @@ from gptinit.agreement import settled
 from gptinit.audit_rules.blame import blamed
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, SURE, Context, Layer
 from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.claims import KNOWN_CLAIMS
-from gptinit.distributions import Normal
+from gptinit.facts.architectures import KNOWN_CLAIMS
+from gptinit.facts.distributions import Normal
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram, ParameterProgram
 

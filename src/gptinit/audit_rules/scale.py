@@ -8,7 +8,7 @@ from gptinit.audit_rules.blame import blamed
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, Context, Layer
 from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.audit_rules.overwriting import is_loaded
-from gptinit.distributions import Constant, Normal, TruncatedNormal, Uniform
+from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Uniform
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram, ParameterProgram
 

@@ -7,7 +7,7 @@ from gptinit.agreement import STANDARD_ERRORS, settled
 from gptinit.audit_rules.blame import blamed
 from gptinit.audit_rules.context import Context, Layer
 from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Measured,

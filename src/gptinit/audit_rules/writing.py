@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gptinit.agreement import leaves
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.distributions import Unset
+from gptinit.facts.distributions import Unset
 from gptinit.profile import Finding
 from gptinit.program import ModelProgram, ParameterProgram
 

@@ -19,7 +19,7 @@ from gptinit.cli.options import (
 )
 from gptinit.cli.output import check_output, deliver, exit_code, width
 from gptinit.errors import ConfigError
-from gptinit.presets import DEFAULT_PRESET
+from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.report.audit_markdown import audit_markdown, rule_markdown
 from gptinit.report.audit_terminal import AuditLayout, audit_view, rule_view
 from gptinit.report.csvdoc import audit_csv

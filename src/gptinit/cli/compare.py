@@ -26,7 +26,7 @@ from gptinit.cli.output import (
     width,
 )
 from gptinit.errors import ConfigError
-from gptinit.presets import DEFAULT_PRESET
+from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.profile import Comparison, Cost, Note
 from gptinit.report.csvdoc import comparison_csv
 from gptinit.report.jsondoc import comparison_document, render_json

@@ -28,7 +28,7 @@ from gptinit.cli.output import (
     width,
 )
 from gptinit.errors import ConfigError
-from gptinit.presets import DEFAULT_PRESET
+from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.report.csvdoc import profile_csv
 from gptinit.report.jsondoc import profile_document, render_json
 from gptinit.report.markdown import profile_markdown

@@ -10,8 +10,8 @@ import typer
 
 from gptinit.config import ACTIVATIONS, DEVICES, DTYPES, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.presets import is_preset
-from gptinit.vocabulary import ROLES, SITE_NAMES
+from gptinit.facts.presets import is_preset
+from gptinit.facts.vocabulary import ROLES, SITE_NAMES
 
 MODEL, SHAPE, RUN, OUTPUT = "Model", "Shape", "Run", "Output"
 

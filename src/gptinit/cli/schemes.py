@@ -7,12 +7,12 @@ import typer
 from gptinit import api
 from gptinit.cli.options import OutputOptions, ShapeOptions, with_option_groups
 from gptinit.cli.output import check_output, deliver
-from gptinit.presets import DEFAULT_PRESET, get_config
+from gptinit.facts.presets import DEFAULT_PRESET, get_config
+from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.report.csvdoc import schemes_csv
 from gptinit.report.jsondoc import render_json, schemes_document
 from gptinit.report.markdown import schemes_markdown
 from gptinit.report.terminal import scheme_view, schemes_view
-from gptinit.schemes import get_scheme, load_schemes
 
 __all__ = ["schemes"]
 

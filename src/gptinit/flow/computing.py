@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from gptinit.distributions import Constant
+from gptinit.facts.distributions import Constant
 from gptinit.flow.activations import MATMULS, Graph, Vertex
 from gptinit.trace.graph import Read, reads_in
 

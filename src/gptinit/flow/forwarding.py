@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from gptinit.distributions import Piecewise
+from gptinit.facts.distributions import Piecewise
 from gptinit.flow.activations import Vertex
 from gptinit.flow.attending import Attended, cores
 from gptinit.flow.blocks import Decoder

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from gptinit.audited import Audit
-from gptinit.distributions import Measured
+from gptinit.facts.distributions import Measured
 from gptinit.profile import Finding
 from gptinit.report.numbers import large, plural
 

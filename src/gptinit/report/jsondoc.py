@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 from gptinit import __version__
 from gptinit.audited import Audit, AuditedParameter
 from gptinit.config import GPTConfig
-from gptinit.distributions import Distribution, Mixture, Piecewise
 from gptinit.engine_agreement import Agreement, engine_agreement
+from gptinit.facts.distributions import Distribution, Mixture, Piecewise
+from gptinit.facts.schemes import Rule, Scheme
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate import BoundResult, CheckReport
 from gptinit.profile import WEIGHT_GRAD_NUMBERS, Comparison, ModelFacts, Place, Profile, WeightGrad
 from gptinit.report.audit_words import worst_first
 from gptinit.report.rule_docs import RuleDoc
-from gptinit.schemes import Rule, Scheme
-from gptinit.vocabulary import STATISTICS
 
 __all__ = [
     "SCHEMA_VERSION",

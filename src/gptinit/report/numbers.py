@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from gptinit.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS
 
 __all__ = ["ROUNDING", "cell", "large", "plural", "short", "span", "with_error"]
 

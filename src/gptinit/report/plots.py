@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptinit.errors import ConfigError
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.profile import Profile
-from gptinit.vocabulary import STATISTICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,14 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gptinit.config import GPTConfig
-from gptinit.distributions import Distribution
+from gptinit.facts.distributions import Distribution
+from gptinit.facts.schemes import Scheme
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate import CheckReport
 from gptinit.profile import Comparison, Finding, ModelFacts, Place, Profile
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.numbers import cell, large, plural, short, with_error
 from gptinit.report.summary import summarise, summarise_engines
-from gptinit.schemes import Scheme
-from gptinit.vocabulary import STATISTICS
 
 __all__ = [
     "SEVERITY_STYLE",

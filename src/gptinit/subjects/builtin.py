@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gptinit.config import GPTConfig
-from gptinit.distributions import (
+from gptinit.factory import Factory, seeded
+from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Normal,
@@ -16,12 +17,11 @@ from gptinit.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.factory import Factory, seeded
+from gptinit.facts.presets import model_facts
+from gptinit.facts.schemes import Scheme
 from gptinit.model import GPT
-from gptinit.presets import model_facts
 from gptinit.program import ParameterProgram, Program
 from gptinit.roles import layer_of, role_of
-from gptinit.schemes import Scheme
 from gptinit.sites import find_blocks
 from gptinit.subject import Lens, Subject
 from gptinit.subjects.settings import sizes

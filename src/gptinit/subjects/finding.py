@@ -8,7 +8,7 @@ from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.factory import Factory
-from gptinit.presets import PRESETS
+from gptinit.facts.presets import PRESETS
 from gptinit.subjects.configured import Target, configured_factory
 from gptinit.subjects.huggingface import huggingface_factory
 from gptinit.subjects.python_file import file_factory, module_factory

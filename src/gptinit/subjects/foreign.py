@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptinit.distributions import Measured
 from gptinit.errors import SubjectError
 from gptinit.factory import Factory, seeded
+from gptinit.facts.distributions import Measured
 from gptinit.flow.calling import Call, call_model
 from gptinit.flow.forwarding import Forwarding, forwarding
 from gptinit.live import stand_ins, with_dependent_rows

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from gptinit.distributions import Distribution, Piecewise
+from gptinit.facts.distributions import Distribution, Piecewise
+from gptinit.facts.schemes import Scheme
 from gptinit.program import ParameterProgram
-from gptinit.schemes import Scheme
 from gptinit.subject import Subject
 
 __all__ = ["reinit"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gptinit.distributions import Copy, Distribution, Fixed, Mixture, Piecewise, Unset
+from gptinit.facts.distributions import Copy, Distribution, Fixed, Mixture, Piecewise, Unset
 from gptinit.program import ParameterProgram, Program
 from gptinit.theory.shape import Moments, centred
 

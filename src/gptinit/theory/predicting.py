@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gptinit.averaging import SeedPlace, average_place
+from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
 from gptinit.profile import Note
-from gptinit.sampling import LENS_ROWS, QUERY_ROWS
 from gptinit.theory.exponents import angle_exponent, gradient_exponent
 from gptinit.theory.sequence import SequencePlaces, follow
 from gptinit.theory.shape import TheoryModel

@@ -5,11 +5,11 @@ import numpy.typing as npt
 
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
-from gptinit.presets import model_facts
+from gptinit.facts.presets import model_facts
+from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
+from gptinit.facts.schemes import Scheme
 from gptinit.processor import processor_name
 from gptinit.profile import ModelFacts, Note, Place, Profile, RunFacts
-from gptinit.sampling import LENS_ROWS, QUERY_ROWS
-from gptinit.schemes import Scheme
 from gptinit.theory.predicting import predict
 from gptinit.theory.shape import TheoryModel, theory_model
 from gptinit.tokens import TokenSource, tokens_of_run

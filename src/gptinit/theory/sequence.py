@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gptinit import sampling
+from gptinit.facts import sampling
 from gptinit.theory.blocks import (
     AttentionGram,
     Normed,

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 
 from gptinit.config import GPTConfig
-from gptinit.distributions import Distribution, Measured
 from gptinit.errors import ConfigError
-from gptinit.schemes import Scheme, role_fans
+from gptinit.facts.distributions import Distribution, Measured
+from gptinit.facts.schemes import Scheme, role_fans
 
 __all__ = ["LayerMoments", "Moments", "TheoryModel", "theory_model"]
 
@@ -152,7 +152,7 @@ def theory_model(config: GPTConfig, scheme: Scheme) -> TheoryModel:
             around a mean for which theory has no formula.
 
     Example:
-        >>> from gptinit.schemes import get_scheme
+        >>> from gptinit.facts.schemes import get_scheme
         >>> model = theory_model(GPTConfig(n_layer=12), get_scheme("nanogpt"))
         >>> round(model.layers[0].attn_out.std, 6)
         0.004082

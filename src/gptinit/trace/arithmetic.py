@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Constant, Measured, Normal, Orthogonal, Scaled
+from gptinit.facts.distributions import Constant, Measured, Normal, Orthogonal, Scaled
 from gptinit.trace.expected import averaged, expected, source_of
 from gptinit.trace.graph import Node, Read, dependencies
 from gptinit.trace.law import Known, Law, affine, affine_distribution, is_alike

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Constant, Distribution, Normal, Uniform
+from gptinit.facts.distributions import Constant, Distribution, Normal, Uniform
 from gptinit.trace.graph import Node, is_traced_dtype
 from gptinit.trace.provenance import draw_key, step_here
 from gptinit.trace.replay import base_name

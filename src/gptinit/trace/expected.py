@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from gptinit.distributions import Constant, Distribution, Measured
+from gptinit.facts.distributions import Constant, Distribution, Measured
 from gptinit.trace.graph import Node, Read
 from gptinit.trace.law import Known
 from gptinit.trace.replay import base_name, reduced_dims

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten
 
-from gptinit.distributions import Distribution
+from gptinit.facts.distributions import Distribution
 
 __all__ = [
     "Geometry",

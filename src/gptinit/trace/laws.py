@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Constant, Unset
+from gptinit.facts.distributions import Constant, Unset
 from gptinit.trace import arithmetic, selection
 from gptinit.trace.graph import (
     Node,

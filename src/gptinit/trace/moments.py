@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Constant, Distribution, Fixed, Measured, Unset
+from gptinit.facts.distributions import Constant, Distribution, Fixed, Measured, Unset
 
 __all__ = ["measured", "moments_only", "of_fixed_values", "unanswered"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
+from gptinit.facts.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 
 __all__ = ["draw_at"]
 

@@ -8,7 +8,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Constant, Distribution, Fixed, Measured, Mixture, Piecewise, Unset
+from gptinit.facts.distributions import (
+    Constant,
+    Distribution,
+    Fixed,
+    Measured,
+    Mixture,
+    Piecewise,
+    Unset,
+)
 from gptinit.trace.graph import Geometry, Read
 from gptinit.trace.law import Law, is_alike
 from gptinit.trace.moments import moments_only

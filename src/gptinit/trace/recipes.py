@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Distribution
+from gptinit.facts.distributions import Distribution
 from gptinit.trace.graph import Node, Read, dependencies
 from gptinit.trace.replay import Replay, random_operator
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from gptinit.distributions import Normal
 from gptinit.errors import SubjectError
+from gptinit.facts.distributions import Normal
 from gptinit.trace.creation import created, drawn, is_like, new_like
 from gptinit.trace.graph import Geometry, Node, dependencies, is_traced_dtype, mark_looked
 from gptinit.trace.provenance import draw_key, numbers_in, step_here

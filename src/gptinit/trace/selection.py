@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Constant, Normal, Orthogonal, TruncatedNormal, Uniform
+from gptinit.facts.distributions import Constant, Normal, Orthogonal, TruncatedNormal, Uniform
 from gptinit.trace.arithmetic import shape_of
 from gptinit.trace.graph import Node, Read, dependencies
 from gptinit.trace.law import Known, Law, is_alike

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from gptinit.distributions import TruncatedNormal
+from gptinit.facts.distributions import TruncatedNormal
 from gptinit.trace.creation import drawn
 from gptinit.trace.recorder import Recorder
 from gptinit.trace.tensor import TracedTensor, handled_by

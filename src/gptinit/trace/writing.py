@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptinit.distributions import Normal, Uniform
 from gptinit.errors import SubjectError
+from gptinit.facts.distributions import Normal, Uniform
 from gptinit.trace.creation import constant, drawn
 from gptinit.trace.graph import Geometry, Node
 from gptinit.trace.provenance import draw_key, numbers_in, step_here

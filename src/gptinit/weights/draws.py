@@ -15,7 +15,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from gptinit.distributions import (
+from gptinit.errors import MeasureError
+from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Normal,
@@ -23,7 +24,6 @@ from gptinit.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.errors import MeasureError
 from gptinit.program import ParameterProgram
 from gptinit.trace.recipes import Recipe
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 import torch
 from torch import nn
 
-from gptinit.distributions import Copy, Orthogonal
+from gptinit.facts.distributions import Copy, Orthogonal
 from gptinit.profile import Note
 from gptinit.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies

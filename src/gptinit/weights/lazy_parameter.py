@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from gptinit.distributions import (
+from gptinit.facts.distributions import (
     Constant,
     Copy,
     Distribution,

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS
 
 __all__ = ["DEFAULT_BOUNDS", "Bound"]
 

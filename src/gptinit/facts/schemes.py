@@ -10,11 +10,11 @@ from types import MappingProxyType
 
 from gptinit import tomlfile
 from gptinit.config import GPTConfig
-from gptinit.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.formulas import VARIABLES, evaluate, parse
+from gptinit.facts.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
+from gptinit.facts.formulas import VARIABLES, evaluate, parse
+from gptinit.facts.vocabulary import ROLES
 from gptinit.profile import ModelFacts
-from gptinit.vocabulary import ROLES
 
 __all__ = [
     "DEFAULT_SCHEME",
@@ -240,7 +240,7 @@ def role_fans(role: str, config: GPTConfig) -> tuple[int, int]:
 @cache
 def load_schemes() -> Mapping[str, Scheme]:
     """The built-in schemes by slug, in the order of tables."""
-    text = (resources.files("gptinit") / "schemes.toml").read_text(encoding="utf-8")
+    text = (resources.files("gptinit.facts") / "schemes.toml").read_text(encoding="utf-8")
     return MappingProxyType(_schemes(tomlfile.parse_toml(text, "schemes.toml"), "schemes.toml"))
 
 

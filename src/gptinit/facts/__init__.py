@@ -1,0 +1,1 @@
+"""Known before any model is built: vocabulary, distributions, formulas, schemes, presets, bounds."""
