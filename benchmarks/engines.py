@@ -17,7 +17,7 @@ from benchmarks.cost import growth_exponent
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.presets import get_config
 from gptinit.measuring import measure
-from gptinit.profile import Profile
+from gptinit.results.profile import Profile
 from gptinit.subject import Subject
 from gptinit.subjects.finding import find_factory
 from gptinit.subjects.foreign import foreign_subject

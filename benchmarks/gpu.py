@@ -32,8 +32,8 @@ from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.measuring import measure
 from gptinit.probes import Probes
-from gptinit.profile import Profile
-from gptinit.program import ParameterProgram
+from gptinit.results.profile import Profile
+from gptinit.results.program import ParameterProgram
 from gptinit.sites import find_blocks
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws

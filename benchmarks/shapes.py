@@ -10,7 +10,7 @@ from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.measuring import measure
-from gptinit.profile import Profile
+from gptinit.results.profile import Profile
 from gptinit.subjects.builtin import builtin_subject
 
 __all__ = ["gaps", "main"]

@@ -16,7 +16,7 @@ from gptinit.config import RunConfig
 from gptinit.errors import MeasureError
 from gptinit.factory import Factory
 from gptinit.measuring import measure
-from gptinit.profile import Place, Profile
+from gptinit.results.profile import Place, Profile
 from gptinit.student import student_quantile
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.theory import TheoryModel

@@ -10,7 +10,7 @@ from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.measuring import measure
-from gptinit.profile import Profile
+from gptinit.results.profile import Profile
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.theory import theory_profile
 

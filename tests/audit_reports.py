@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gptinit.audited import Audit, AuditedParameter, ClosestScheme
 from gptinit.facts.distributions import Constant, Distribution, Measured, Normal, Unset
-from gptinit.profile import Finding, ModelFacts, Note
-from gptinit.program import ParameterProgram
+from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
+from gptinit.results.profile import Finding, ModelFacts, Note
+from gptinit.results.program import ParameterProgram
 
 FACTS = ModelFacts(
     name="model.py:GPT",

@@ -16,8 +16,8 @@ from subjects import cpu_draws
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Distribution, Normal
-from gptinit.profile import Note
-from gptinit.program import ParameterProgram
+from gptinit.results.profile import Note
+from gptinit.results.program import ParameterProgram
 from gptinit.trace.recipes import Recipe
 from gptinit.weights.draws import Draws
 from gptinit.weights.lazy import LazyPolicy

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.profile import ModelFacts, Place, Profile, RunFacts
+from gptinit.results.profile import ModelFacts, Place, Profile, RunFacts
 
 _FACTS = ModelFacts(
     name="gpt2",

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gptinit.facts.distributions import Constant, Distribution, Normal, Piecewise, Uniform
-from gptinit.profile import ModelFacts
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import ModelFacts
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 L, D, F, V, T = 12, 256, 1024, 1000, 128
 """Layers, width, MLP width, vocabulary and context of every model here, unless it says so."""

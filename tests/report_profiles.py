@@ -6,7 +6,7 @@ from typing import Any
 from profiles import make_profile
 
 from gptinit.gate import BoundResult, CheckReport
-from gptinit.profile import Comparison, Finding, Note, Place, Profile, Ranking, WeightGrad
+from gptinit.results.profile import Comparison, Finding, Note, Place, Profile, Ranking, WeightGrad
 
 FINDING = Finding(
     rule="out-of-bounds", severity="warning", where="whole", message="growth | must be less."

@@ -22,7 +22,7 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
-from gptinit.program import ModelProgram
+from gptinit.results.program import ModelProgram
 
 N = Normal(0.0, 0.02)
 

@@ -19,7 +19,7 @@ from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.presets import PRESETS
 from gptinit.facts.schemes import load_schemes
-from gptinit.profile import Comparison, Profile
+from gptinit.results.profile import Comparison, Profile
 
 TINY: dict[str, Any] = {"n_layer": 2, "n_embd": 64}
 RUN = RunConfig(seq_len=16, seeds=1, device="cpu")

@@ -43,8 +43,8 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.facts.schemes import Scheme, get_scheme
-from gptinit.profile import Finding
-from gptinit.program import Draw, ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import Draw, ModelProgram, ParameterProgram
 
 DEPTH = math.sqrt(2 * L)
 

@@ -18,12 +18,12 @@ from audit_reports import (
 )
 from rich.console import Console, RenderableType
 
-from gptinit.audited import Audit, ClosestScheme
 from gptinit.facts.distributions import Constant, Normal
 from gptinit.report.audit_rows import Row, pattern_of, rows_of, shown_parameters
 from gptinit.report.audit_terminal import AuditLayout, audit_view, rule_view
 from gptinit.report.audit_words import closest_words, explain_hint, how_read, verdict_of
 from gptinit.report.origins import Place, is_about, origin_of, place_of
+from gptinit.results.audit import Audit, ClosestScheme
 
 
 def shown(made: RenderableType, width: int = 120) -> str:

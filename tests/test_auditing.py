@@ -10,7 +10,7 @@ from programs import D, L, V, every, gpt2, llama, plain, redrawn, vector, with_p
 from gptinit.auditing import audit_program, findings_of
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Unset
 from gptinit.facts.schemes import get_scheme
-from gptinit.profile import Finding, Note
+from gptinit.results.profile import Finding, Note
 
 
 def test_every_parameter_and_buffer_stands_beside_the_closest_scheme() -> None:

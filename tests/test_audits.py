@@ -11,11 +11,11 @@ import torch
 from foreign_models import C, Decoder, L, built, factory
 from torch import nn
 
-from gptinit.audited import Audit
 from gptinit.audits import audit_factory, audit_module
 from gptinit.errors import ConfigError
 from gptinit.factory import Factory
 from gptinit.facts.schemes import get_scheme
+from gptinit.results.audit import Audit
 
 
 class NanoStyle(Decoder):

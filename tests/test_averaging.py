@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gptinit.averaging import SeedPlace, average_place, mean_and_stderr
+from gptinit.results.averaging import SeedPlace, average_place, mean_and_stderr
 
 
 def test_plain_means_have_the_usual_standard_error() -> None:

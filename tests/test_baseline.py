@@ -11,7 +11,7 @@ from profiles import make_profile, with_value
 from gptinit.baseline import baseline_document, compare_to_baseline
 from gptinit.errors import ConfigError
 from gptinit.gate import BoundResult, findings_of
-from gptinit.profile import Place, Profile
+from gptinit.results.profile import Place, Profile
 from gptinit.student import student_quantile
 
 EMPTY = Place(values={})

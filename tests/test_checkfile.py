@@ -15,7 +15,7 @@ from gptinit.checkfile import (
 )
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
-from gptinit.profile import Finding
+from gptinit.results.profile import Finding
 
 MODEL = '[[models]]\nmodel = "gpt2"\n'
 BOUND = '[[bounds]]\nstat = "resid_growth"\nwhere = "whole"\nmax = 1000\nwhy = "Drowned."\n'

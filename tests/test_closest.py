@@ -19,7 +19,7 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.facts.schemes import get_scheme, load_schemes, role_fans
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 
 def named(program: ModelProgram) -> tuple[str, bool, tuple[str, ...]]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from gptinit.draw_rules import findings_in_values
 from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Uniform
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram
 
 STD = 0.02
 

@@ -22,7 +22,7 @@ from gptinit.facts.distributions import (
     Uniform,
     Unset,
 )
-from gptinit.program import ParameterProgram
+from gptinit.results.program import ParameterProgram
 from gptinit.trace.recipes import recipes
 from gptinit.trace.tensor import TracedTensor
 from gptinit.trace.tracing import trace

@@ -10,8 +10,8 @@ from report_profiles import small_profile
 import gptinit
 from gptinit.config import RunConfig
 from gptinit.engine_agreement import Agreement, engine_agreement
-from gptinit.profile import Comparison, Place, Profile
 from gptinit.report.summary import summarise_engines
+from gptinit.results.profile import Comparison, Place, Profile
 
 
 def profile(engine: str, *, shift: float = 0.0) -> Profile:

@@ -28,7 +28,7 @@ from benchmarks.agreement import largest_gap
 from benchmarks.engines import crossing
 from gptinit.config import RunConfig
 from gptinit.measuring import measure
-from gptinit.profile import Profile
+from gptinit.results.profile import Profile
 from gptinit.subject import Subject
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.subjects.huggingface import huggingface_factory

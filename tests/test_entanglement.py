@@ -9,7 +9,7 @@ from torch import nn
 import gptinit
 from gptinit.config import RunConfig
 from gptinit.measuring import measure
-from gptinit.profile import Note
+from gptinit.results.profile import Note
 from gptinit.subject import Subject
 from gptinit.subjects.finding import factory_of
 from gptinit.subjects.foreign import foreign_subject

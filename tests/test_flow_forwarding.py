@@ -23,7 +23,7 @@ from foreign_models import (
 )
 from torch import Tensor, nn
 
-from gptinit.profile import Note
+from gptinit.results.profile import Note
 from gptinit.subject import Subject
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.theory import TheoryModel

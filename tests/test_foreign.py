@@ -33,7 +33,7 @@ from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import MeasureError, SubjectError
 from gptinit.facts.schemes import get_scheme
 from gptinit.measuring import measure
-from gptinit.profile import Note, Place, Profile
+from gptinit.results.profile import Note, Place, Profile
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.subjects.finding import live_factory

@@ -18,7 +18,7 @@ from gptinit.gate import (
     out_of_bounds,
     places_of,
 )
-from gptinit.profile import Profile
+from gptinit.results.profile import Profile
 from gptinit.student import student_quantile
 
 LOSS = Bound(stat="loss", where="final", min=5, max=7, why="Off the start.")

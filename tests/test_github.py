@@ -4,8 +4,8 @@ import pytest
 from report_profiles import bound_result, small_report
 
 from gptinit.gate import CheckReport
-from gptinit.profile import Finding
 from gptinit.report.github import check_github
+from gptinit.results.profile import Finding
 
 
 def _annotated(**changes: str) -> str:

@@ -19,8 +19,8 @@ from rich.console import Console, RenderableType
 
 from gptinit.cli import main
 from gptinit.gate import CheckReport
-from gptinit.profile import Comparison, Finding, Place, Profile, Ranking
 from gptinit.report.terminal import Layout, check_view, comparison_view, profile_view
+from gptinit.results.profile import Comparison, Finding, Place, Profile, Ranking
 
 GOLDEN = Path(__file__).parent / "golden"
 

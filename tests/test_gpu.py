@@ -33,8 +33,8 @@ from gptinit.gate import nonfinite_findings
 from gptinit.measuring import measure
 from gptinit.memory import available_bytes
 from gptinit.probes import Probes
-from gptinit.profile import Place, Profile
-from gptinit.program import ParameterProgram
+from gptinit.results.profile import Place, Profile
+from gptinit.results.program import ParameterProgram
 from gptinit.sites import find_blocks
 from gptinit.student import student_quantile
 from gptinit.subject import Subject

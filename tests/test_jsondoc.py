@@ -18,7 +18,6 @@ from gptinit.facts.distributions import Constant, Normal
 from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.facts.vocabulary import PLACES, ROLES, STATISTICS
 from gptinit.gate import CheckReport
-from gptinit.profile import Cost, Place, WeightGrad
 from gptinit.report.jsondoc import (
     Document,
     check_document,
@@ -28,6 +27,7 @@ from gptinit.report.jsondoc import (
     schemes_document,
 )
 from gptinit.report.schemas import SCHEMAS, load_schema
+from gptinit.results.profile import Cost, Place, WeightGrad
 
 _REGISTRY: Registry[Any] = Registry().with_resources(
     (f"{name}.schema.json", Resource.from_contents(load_schema(name))) for name in SCHEMAS

@@ -6,8 +6,8 @@ from xml.etree import ElementTree as ET
 from report_profiles import bound_result, small_report
 
 from gptinit.gate import CheckReport, findings_of
-from gptinit.profile import Finding
 from gptinit.report.junit import check_junit
+from gptinit.results.profile import Finding
 
 
 def test_a_check_is_a_suite_a_model_and_a_case_a_bound() -> None:

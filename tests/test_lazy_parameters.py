@@ -38,8 +38,8 @@ from gptinit.facts.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.program import ParameterProgram
 from gptinit.recomputing import entering_blocks
+from gptinit.results.program import ParameterProgram
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.weights.draws import Draws
 from gptinit.weights.gaussian import GaussianMatrix

@@ -9,13 +9,13 @@ from gptinit.config import GPTConfig
 from gptinit.facts.distributions import Constant, Distribution, Normal
 from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.gate import CheckReport
-from gptinit.profile import Comparison, Cost, Finding, Place
 from gptinit.report.markdown import (
     check_markdown,
     comparison_markdown,
     profile_markdown,
     schemes_markdown,
 )
+from gptinit.results.profile import Comparison, Cost, Finding, Place
 
 _MODEL = "- model: 1 layers, 64 wide, 2 heads of 32, d_ff 256, vocabulary 1000, 272320 parameters\n"
 _RUN = "- run: 6 seeds from 0, 1 x 64 tokens of zipf, dense weights, float32 on cpu\n"

@@ -18,7 +18,7 @@ from gptinit.facts.schemes import load_schemes
 from gptinit.gate import nonfinite_findings
 from gptinit.measuring import measure
 from gptinit.model import GPT
-from gptinit.profile import Profile
+from gptinit.results.profile import Profile
 from gptinit.tokens import open_tokens
 
 # Sums of up to 1e4 float32 terms in another order: 2^-24 * sqrt(1e4) = 6e-6.

@@ -9,8 +9,8 @@ from foreign_models import Decoder, factory
 from torch import nn
 
 from gptinit.meta_build import initialise, on_meta
-from gptinit.profile import Note
 from gptinit.reading import read_model
+from gptinit.results.profile import Note
 from gptinit.trace.laws import Laws
 from gptinit.trace.tensor import TracedTensor
 from gptinit.trace.tracing import trace

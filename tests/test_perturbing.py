@@ -11,8 +11,8 @@ from gptinit.errors import SubjectError
 from gptinit.factory import Factory
 from gptinit.facts.distributions import Normal
 from gptinit.perturbing import PERTURBATION, init_settings, perturb
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram
 
 
 def settings_of(**settings: object) -> Factory:

@@ -12,8 +12,8 @@ from profiles import make_profile, with_value
 from report_profiles import small_profile
 
 from gptinit.errors import ConfigError
-from gptinit.profile import Place, Profile
 from gptinit.report.plots import check_plot_path, save_profile_plot
+from gptinit.results.profile import Place, Profile
 
 mpl: Any = pytest.importorskip("matplotlib")
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise, Uniform
-from gptinit.program import ParameterProgram
 from gptinit.reading import Reading, read_live, read_model
+from gptinit.results.program import ParameterProgram
 
 
 def program_of(found: Reading) -> dict[str, ParameterProgram]:

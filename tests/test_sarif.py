@@ -9,9 +9,9 @@ import pytest
 from audit_reports import MISSING, Documented, clean_audit, scaled, small_audit
 from jsonschema import Draft202012Validator
 
-from gptinit.audited import Audit
 from gptinit.report.jsondoc import render_json
 from gptinit.report.sarif import audit_sarif
+from gptinit.results.audit import Audit
 
 RULES = {"residual-scaling-missing": Documented()}
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from profiles import make_profile, with_value
 
-from gptinit.profile import Place, Profile
 from gptinit.report.summary import summarise
+from gptinit.results.profile import Place, Profile
 
 
 def said(profile: Profile, subject: str) -> str:

@@ -16,7 +16,6 @@ from gptinit import api
 from gptinit.config import GPTConfig
 from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.gate import BoundResult, CheckReport
-from gptinit.profile import Finding, Profile
 from gptinit.report.terminal import (
     Layout,
     check_view,
@@ -25,6 +24,7 @@ from gptinit.report.terminal import (
     scheme_view,
     schemes_view,
 )
+from gptinit.results.profile import Finding, Profile
 
 WIDE = 160
 """Columns at which nothing needs to be cut."""

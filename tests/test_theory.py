@@ -18,8 +18,8 @@ from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
 from gptinit.measuring import measure
-from gptinit.profile import ModelFacts, Note, Place, Profile
-from gptinit.program import ParameterProgram
+from gptinit.results.profile import ModelFacts, Note, Place, Profile
+from gptinit.results.program import ParameterProgram
 from gptinit.subjects.builtin import builtin_program, builtin_subject
 from gptinit.theory import (
     ForwardFacts,

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.theory.activations import ACTIVATION_CURVES, erf, kernel, relu_kernel, step_kernel
 from gptinit.theory.averages import average_back, causal_average, transposed_average
-from gptinit.theory.exponents import angle_exponent, gradient_exponent
 from gptinit.theory.mixing import mix, rotary_kernel
 from gptinit.theory.shape import LayerMoments, Moments, TheoryModel
 

@@ -11,7 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from gptinit.errors import MeasureError
 from gptinit.facts.schemes import load_schemes
-from gptinit.program import ParameterProgram
+from gptinit.results.program import ParameterProgram
 from gptinit.subject import Subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws

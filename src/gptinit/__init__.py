@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptinit.api import audit, compare, inspect
-    from gptinit.audited import Audit
     from gptinit.checking import check
     from gptinit.config import GPTConfig, RunConfig
     from gptinit.errors import ConfigError, GptInitError, MeasureError, SubjectError
     from gptinit.facts.schemes import Scheme, get_scheme
-    from gptinit.profile import Comparison, Finding, Profile
+    from gptinit.results.audit import Audit
+    from gptinit.results.profile import Comparison, Finding, Profile
 
 __version__ = "0.1.0"
 

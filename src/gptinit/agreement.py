@@ -18,7 +18,7 @@ from gptinit.facts.distributions import (
     Uniform,
 )
 from gptinit.facts.schemes import Scheme
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = [
     "STANDARD_ERRORS",

@@ -11,14 +11,14 @@ from gptinit.facts.distributions import Distribution
 from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes, role_fans
 from gptinit.jobs import Job, Model
-from gptinit.profile import Comparison, Note, Profile, Ranking
+from gptinit.results.profile import Comparison, Note, Profile, Ranking
 from gptinit.running import Progress, audit_job, measure_job
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from gptinit.audited import Audit
     from gptinit.checkfile import Acceptance
+    from gptinit.results.audit import Audit
 
 __all__ = ["AXES", "audit", "compare", "distributions_at", "inspect"]
 

@@ -12,14 +12,14 @@ from gptinit.agreement import (
     without_padding,
 )
 from gptinit.audit_rules import RULES, make_context
-from gptinit.audited import Audit, AuditedParameter, ClosestScheme
 from gptinit.closest import closest_scheme
 from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
 from gptinit.hints import hint_of
-from gptinit.profile import Finding, Note
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
+from gptinit.results.profile import Finding, Note
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["audit_program", "findings_of"]
 

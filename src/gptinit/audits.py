@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from gptinit.audit_rules.grouping import grouped_findings
-from gptinit.audited import BUILT_ON_META, Audit
 from gptinit.auditing import audit_program, findings_of
 from gptinit.draw_rules import findings_in_values
 from gptinit.errors import SubjectError, unknown_name
@@ -15,9 +14,10 @@ from gptinit.factory import Factory
 from gptinit.facts.schemes import Scheme
 from gptinit.meta_build import on_meta
 from gptinit.perturbing import init_settings, perturb
-from gptinit.profile import Finding, Note
-from gptinit.program import ModelProgram
 from gptinit.reading import Reading, read_live, read_model
+from gptinit.results.audit import BUILT_ON_META, Audit
+from gptinit.results.profile import Finding, Note
+from gptinit.results.program import ModelProgram
 
 __all__ = ["BUILDS", "audit_factory", "audit_module"]
 

@@ -11,7 +11,7 @@ from gptinit.config import DATA_KINDS
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate import BoundResult, nonfinite_place
-from gptinit.profile import Place, Profile
+from gptinit.results.profile import Place, Profile
 from gptinit.student import student_quantile
 
 __all__ = ["baseline_document", "compare_to_baseline"]

@@ -15,7 +15,7 @@ from gptinit.facts.presets import DEFAULT_PRESET, get_config, is_preset
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import SITE_NAMES, STATISTICS
 from gptinit.gate import places_of
-from gptinit.profile import Finding
+from gptinit.results.profile import Finding
 
 __all__ = [
     "CONFIG_NAME",

@@ -10,7 +10,7 @@ from gptinit.errors import ConfigError
 from gptinit.facts.schemes import get_scheme
 from gptinit.gate import CheckReport, findings_of, judge, nonfinite_findings
 from gptinit.jobs import Job
-from gptinit.profile import Finding, Profile
+from gptinit.results.profile import Finding, Profile
 from gptinit.running import Progress, audit_job, measure_job, that_apply
 
 __all__ = ["check", "make_baseline"]

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gptinit.agreement import agrees, expectations, ratio_of
-from gptinit.audited import ClosestScheme
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
 from gptinit.facts.vocabulary import ROLES
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.audit import ClosestScheme
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["closest_scheme", "differing_roles"]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.live import digest
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 from gptinit.trace.laws import measured
 
 __all__ = ["STANDARD_ERRORS", "findings_in_values"]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from gptinit.profile import Comparison, Place, Profile
+from gptinit.results.profile import Comparison, Place, Profile
 from gptinit.student import student_quantile
 
 __all__ = ["Agreement", "engine_agreement"]

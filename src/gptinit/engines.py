@@ -10,7 +10,7 @@ from gptinit.config import RunConfig
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Orthogonal, Piecewise
 from gptinit.memory import Workload, available_bytes, required_bytes
-from gptinit.profile import Note
+from gptinit.results.profile import Note
 from gptinit.subject import Subject
 
 __all__ = ["Choice", "choose_device", "choose_engine", "estimated_seconds"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.profile import Finding, Place, Profile
+from gptinit.results.profile import Finding, Place, Profile
 from gptinit.student import student_quantile
 
 __all__ = [

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gptinit.profile import ModelFacts
+from gptinit.results.profile import ModelFacts
 
 __all__ = ["AMBIGUOUS", "HINTS", "Hint", "hint_of"]
 

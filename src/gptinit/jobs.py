@@ -8,7 +8,7 @@ from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.presets import PRESETS, get_config, is_preset, model_facts
 from gptinit.facts.schemes import DEFAULT_SCHEME, Scheme, get_scheme
-from gptinit.profile import Profile
+from gptinit.results.profile import Profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -10,7 +10,7 @@ from torch import nn
 
 from gptinit.errors import SubjectError
 from gptinit.factory import Factory
-from gptinit.profile import Note
+from gptinit.results.profile import Note
 
 __all__ = ["META_INITIALISERS", "initialise", "on_meta"]
 

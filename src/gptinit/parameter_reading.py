@@ -14,7 +14,7 @@ from gptinit.flow.following import Flow
 from gptinit.flow.weights import WeightUse
 from gptinit.live import LiveLaws
 from gptinit.norm_gains import norm_gains
-from gptinit.program import Draw, ParameterProgram, Program
+from gptinit.results.program import Draw, ParameterProgram, Program
 from gptinit.roles import role_by_name
 from gptinit.trace.graph import Read, dependencies, reads_in
 from gptinit.trace.laws import Law, Laws

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gptinit.errors import GptInitError
 from gptinit.factory import Factory
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, Program
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, Program
 
 __all__ = ["PERTURBATION", "init_settings", "perturb"]
 

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gptinit.averaging import SeedPlace
-from gptinit.program import Program
+from gptinit.results.averaging import SeedPlace
+from gptinit.results.program import Program
 from gptinit.sites import AttentionProbe, BlockSites, Site, listen
 from gptinit.stats import (
     Attention,

@@ -30,8 +30,8 @@ from gptinit.parameter_reading import (
     with_copies,
     with_entanglement,
 )
-from gptinit.profile import ModelFacts, Note
-from gptinit.program import ModelProgram, ParameterProgram, Program
+from gptinit.results.profile import ModelFacts, Note
+from gptinit.results.program import ModelProgram, ParameterProgram, Program
 from gptinit.trace.graph import Read
 from gptinit.trace.laws import Laws
 from gptinit.trace.recipes import Recipe, recipes

@@ -11,12 +11,12 @@ from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.facts.schemes import Scheme
 from gptinit.gate import nonfinite_findings, out_of_bounds
 from gptinit.jobs import Job
-from gptinit.profile import Cost, Profile
+from gptinit.results.profile import Cost, Profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from gptinit.audited import Audit
+    from gptinit.results.audit import Audit
 
 __all__ = ["Progress", "audit_job", "measure_job", "that_apply"]
 

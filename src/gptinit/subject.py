@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from gptinit.profile import ModelFacts, Note
-from gptinit.program import Program
+from gptinit.results.profile import ModelFacts, Note
+from gptinit.results.program import Program
 from gptinit.sites import BlockSites
 from gptinit.theory import TheoryModel
 from gptinit.trace.recipes import Recipe

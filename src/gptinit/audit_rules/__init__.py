@@ -2,6 +2,6 @@
 
 from gptinit.audit_rules.context import Context, make_context
 from gptinit.audit_rules.registry import RULES, explain
-from gptinit.audit_rules.rule import Rule
+from gptinit.results.rule import Rule
 
 __all__ = ["RULES", "Context", "Rule", "explain", "make_context"]

@@ -16,8 +16,8 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.hints import hint_of
-from gptinit.profile import ModelFacts
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import ModelFacts
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["blame", "blamed"]
 

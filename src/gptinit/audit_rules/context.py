@@ -14,8 +14,8 @@ from gptinit.agreement import (
 )
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
-from gptinit.profile import ModelFacts
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import ModelFacts
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["INPUT_ROLES", "NEAR", "RESIDUAL_ROLES", "SURE", "Context", "Layer", "make_context"]
 

@@ -6,8 +6,8 @@ from gptinit.agreement import leaves
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, collapsed, grouped
 from gptinit.facts.distributions import Copy, Distribution, Mixture, Piecewise
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["duplicate_experts", "duplicate_layers", "duplicate_shards", "duplicate_tensors"]
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["Hit", "collapsed", "grouped", "grouped_findings", "ranges"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.facts.architectures import SCALED_LOGITS
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["logit_scale", "tie_broken", "tie_unexpected", "tied_role_std_conflict"]
 

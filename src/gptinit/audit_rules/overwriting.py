@@ -7,8 +7,8 @@ from gptinit.agreement import same_law, settled
 from gptinit.audit_rules.context import RESIDUAL_ROLES, Context
 from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.facts.distributions import Constant
-from gptinit.profile import Finding
-from gptinit.program import Draw, ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import Draw, ModelProgram, ParameterProgram
 
 __all__ = ["is_loaded", "pretrained_overwritten", "special_init_overwritten"]
 

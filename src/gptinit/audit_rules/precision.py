@@ -6,8 +6,8 @@ from types import MappingProxyType
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.facts.distributions import Measured
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["dtype_rounding"]
 

@@ -15,8 +15,8 @@ from gptinit.audit_rules import (
     values,
     writing,
 )
-from gptinit.audit_rules.rule import Finder, Rule
 from gptinit.errors import unknown_name
+from gptinit.results.rule import Finder, Rule
 
 __all__ = ["RULES", "explain"]
 

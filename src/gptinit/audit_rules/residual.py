@@ -10,8 +10,8 @@ from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, SURE, Conte
 from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Normal
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = [
     "residual_branches_unequal",

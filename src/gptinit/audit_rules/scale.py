@@ -9,8 +9,8 @@ from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, Context, La
 from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.audit_rules.overwriting import is_loaded
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Uniform
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["fan_in_wrong", "role_std_mismatch", "std_vs_variance", "wrong_distribution"]
 

@@ -17,8 +17,8 @@ from gptinit.facts.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["bias_nonzero", "norm_weight_wrong", "padding_row_nonzero", "zeros"]
 

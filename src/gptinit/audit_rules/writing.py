@@ -6,8 +6,8 @@ from gptinit.agreement import leaves
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.facts.distributions import Unset
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram, ParameterProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["init_never_called", "uninitialised"]
 

@@ -7,7 +7,6 @@ import typer
 
 from gptinit import api
 from gptinit.audit_rules import RULES, explain
-from gptinit.audited import Audit
 from gptinit.checkfile import Acceptance, load_acceptances
 from gptinit.cli.options import (
     FailOn,
@@ -26,6 +25,7 @@ from gptinit.report.csvdoc import audit_csv
 from gptinit.report.github import audit_github
 from gptinit.report.jsondoc import audit_document, render_json, rule_document
 from gptinit.report.sarif import audit_sarif
+from gptinit.results.audit import Audit
 
 __all__ = ["audit"]
 

@@ -27,11 +27,11 @@ from gptinit.cli.output import (
 )
 from gptinit.errors import ConfigError
 from gptinit.facts.presets import DEFAULT_PRESET
-from gptinit.profile import Comparison, Cost, Note
 from gptinit.report.csvdoc import comparison_csv
 from gptinit.report.jsondoc import comparison_document, render_json
 from gptinit.report.markdown import comparison_markdown
 from gptinit.report.terminal import Layout, comparison_view
+from gptinit.results.profile import Comparison, Cost, Note
 
 __all__ = ["compare"]
 

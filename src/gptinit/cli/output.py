@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from gptinit.cli.options import OutputOptions
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.profile import Cost, Finding, Note
+from gptinit.results.profile import Cost, Finding, Note
 
 __all__ = [
     "check_output",

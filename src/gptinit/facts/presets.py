@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from gptinit.config import GPTConfig
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.profile import ModelFacts
+from gptinit.results.profile import ModelFacts
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_config", "is_preset", "model_facts"]
 

@@ -14,7 +14,7 @@ from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.formulas import VARIABLES, evaluate, parse
 from gptinit.facts.vocabulary import ROLES
-from gptinit.profile import ModelFacts
+from gptinit.results.profile import ModelFacts
 
 __all__ = [
     "DEFAULT_SCHEME",

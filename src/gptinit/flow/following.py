@@ -11,7 +11,7 @@ from gptinit.flow.observing import Observation, observe
 from gptinit.flow.shortening import shortened
 from gptinit.flow.tail import Tail, find_tail
 from gptinit.flow.weights import WeightUse, weight_uses
-from gptinit.profile import Note
+from gptinit.results.profile import Note
 from gptinit.trace.tensor import TracedTensor
 
 __all__ = ["Flow", "follow", "follow_briefly"]

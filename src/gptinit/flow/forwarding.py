@@ -21,8 +21,8 @@ from gptinit.flow.lengthening import LONGEST, longest_alike
 from gptinit.flow.observing import Observation
 from gptinit.flow.pieces import Pieces, rounded
 from gptinit.flow.products import Product, find_products, read_of
-from gptinit.profile import ModelFacts, Note
-from gptinit.program import ModelProgram, Program
+from gptinit.results.profile import ModelFacts, Note
+from gptinit.results.program import ModelProgram, Program
 from gptinit.theory import ForwardFacts, TheoryModel, model_of_program
 from gptinit.trace.graph import Read
 from gptinit.trace.tensor import TracedTensor

@@ -1,7 +1,5 @@
 """An audit, and the documentation of its rules, as GitHub Markdown."""
 
-from gptinit.audited import Audit
-from gptinit.profile import Finding
 from gptinit.report.audit_rows import Row, rows_of
 from gptinit.report.audit_words import (
     closest_words,
@@ -15,6 +13,8 @@ from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING
 from gptinit.report.origins import origin_of
 from gptinit.report.rule_docs import RuleDoc, chapters_of
+from gptinit.results.audit import Audit
+from gptinit.results.profile import Finding
 
 __all__ = ["audit_markdown", "rule_markdown"]
 

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gptinit.audited import Audit, AuditedParameter
 from gptinit.facts.distributions import Distribution, Measured
 from gptinit.facts.vocabulary import ROLES
-from gptinit.profile import Finding
 from gptinit.report.audit_words import SEVERITIES
 from gptinit.report.numbers import span
 from gptinit.report.origins import is_about
+from gptinit.results.audit import Audit, AuditedParameter
+from gptinit.results.profile import Finding
 
 __all__ = ["Row", "pattern_of", "rows_of", "shown_parameters"]
 

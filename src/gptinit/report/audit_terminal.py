@@ -8,8 +8,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gptinit.audited import Audit
-from gptinit.profile import Finding
 from gptinit.report.audit_rows import Row, rows_of
 from gptinit.report.audit_words import (
     closest_words,
@@ -22,6 +20,8 @@ from gptinit.report.audit_words import (
 from gptinit.report.origins import origin_of
 from gptinit.report.rule_docs import RuleDoc, chapters_of
 from gptinit.report.terminal import SEVERITY_STYLE, new_table
+from gptinit.results.audit import Audit
+from gptinit.results.profile import Finding
 
 __all__ = ["AuditLayout", "audit_view", "rule_view"]
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from gptinit.audited import Audit
 from gptinit.facts.distributions import Measured
-from gptinit.profile import Finding
 from gptinit.report.numbers import large, plural
+from gptinit.results.audit import Audit
+from gptinit.results.profile import Finding
 
 __all__ = [
     "SEVERITIES",

@@ -4,13 +4,13 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gptinit.audited import Audit, AuditedParameter
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate import CheckReport
-from gptinit.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile
 from gptinit.report.headlines import HEADLINES, headline_place
+from gptinit.results.audit import Audit, AuditedParameter
+from gptinit.results.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile
 
 __all__ = ["audit_csv", "check_csv", "comparison_csv", "profile_csv", "schemes_csv"]
 

@@ -1,11 +1,11 @@
 """A check or an audit as GitHub workflow commands: annotations in the summary of a run."""
 
-from gptinit.audited import Audit
 from gptinit.gate import CheckReport
-from gptinit.profile import Finding
 from gptinit.report.audit_words import verdict_of, worst_first
 from gptinit.report.headlines import bounds_held
 from gptinit.report.origins import Place, origin_of, place_of
+from gptinit.results.audit import Audit
+from gptinit.results.profile import Finding
 
 __all__ = ["audit_github", "check_github"]
 

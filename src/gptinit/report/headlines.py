@@ -1,8 +1,8 @@
 """What one line says about a whole profile, check or model: the columns of comparisons."""
 
 from gptinit.gate import CheckReport
-from gptinit.profile import ModelFacts, Place, Profile
 from gptinit.report.numbers import plural
+from gptinit.results.profile import ModelFacts, Place, Profile
 
 __all__ = ["HEADLINES", "bounds_held", "headline_place", "sizes_of"]
 

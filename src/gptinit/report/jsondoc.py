@@ -7,16 +7,23 @@ from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
 from gptinit import __version__
-from gptinit.audited import Audit, AuditedParameter
 from gptinit.config import GPTConfig
 from gptinit.engine_agreement import Agreement, engine_agreement
 from gptinit.facts.distributions import Distribution, Mixture, Piecewise
 from gptinit.facts.schemes import Rule, Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate import BoundResult, CheckReport
-from gptinit.profile import WEIGHT_GRAD_NUMBERS, Comparison, ModelFacts, Place, Profile, WeightGrad
 from gptinit.report.audit_words import worst_first
 from gptinit.report.rule_docs import RuleDoc
+from gptinit.results.audit import Audit, AuditedParameter
+from gptinit.results.profile import (
+    WEIGHT_GRAD_NUMBERS,
+    Comparison,
+    ModelFacts,
+    Place,
+    Profile,
+    WeightGrad,
+)
 
 __all__ = [
     "SCHEMA_VERSION",

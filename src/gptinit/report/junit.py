@@ -4,8 +4,8 @@ import re
 from xml.etree import ElementTree as ET
 
 from gptinit.gate import BoundResult, CheckReport
-from gptinit.profile import Finding
 from gptinit.report.numbers import cell
+from gptinit.results.profile import Finding
 
 __all__ = ["check_junit"]
 

@@ -7,11 +7,11 @@ from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate import BoundResult, CheckReport
-from gptinit.profile import Comparison, Cost, Finding, Place, Profile
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING, cell, short
 from gptinit.report.summary import summarise_engines
+from gptinit.results.profile import Comparison, Cost, Finding, Place, Profile
 
 __all__ = ["check_markdown", "comparison_markdown", "profile_markdown", "schemes_markdown"]
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from gptinit.audited import BUILT_ON_META, Audit, AuditedParameter
-from gptinit.profile import Finding
-from gptinit.program import ParameterProgram
+from gptinit.results.audit import BUILT_ON_META, Audit, AuditedParameter
+from gptinit.results.profile import Finding
+from gptinit.results.program import ParameterProgram
 
 __all__ = ["Place", "is_about", "origin_of", "parameters_of", "place_of"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptinit.errors import ConfigError
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.profile import Profile
+from gptinit.results.profile import Profile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

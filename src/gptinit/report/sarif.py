@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 from gptinit import __version__
-from gptinit.audited import Audit
-from gptinit.profile import Finding, Note
 from gptinit.report.audit_words import worst_first
 from gptinit.report.origins import origin_of, place_of
 from gptinit.report.rule_docs import RuleDoc, chapters_of
+from gptinit.results.audit import Audit
+from gptinit.results.profile import Finding, Note
 
 __all__ = ["SARIF_SCHEMA", "audit_sarif"]
 

@@ -3,8 +3,8 @@
 import math
 
 from gptinit.engine_agreement import Agreement, engine_agreement
-from gptinit.profile import Comparison, Place, Profile
 from gptinit.report.numbers import plural, short, span
+from gptinit.results.profile import Comparison, Place, Profile
 
 __all__ = ["summarise", "summarise_engines"]
 

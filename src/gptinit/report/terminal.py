@@ -14,10 +14,10 @@ from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate import CheckReport
-from gptinit.profile import Comparison, Finding, ModelFacts, Place, Profile
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.numbers import cell, large, plural, short, with_error
 from gptinit.report.summary import summarise, summarise_engines
+from gptinit.results.profile import Comparison, Finding, ModelFacts, Place, Profile
 
 __all__ = [
     "SEVERITY_STYLE",

@@ -20,7 +20,7 @@ from gptinit.facts.distributions import (
 from gptinit.facts.presets import model_facts
 from gptinit.facts.schemes import Scheme
 from gptinit.model import GPT
-from gptinit.program import ParameterProgram, Program
+from gptinit.results.program import ParameterProgram, Program
 from gptinit.roles import layer_of, role_of
 from gptinit.sites import find_blocks
 from gptinit.subject import Lens, Subject

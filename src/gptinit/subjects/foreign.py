@@ -15,8 +15,8 @@ from gptinit.facts.distributions import Measured
 from gptinit.flow.calling import Call, call_model
 from gptinit.flow.forwarding import Forwarding, forwarding
 from gptinit.live import stand_ins, with_dependent_rows
-from gptinit.profile import Note
 from gptinit.reading import Reading, read_live, read_model
+from gptinit.results.profile import Note
 from gptinit.sites import BlockSites, named_blocks
 from gptinit.subject import Subject
 from gptinit.theory import TheoryModel

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from gptinit.facts.distributions import Distribution, Piecewise
 from gptinit.facts.schemes import Scheme
-from gptinit.program import ParameterProgram
+from gptinit.results.program import ParameterProgram
 from gptinit.subject import Subject
 
 __all__ = ["reinit"]

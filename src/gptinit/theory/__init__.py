@@ -25,7 +25,7 @@ References:
     Cho & Saul 2009, "Kernel Methods for Deep Learning": kernels of activations.
 """
 
-from gptinit.theory.exponents import angle_exponent, gradient_exponent
+from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.theory.foreign import ForwardFacts, model_of_program
 from gptinit.theory.predicting import Prediction, predict
 from gptinit.theory.profiles import no_formulas, predicted_profile, theory_profile

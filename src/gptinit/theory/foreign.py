@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gptinit.profile import ModelFacts, Note
-from gptinit.program import ParameterProgram, Program
+from gptinit.results.profile import ModelFacts, Note
+from gptinit.results.program import ParameterProgram, Program
 from gptinit.theory.activations import ACTIVATION_CURVES
 from gptinit.theory.parameters import NoFormula, Parameters
 from gptinit.theory.shape import LayerMoments, Moments, TheoryModel

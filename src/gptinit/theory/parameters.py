@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gptinit.facts.distributions import Copy, Distribution, Fixed, Mixture, Piecewise, Unset
-from gptinit.program import ParameterProgram, Program
+from gptinit.results.program import ParameterProgram, Program
 from gptinit.theory.shape import Moments, centred
 
 __all__ = ["NoFormula", "Parameters"]

@@ -8,10 +8,10 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from gptinit.averaging import SeedPlace, average_place
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
-from gptinit.profile import Note
-from gptinit.theory.exponents import angle_exponent, gradient_exponent
+from gptinit.results.averaging import SeedPlace, average_place
+from gptinit.results.exponents import angle_exponent, gradient_exponent
+from gptinit.results.profile import Note
 from gptinit.theory.sequence import SequencePlaces, follow
 from gptinit.theory.shape import TheoryModel
 

@@ -8,8 +8,8 @@ from gptinit.errors import ConfigError
 from gptinit.facts.presets import model_facts
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
 from gptinit.facts.schemes import Scheme
-from gptinit.processor import processor_name
-from gptinit.profile import ModelFacts, Note, Place, Profile, RunFacts
+from gptinit.results.machine import processor_name
+from gptinit.results.profile import ModelFacts, Note, Place, Profile, RunFacts
 from gptinit.theory.predicting import predict
 from gptinit.theory.shape import TheoryModel, theory_model
 from gptinit.tokens import TokenSource, tokens_of_run

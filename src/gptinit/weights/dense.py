@@ -5,7 +5,7 @@ exact for: everything a program can hold. Needs memory for all parameters.
 
 from torch import Tensor, nn
 
-from gptinit.program import Program
+from gptinit.results.program import Program
 from gptinit.weights.draws import Draws
 from gptinit.weights.policy import Installed, Resident, put_parameter, tied_names
 

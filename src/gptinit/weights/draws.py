@@ -24,7 +24,7 @@ from gptinit.facts.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.program import ParameterProgram
+from gptinit.results.program import ParameterProgram
 from gptinit.trace.recipes import Recipe
 
 __all__ = ["Draws", "is_drawable", "is_drawn_alone", "seed_of"]

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from gptinit.facts.distributions import Copy, Orthogonal
-from gptinit.profile import Note
-from gptinit.program import ParameterProgram, Program
+from gptinit.results.profile import Note
+from gptinit.results.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies
 from gptinit.trace.replay import Replay, Unanswerable
 from gptinit.weights.draws import Draws, is_drawable

@@ -19,7 +19,7 @@ from gptinit.facts.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.program import ParameterProgram
+from gptinit.results.program import ParameterProgram
 from gptinit.weights.draws import Draws, seed_of
 from gptinit.weights.gaussian import GaussianMatrix
 from gptinit.weights.haar import HaarMatrix

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from gptinit.profile import Note
-from gptinit.program import ParameterProgram, Program
+from gptinit.results.profile import Note
+from gptinit.results.program import ParameterProgram, Program
 from gptinit.weights.draws import Draws
 
 __all__ = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from gptinit.program import ParameterProgram
+from gptinit.results.program import ParameterProgram
 from gptinit.weights.draws import Draws
 from gptinit.weights.wrapper import WeightTensor
 

@@ -8,7 +8,7 @@ not covered: writing to a weight in the forward pass (refused).
 
 from torch import nn
 
-from gptinit.program import Program
+from gptinit.results.program import Program
 from gptinit.weights.draws import Draws
 from gptinit.weights.policy import Installed, Resident, put_parameter, tied_names
 from gptinit.weights.redrawn import redrawn

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gptinit.facts.distributions import Distribution
-from gptinit.profile import ModelFacts
+from gptinit.results.profile import ModelFacts
 
 __all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gptinit.audit_rules.context import Context
-from gptinit.profile import Finding
-from gptinit.program import ModelProgram
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram
 
 __all__ = ["Finder", "Rule"]
 

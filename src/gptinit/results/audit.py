@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from gptinit.facts.distributions import Distribution
-from gptinit.profile import Finding, ModelFacts, Note
-from gptinit.program import ParameterProgram
+from gptinit.results.profile import Finding, ModelFacts, Note
+from gptinit.results.program import ParameterProgram
 
 __all__ = ["BUILT_ON_META", "Audit", "AuditedParameter", "ClosestScheme"]
 

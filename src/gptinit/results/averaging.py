@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.profile import Place, WeightGrad
+from gptinit.results.profile import Place, WeightGrad
 
 __all__ = ["SeedPlace", "average_place", "mean_and_stderr"]
 

@@ -1,0 +1,1 @@
+"""Plain shapes of what comes out: programs, profiles, audits, and how seeds are averaged."""
