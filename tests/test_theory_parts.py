@@ -10,7 +10,7 @@ from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.theory.activations import ACTIVATION_CURVES, erf, kernel, relu_kernel, step_kernel
 from gptinit.theory.averages import average_back, causal_average, transposed_average
 from gptinit.theory.mixing import mix, rotary_kernel
-from gptinit.theory.shape import LayerMoments, Moments, TheoryModel
+from gptinit.theory.model import LayerMoments, Moments, TheoryModel
 
 Floats = npt.NDArray[np.float64]
 RNG = np.random.default_rng(0)

@@ -26,10 +26,10 @@ References:
 """
 
 from gptinit.results.exponents import angle_exponent, gradient_exponent
-from gptinit.theory.foreign import ForwardFacts, model_of_program
-from gptinit.theory.predicting import Prediction, predict
-from gptinit.theory.profiles import no_formulas, predicted_profile, theory_profile
-from gptinit.theory.shape import LayerMoments, Moments, TheoryModel, theory_model
+from gptinit.theory.from_program import ForwardFacts, model_of_program
+from gptinit.theory.model import LayerMoments, Moments, TheoryModel, theory_model
+from gptinit.theory.predict import Prediction, predict
+from gptinit.theory.profile import no_formulas, predicted_profile, theory_profile
 
 __all__ = [
     "ForwardFacts",

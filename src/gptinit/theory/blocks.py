@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gptinit.theory.activations import kernel
 from gptinit.theory.averages import average_back
 from gptinit.theory.mixing import Mixing, mix
-from gptinit.theory.shape import LayerMoments, Moments, TheoryModel
+from gptinit.theory.model import LayerMoments, Moments, TheoryModel
 
 __all__ = [
     "AttentionGram",

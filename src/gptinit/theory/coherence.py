@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gptinit.theory.averages import average_back
 from gptinit.theory.blocks import Normed, mlp_slope
 from gptinit.theory.head import Logits, Softmax
-from gptinit.theory.shape import LayerMoments, TheoryModel
+from gptinit.theory.model import LayerMoments, TheoryModel
 
 __all__ = ["Coherence", "coherence_of"]
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from gptinit.theory.shape import TheoryModel
+from gptinit.theory.model import TheoryModel
 from gptinit.theory.softmax import expected_log, log_grid, normal_grid
 
 __all__ = ["Logits", "Softmax", "logits_of", "loss_gradient", "predicted_softmax"]

@@ -31,7 +31,7 @@ from gptinit.theory.averages import (
     transposed_average,
     uniform_matrix,
 )
-from gptinit.theory.shape import TheoryModel
+from gptinit.theory.model import TheoryModel
 from gptinit.theory.tables import Rows, softmax_rows
 
 __all__ = ["Mixing", "mix", "rotary_kernel"]

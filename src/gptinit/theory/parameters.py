@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gptinit.facts.distributions import Copy, Distribution, Fixed, Mixture, Piecewise, Unset
 from gptinit.results.program import ParameterProgram, Program
-from gptinit.theory.shape import Moments, centred
+from gptinit.theory.model import Moments, centred
 
 __all__ = ["NoFormula", "Parameters"]
 

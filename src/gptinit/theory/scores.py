@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptinit.theory.blocks import AttentionGram, Normed
-from gptinit.theory.shape import TheoryModel
+from gptinit.theory.model import TheoryModel
 from gptinit.theory.tables import entropy_deficit
 
 __all__ = ["score_statistics"]

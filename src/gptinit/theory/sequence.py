@@ -23,8 +23,8 @@ from gptinit.theory.blocks import (
 from gptinit.theory.coherence import Coherence, coherence_of
 from gptinit.theory.head import logits_of, loss_gradient, predicted_softmax
 from gptinit.theory.mixing import rotary_kernel
+from gptinit.theory.model import LayerMoments, TheoryModel
 from gptinit.theory.scores import score_statistics
-from gptinit.theory.shape import LayerMoments, TheoryModel
 
 __all__ = ["SequencePlaces", "follow"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from gptinit.results.profile import ModelFacts, Note
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.theory.activations import ACTIVATION_CURVES
+from gptinit.theory.model import LayerMoments, Moments, TheoryModel
 from gptinit.theory.parameters import NoFormula, Parameters
-from gptinit.theory.shape import LayerMoments, Moments, TheoryModel
 
 __all__ = ["ForwardFacts", "model_of_program"]
 

@@ -10,8 +10,8 @@ from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
 from gptinit.facts.schemes import Scheme
 from gptinit.results.machine import processor_name
 from gptinit.results.profile import ModelFacts, Note, Place, Profile, RunFacts
-from gptinit.theory.predicting import predict
-from gptinit.theory.shape import TheoryModel, theory_model
+from gptinit.theory.model import TheoryModel, theory_model
+from gptinit.theory.predict import predict
 from gptinit.tokens import TokenSource, tokens_of_run
 
 __all__ = ["no_formulas", "predicted_profile", "theory_profile"]

@@ -12,8 +12,8 @@ from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
 from gptinit.results.averaging import SeedPlace, average_place
 from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.results.profile import Note
+from gptinit.theory.model import TheoryModel
 from gptinit.theory.sequence import SequencePlaces, follow
-from gptinit.theory.shape import TheoryModel
 
 __all__ = ["Prediction", "predict"]
 
