@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from programs import D, L, facts, gpt2, llama, matrix, nanogpt
 
-from gptinit.agreement import expectations, ratio_of, same_law, settled
+from gptinit.audit_rules.matching import expectations, ratio_of, same_law, settled
 from gptinit.facts.distributions import (
     Constant,
     Copy,

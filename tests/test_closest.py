@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from programs import D, L, V, by_role, every, gpt2, llama, nanogpt, plain, redrawn, with_padding
 
-from gptinit.closest import closest_scheme, differing_roles
+from gptinit.audit_rules.closest import closest_scheme, differing_roles
 from gptinit.config import GPTConfig
 from gptinit.facts.distributions import (
     Constant,

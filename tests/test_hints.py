@@ -5,7 +5,7 @@ import math
 import pytest
 from programs import facts
 
-from gptinit.hints import AMBIGUOUS, HINTS, hint_of
+from gptinit.audit_rules.hints import AMBIGUOUS, HINTS, hint_of
 
 
 @pytest.mark.parametrize(

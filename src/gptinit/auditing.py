@@ -4,19 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
-from gptinit.agreement import (
+from gptinit.audit_rules import RULES, make_context
+from gptinit.audit_rules.closest import closest_scheme
+from gptinit.audit_rules.hints import hint_of
+from gptinit.audit_rules.matching import (
     STANDARD_ERRORS,
     expectations,
     ratio_of,
     relative_error,
     without_padding,
 )
-from gptinit.audit_rules import RULES, make_context
-from gptinit.closest import closest_scheme
 from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
-from gptinit.hints import hint_of
 from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ModelProgram, ParameterProgram

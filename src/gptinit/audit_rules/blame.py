@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterator
 
-from gptinit.agreement import STANDARD_ERRORS, leaves, ratio_of, relative_error, settled
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, Context
 from gptinit.audit_rules.grouping import Hit
+from gptinit.audit_rules.hints import hint_of
+from gptinit.audit_rules.matching import STANDARD_ERRORS, leaves, ratio_of, relative_error, settled
 from gptinit.facts.distributions import (
     Constant,
     Distribution,
@@ -15,7 +16,6 @@ from gptinit.facts.distributions import (
     Uniform,
     Unset,
 )
-from gptinit.hints import hint_of
 from gptinit.results.profile import ModelFacts
 from gptinit.results.program import ModelProgram, ParameterProgram
 

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gptinit.agreement import (
+from gptinit.audit_rules.matching import (
     STANDARD_ERRORS,
     agrees,
     expectations,

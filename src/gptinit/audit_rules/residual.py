@@ -4,10 +4,10 @@ import math
 import re
 from collections.abc import Iterator
 
-from gptinit.agreement import settled
 from gptinit.audit_rules.blame import blamed
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, SURE, Context, Layer
 from gptinit.audit_rules.grouping import Hit, grouped
+from gptinit.audit_rules.matching import settled
 from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Normal
 from gptinit.results.profile import Finding

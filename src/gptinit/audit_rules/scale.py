@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator
 
-from gptinit.agreement import STANDARD_ERRORS, relative_error, settled
 from gptinit.audit_rules.blame import blamed
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, Context, Layer
 from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.audit_rules.overwriting import is_loaded
+from gptinit.audit_rules.matching import STANDARD_ERRORS, relative_error, settled
+from gptinit.audit_rules.overwritten import is_loaded
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Uniform
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from gptinit.agreement import leaves
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, grouped
+from gptinit.audit_rules.matching import leaves
 from gptinit.facts.distributions import Unset
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram

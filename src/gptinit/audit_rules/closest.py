@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gptinit.agreement import agrees, expectations, ratio_of
+from gptinit.audit_rules.matching import agrees, expectations, ratio_of
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
 from gptinit.facts.vocabulary import ROLES

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from gptinit.agreement import same_law, settled
 from gptinit.audit_rules.context import RESIDUAL_ROLES, Context
 from gptinit.audit_rules.grouping import Hit, grouped
+from gptinit.audit_rules.matching import same_law, settled
 from gptinit.facts.distributions import Constant
 from gptinit.results.profile import Finding
 from gptinit.results.program import Draw, ModelProgram, ParameterProgram

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator
 
-from gptinit.agreement import STANDARD_ERRORS, settled
 from gptinit.audit_rules.blame import blamed
 from gptinit.audit_rules.context import Context, Layer
 from gptinit.audit_rules.grouping import Hit, grouped
+from gptinit.audit_rules.matching import STANDARD_ERRORS, settled
 from gptinit.facts.distributions import (
     Constant,
     Distribution,
