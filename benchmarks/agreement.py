@@ -13,9 +13,9 @@ from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import STATISTICS
+from gptinit.gate.student_t import student_quantile
 from gptinit.measuring import measure
 from gptinit.results.profile import Profile
-from gptinit.student import student_quantile
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.tokens import open_tokens

@@ -15,9 +15,9 @@ from gptinit.audits import audit_factory
 from gptinit.config import RunConfig
 from gptinit.errors import MeasureError
 from gptinit.factory import Factory
+from gptinit.gate.student_t import student_quantile
 from gptinit.measuring import measure
 from gptinit.results.profile import Place, Profile
-from gptinit.student import student_quantile
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.theory import TheoryModel
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from profiles import make_profile
 
-from gptinit.gate import BoundResult, CheckReport
+from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.results.profile import Comparison, Finding, Note, Place, Profile, Ranking, WeightGrad
 
 FINDING = Finding(

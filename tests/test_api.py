@@ -13,12 +13,12 @@ from foreign_models import C, Decoder, L, hearing
 
 import gptinit
 from gptinit import api
-from gptinit.checkfile import Acceptance, CheckConfig, ModelSpec, ScopedBound
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.presets import PRESETS
 from gptinit.facts.schemes import load_schemes
+from gptinit.gate.check_config import Acceptance, CheckConfig, ModelSpec, ScopedBound
 from gptinit.results.profile import Comparison, Profile
 
 TINY: dict[str, Any] = {"n_layer": 2, "n_embd": 64}

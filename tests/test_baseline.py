@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from profiles import make_profile, with_value
 
-from gptinit.baseline import baseline_document, compare_to_baseline
 from gptinit.errors import ConfigError
-from gptinit.gate import BoundResult, findings_of
+from gptinit.gate.baseline import baseline_document, compare_to_baseline
+from gptinit.gate.judge import BoundResult, findings_of
+from gptinit.gate.student_t import student_quantile
 from gptinit.results.profile import Place, Profile
-from gptinit.student import student_quantile
 
 EMPTY = Place(values={})
 EMPTY_LAYERS = (EMPTY,) * 4

@@ -11,7 +11,7 @@ from profiles import make_profile, with_value
 from benchmarks import __main__ as names
 from benchmarks import agreement, cost, gpu
 from gptinit.config import GPTConfig
-from gptinit.student import student_quantile
+from gptinit.gate.student_t import student_quantile
 
 
 @pytest.mark.parametrize("argv", [[], ["sped"]])

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gptinit.checkfile import (
+from gptinit.errors import ConfigError
+from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
+from gptinit.gate.check_config import (
     Acceptance,
     CheckConfig,
     ModelSpec,
@@ -13,8 +15,6 @@ from gptinit.checkfile import (
     load_check,
     starter_config,
 )
-from gptinit.errors import ConfigError
-from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.results.profile import Finding
 
 MODEL = '[[models]]\nmodel = "gpt2"\n'

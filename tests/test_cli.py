@@ -18,10 +18,10 @@ from test_jsondoc import validate
 
 import gptinit
 from gptinit import api, checking
-from gptinit.checkfile import load_check
 from gptinit.cli import main
 from gptinit.config import RunConfig
 from gptinit.facts.bounds import DEFAULT_BOUNDS
+from gptinit.gate.check_config import load_check
 
 Capture = pytest.CaptureFixture[str]
 

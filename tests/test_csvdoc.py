@@ -8,7 +8,7 @@ from report_profiles import bound_result, small_comparison, small_profile, small
 
 from gptinit.facts.distributions import Constant, Normal
 from gptinit.facts.schemes import get_scheme, load_schemes
-from gptinit.gate import CheckReport
+from gptinit.gate.judge import CheckReport
 from gptinit.report.csvdoc import check_csv, comparison_csv, profile_csv, schemes_csv
 from gptinit.results.profile import Place
 

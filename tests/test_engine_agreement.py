@@ -9,7 +9,7 @@ from report_profiles import small_profile
 
 import gptinit
 from gptinit.config import RunConfig
-from gptinit.engine_agreement import Agreement, engine_agreement
+from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.report.summary import summarise_engines
 from gptinit.results.profile import Comparison, Place, Profile
 

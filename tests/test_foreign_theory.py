@@ -10,8 +10,8 @@ from benchmarks.sweep import predicted, width_error
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.factory import Factory
 from gptinit.facts.schemes import get_scheme
+from gptinit.gate.student_t import student_quantile
 from gptinit.measuring import measure
-from gptinit.student import student_quantile
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.theory import Moments, TheoryModel, predict, theory_model
 

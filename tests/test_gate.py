@@ -9,7 +9,7 @@ from profiles import make_profile, with_value
 
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
-from gptinit.gate import (
+from gptinit.gate.judge import (
     BoundResult,
     findings_of,
     judge,
@@ -18,8 +18,8 @@ from gptinit.gate import (
     out_of_bounds,
     places_of,
 )
+from gptinit.gate.student_t import student_quantile
 from gptinit.results.profile import Profile
-from gptinit.student import student_quantile
 
 LOSS = Bound(stat="loss", where="final", min=5, max=7, why="Off the start.")
 T_5 = 3.364929998907  # upper 0.01 quantile of Student's t with 5 degrees of freedom (scipy)

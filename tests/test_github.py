@@ -3,7 +3,7 @@
 import pytest
 from report_profiles import bound_result, small_report
 
-from gptinit.gate import CheckReport
+from gptinit.gate.judge import CheckReport
 from gptinit.report.github import check_github
 from gptinit.results.profile import Finding
 

@@ -18,7 +18,7 @@ from report_profiles import bound_result, small_report
 from rich.console import Console, RenderableType
 
 from gptinit.cli import main
-from gptinit.gate import CheckReport
+from gptinit.gate.judge import CheckReport
 from gptinit.report.terminal import Layout, check_view, comparison_view, profile_view
 from gptinit.results.profile import Comparison, Finding, Place, Profile, Ranking
 

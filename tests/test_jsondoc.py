@@ -17,7 +17,7 @@ from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Constant, Normal
 from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.facts.vocabulary import PLACES, ROLES, STATISTICS
-from gptinit.gate import CheckReport
+from gptinit.gate.judge import CheckReport
 from gptinit.report.jsondoc import (
     Document,
     check_document,

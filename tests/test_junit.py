@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 from report_profiles import bound_result, small_report
 
-from gptinit.gate import CheckReport, findings_of
+from gptinit.gate.judge import CheckReport, findings_of
 from gptinit.report.junit import check_junit
 from gptinit.results.profile import Finding
 

@@ -8,7 +8,7 @@ from report_profiles import bound_result, small_comparison, small_profile, small
 from gptinit.config import GPTConfig
 from gptinit.facts.distributions import Constant, Distribution, Normal
 from gptinit.facts.schemes import get_scheme, load_schemes
-from gptinit.gate import CheckReport
+from gptinit.gate.judge import CheckReport
 from gptinit.report.markdown import (
     check_markdown,
     comparison_markdown,

@@ -15,7 +15,7 @@ from gptinit.engines import choose_device
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.facts.distributions import Normal
 from gptinit.facts.schemes import load_schemes
-from gptinit.gate import nonfinite_findings
+from gptinit.gate.judge import nonfinite_findings
 from gptinit.measuring import measure
 from gptinit.model import GPT
 from gptinit.results.profile import Profile

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from gptinit.errors import ConfigError
-from gptinit.student import student_quantile
+from gptinit.gate.student_t import student_quantile
 
 TAILS = (0.4, 0.1, 0.025, 1e-3, 1e-4, 1e-6, 1e-9, 1e-12, 1e-15)
 

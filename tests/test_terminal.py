@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from gptinit import api
 from gptinit.config import GPTConfig
 from gptinit.facts.schemes import get_scheme, load_schemes
-from gptinit.gate import BoundResult, CheckReport
+from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.terminal import (
     Layout,
     check_view,

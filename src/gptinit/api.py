@@ -17,7 +17,7 @@ from gptinit.running import Progress, audit_job, measure_job
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from gptinit.checkfile import Acceptance
+    from gptinit.gate.check_config import Acceptance
     from gptinit.results.audit import Audit
 
 __all__ = ["AXES", "audit", "compare", "distributions_at", "inspect"]
@@ -131,7 +131,7 @@ def audit(
     if not accept:
         return found
     # Loaded here: nothing else of this module reads the configuration of a check.
-    from gptinit.checkfile import apply_acceptances
+    from gptinit.gate.check_config import apply_acceptances
 
     # Acceptances for a check may name other models: one that is idle here is no news.
     judged = apply_acceptances(found.findings, accept)

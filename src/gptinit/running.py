@@ -9,7 +9,7 @@ from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.facts.schemes import Scheme
-from gptinit.gate import nonfinite_findings, out_of_bounds
+from gptinit.gate.judge import nonfinite_findings, out_of_bounds
 from gptinit.jobs import Job
 from gptinit.results.profile import Cost, Profile
 

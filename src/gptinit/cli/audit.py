@@ -7,7 +7,6 @@ import typer
 
 from gptinit import api
 from gptinit.audit_rules import RULES, explain
-from gptinit.checkfile import Acceptance, load_acceptances
 from gptinit.cli.options import (
     FailOn,
     ForeignOptions,
@@ -19,6 +18,7 @@ from gptinit.cli.options import (
 from gptinit.cli.output import check_output, deliver, exit_code, width
 from gptinit.errors import ConfigError
 from gptinit.facts.presets import DEFAULT_PRESET
+from gptinit.gate.check_config import Acceptance, load_acceptances
 from gptinit.report.audit_markdown import audit_markdown, rule_markdown
 from gptinit.report.audit_terminal import AuditLayout, audit_view, rule_view
 from gptinit.report.csvdoc import audit_csv

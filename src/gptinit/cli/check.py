@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from gptinit import checking
-from gptinit.checkfile import starter_config
 from gptinit.cli.options import FailOn, OutputOptions, with_option_groups
 from gptinit.cli.output import (
     check_output,
@@ -18,6 +17,7 @@ from gptinit.cli.output import (
     write_whole,
 )
 from gptinit.errors import ConfigError
+from gptinit.gate.check_config import starter_config
 from gptinit.report.csvdoc import check_csv
 from gptinit.report.github import check_github
 from gptinit.report.jsondoc import check_document, render_json

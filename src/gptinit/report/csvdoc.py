@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.gate import CheckReport
+from gptinit.gate.judge import CheckReport
 from gptinit.report.headlines import HEADLINES, headline_place
 from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile

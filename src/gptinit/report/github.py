@@ -1,6 +1,6 @@
 """A check or an audit as GitHub workflow commands: annotations in the summary of a run."""
 
-from gptinit.gate import CheckReport
+from gptinit.gate.judge import CheckReport
 from gptinit.report.audit_words import verdict_of, worst_first
 from gptinit.report.headlines import bounds_held
 from gptinit.report.origins import Place, origin_of, place_of

@@ -1,6 +1,6 @@
 """What one line says about a whole profile, check or model: the columns of comparisons."""
 
-from gptinit.gate import CheckReport
+from gptinit.gate.judge import CheckReport
 from gptinit.report.numbers import plural
 from gptinit.results.profile import ModelFacts, Place, Profile
 

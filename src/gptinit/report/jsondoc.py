@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 from gptinit import __version__
 from gptinit.config import GPTConfig
-from gptinit.engine_agreement import Agreement, engine_agreement
 from gptinit.facts.distributions import Distribution, Mixture, Piecewise
 from gptinit.facts.schemes import Rule, Scheme
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.gate import BoundResult, CheckReport
+from gptinit.gate.engine_agreement import Agreement, engine_agreement
+from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.audit_words import worst_first
 from gptinit.report.rule_docs import RuleDoc
 from gptinit.results.audit import Audit, AuditedParameter

@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree as ET
 
-from gptinit.gate import BoundResult, CheckReport
+from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.numbers import cell
 from gptinit.results.profile import Finding
 

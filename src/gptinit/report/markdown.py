@@ -6,7 +6,7 @@ from gptinit.config import GPTConfig
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.gate import BoundResult, CheckReport
+from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING, cell, short

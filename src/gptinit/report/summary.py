@@ -2,7 +2,7 @@
 
 import math
 
-from gptinit.engine_agreement import Agreement, engine_agreement
+from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.report.numbers import plural, short, span
 from gptinit.results.profile import Comparison, Place, Profile
 

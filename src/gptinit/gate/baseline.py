@@ -10,9 +10,9 @@ from pathlib import Path
 from gptinit.config import DATA_KINDS
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.gate import BoundResult, nonfinite_place
+from gptinit.gate.judge import BoundResult, nonfinite_place
+from gptinit.gate.student_t import student_quantile
 from gptinit.results.profile import Place, Profile
-from gptinit.student import student_quantile
 
 __all__ = ["baseline_document", "compare_to_baseline"]
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from gptinit.gate.student_t import student_quantile
 from gptinit.results.profile import Comparison, Place, Profile
-from gptinit.student import student_quantile
 
 __all__ = ["Agreement", "engine_agreement"]
 

@@ -14,7 +14,7 @@ from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.facts.presets import DEFAULT_PRESET, get_config, is_preset
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import SITE_NAMES, STATISTICS
-from gptinit.gate import places_of
+from gptinit.gate.judge import places_of
 from gptinit.results.profile import Finding
 
 __all__ = [

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.vocabulary import STATISTICS
+from gptinit.gate.student_t import student_quantile
 from gptinit.results.profile import Finding, Place, Profile
-from gptinit.student import student_quantile
 
 __all__ = [
     "BoundResult",

@@ -1,0 +1,1 @@
+"""Profiles, bounds and a baseline in; verdicts and findings out."""
