@@ -29,6 +29,6 @@ def load_schema(name: str) -> dict[str, Any]:
     """
     if name not in SCHEMAS:
         raise unknown_name("schema", name, SCHEMAS)
-    file = resources.files("gptinit") / "schema" / f"{name}.schema.json"
+    file = resources.files("gptinit.report") / "schema" / f"{name}.schema.json"
     schema: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return schema
