@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gptinit.facts.distributions import Distribution, Normal
 from gptinit.results.profile import Note
 from gptinit.results.program import ParameterProgram
-from gptinit.trace.recipes import Recipe
+from gptinit.trace.replay.recipes import Recipe
 from gptinit.weights.draws import Draws
 from gptinit.weights.lazy import LazyPolicy
 from gptinit.weights.lazy_parameter import LazyParameter

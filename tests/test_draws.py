@@ -23,9 +23,9 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.results.program import ParameterProgram
-from gptinit.trace.recipes import recipes
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import trace
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import trace
+from gptinit.trace.replay.recipes import recipes
 from gptinit.weights.draws import Draws, is_drawable, seed_of
 
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptinit.flow.activations import Graph
-from gptinit.trace.recorder import Recorder
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import recording, trace
+from gptinit.trace.record.recorder import Recorder
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import recording, trace
 
 IDS = torch.tensor([[3, 1, 4, 0]])
 

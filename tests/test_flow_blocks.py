@@ -14,7 +14,7 @@ from gptinit.flow.blocks import Decoder as Found
 from gptinit.flow.blocks import block_of, find_decoder, stream_width
 from gptinit.flow.observing import observe
 from gptinit.sites import Site, listen
-from gptinit.trace.tracing import trace
+from gptinit.trace.record.tracing import trace
 
 
 def decoder_of(name: str) -> Found:

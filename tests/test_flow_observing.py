@@ -13,7 +13,7 @@ from torch import nn
 from gptinit.errors import SubjectError
 from gptinit.flow.observing import Observation, observe
 from gptinit.live import stand_ins
-from gptinit.trace.tracing import trace
+from gptinit.trace.record.tracing import trace
 
 
 def observed(name: str) -> Observation:

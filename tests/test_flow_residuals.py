@@ -10,7 +10,7 @@ from torch import nn
 
 from gptinit.flow.observing import Observation, observe
 from gptinit.flow.residuals import additions, writers
-from gptinit.trace.tracing import trace
+from gptinit.trace.record.tracing import trace
 
 
 def observed(name: str) -> Observation:

@@ -11,7 +11,7 @@ from torch import nn
 from gptinit.flow.blocks import find_decoder
 from gptinit.flow.observing import observe
 from gptinit.flow.tail import Tail, find_tail
-from gptinit.trace.tracing import trace
+from gptinit.trace.record.tracing import trace
 
 
 def tail_of(build: Any) -> Tail | None:

@@ -12,7 +12,7 @@ from torch import nn
 from gptinit.flow.blocks import stream_width
 from gptinit.flow.observing import observe
 from gptinit.flow.weights import WeightUse, weight_uses
-from gptinit.trace.tracing import trace
+from gptinit.trace.record.tracing import trace
 
 # Pattern of a name to (role, (fan_in, fan_out), whether it writes to the stream); first match.
 EXPECTED: dict[str, tuple[str, tuple[int, int] | None, bool | None]] = {

@@ -11,9 +11,9 @@ from torch import nn
 from gptinit.meta_build import initialise, on_meta
 from gptinit.reading import read_model
 from gptinit.results.profile import Note
-from gptinit.trace.laws import Laws
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import trace
+from gptinit.trace.laws.laws import Laws
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import trace
 
 
 class OwnMethod(nn.Module):

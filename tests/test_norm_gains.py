@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from gptinit.facts.distributions import Constant, Distribution
 from gptinit.norm_gains import norm_gains
-from gptinit.trace.laws import Laws
-from gptinit.trace.tensor import TracedTensor, traced
-from gptinit.trace.tracing import trace
+from gptinit.trace.laws.laws import Laws
+from gptinit.trace.record.tensor import TracedTensor, traced
+from gptinit.trace.record.tracing import trace
 
 
 class ZeroCentred(nn.Module):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Distribution, Normal
-from gptinit.trace.recipes import Recipe, recipes
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import trace
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import trace
+from gptinit.trace.replay.recipes import Recipe, recipes
 
 
 def recipes_of(build: Callable[[], nn.Module]) -> dict[str, Recipe]:

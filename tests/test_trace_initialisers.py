@@ -14,8 +14,8 @@ from test_trace_styles import assert_agree, real, traced
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Constant, Measured, Unset
-from gptinit.trace.laws import Laws
-from gptinit.trace.replay import Replay
+from gptinit.trace.laws.laws import Laws
+from gptinit.trace.replay.replay import Replay
 
 MATRIX, SQUARE = (48, 40), (40, 40)
 

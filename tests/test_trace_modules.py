@@ -20,9 +20,9 @@ from gptinit.facts.distributions import (
     Uniform,
     Unset,
 )
-from gptinit.trace.laws import Laws
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import trace
+from gptinit.trace.laws.laws import Laws
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import trace
 
 
 class Angles(nn.Module):

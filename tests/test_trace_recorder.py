@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Measured, Normal, Unset
-from gptinit.trace.laws import Laws
-from gptinit.trace.recorder import Recorder
-from gptinit.trace.replay import Replay
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import recording, trace
+from gptinit.trace.laws.laws import Laws
+from gptinit.trace.record.recorder import Recorder
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import recording, trace
+from gptinit.trace.replay.replay import Replay
 
 
 def values(tensor: Tensor) -> Tensor:
@@ -335,8 +335,8 @@ def in_a_process_of_its_own(code: str) -> str:
 LLAMA_405B = """
 import resource, torch
 from torch import nn
-from gptinit.trace.tracing import trace
-from gptinit.trace.laws import Laws
+from gptinit.trace.record.tracing import trace
+from gptinit.trace.laws.laws import Laws
 
 C, F, KV = 16384, 53248, 1024
 
@@ -372,8 +372,8 @@ def test_405_billion_parameters_take_no_memory() -> None:
 GPT = """
 import sys, torch
 from torch import nn
-from gptinit.trace.tracing import trace
-from gptinit.trace.laws import Laws
+from gptinit.trace.record.tracing import trace
+from gptinit.trace.laws.laws import Laws
 
 class Block(nn.Module):
     def __init__(self, C=768):

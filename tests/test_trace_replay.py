@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from gptinit.facts.distributions import Normal, TruncatedNormal, Uniform
-from gptinit.trace.drawing import draw_by_key, drawn_entries
 from gptinit.trace.graph import Geometry, Node, Read, Storage, Write, dependencies
-from gptinit.trace.noise import draw_at
-from gptinit.trace.points import in_region, sample_positions, to_storage
-from gptinit.trace.replay import SAMPLE, Replay, Unanswerable
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import recording
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import recording
+from gptinit.trace.replay.drawing import draw_by_key, drawn_entries
+from gptinit.trace.replay.noise import draw_at
+from gptinit.trace.replay.points import in_region, sample_positions, to_storage
+from gptinit.trace.replay.replay import SAMPLE, Replay, Unanswerable
 
 LARGE = 16384
 """Rows and columns of a matrix that is never replayed whole: 268 million entries."""

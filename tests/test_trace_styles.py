@@ -26,10 +26,10 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.trace.graph import Read, reads_in
-from gptinit.trace.laws import Laws
-from gptinit.trace.replay import Replay, Unanswerable
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import trace
+from gptinit.trace.laws.laws import Laws
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import trace
+from gptinit.trace.replay.replay import Replay, Unanswerable
 
 SEEDS = 24
 K = 5.0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gptinit.live import digest
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
-from gptinit.trace.laws import measured
+from gptinit.trace.laws.laws import measured
 
 __all__ = ["STANDARD_ERRORS", "findings_in_values"]
 

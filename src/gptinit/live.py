@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from gptinit.facts.distributions import Measured
 from gptinit.trace.graph import Read
-from gptinit.trace.laws import Law, Laws, measured
-from gptinit.trace.tensor import TracedTensor, traced
+from gptinit.trace.laws.laws import Law, Laws, measured
+from gptinit.trace.record.tensor import TracedTensor, traced
 
 __all__ = ["LiveLaws", "digest", "stand_ins", "with_dependent_rows"]
 

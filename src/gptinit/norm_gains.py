@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gptinit.facts.distributions import Distribution
-from gptinit.trace.replay import Replay
-from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.replay.replay import Replay
 
 __all__ = ["norm_gains"]
 

@@ -17,8 +17,8 @@ from gptinit.norm_gains import norm_gains
 from gptinit.results.program import Draw, ParameterProgram, Program
 from gptinit.roles import role_by_name
 from gptinit.trace.graph import Read, dependencies, reads_in
-from gptinit.trace.laws import Law, Laws
-from gptinit.trace.tensor import TracedTensor, traced
+from gptinit.trace.laws.laws import Law, Laws
+from gptinit.trace.record.tensor import TracedTensor, traced
 from gptinit.weights.policy import tied_names
 
 __all__ = [

@@ -33,10 +33,10 @@ from gptinit.parameter_reading import (
 from gptinit.results.profile import ModelFacts, Note
 from gptinit.results.program import ModelProgram, ParameterProgram, Program
 from gptinit.trace.graph import Read
-from gptinit.trace.laws import Laws
-from gptinit.trace.recipes import Recipe, recipes
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import trace
+from gptinit.trace.laws.laws import Laws
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import trace
+from gptinit.trace.replay.recipes import Recipe, recipes
 from gptinit.weights.policy import tied_names
 
 __all__ = ["Reading", "read_live", "read_model"]

@@ -9,7 +9,7 @@ from gptinit.results.profile import ModelFacts, Note
 from gptinit.results.program import Program
 from gptinit.sites import BlockSites
 from gptinit.theory import TheoryModel
-from gptinit.trace.recipes import Recipe
+from gptinit.trace.replay.recipes import Recipe
 
 __all__ = ["Lens", "Subject"]
 

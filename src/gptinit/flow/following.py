@@ -12,7 +12,7 @@ from gptinit.flow.shortening import shortened
 from gptinit.flow.tail import Tail, find_tail
 from gptinit.flow.weights import WeightUse, weight_uses
 from gptinit.results.profile import Note
-from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["Flow", "follow", "follow_briefly"]
 

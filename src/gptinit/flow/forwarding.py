@@ -25,7 +25,7 @@ from gptinit.results.profile import ModelFacts, Note
 from gptinit.results.program import ModelProgram, Program
 from gptinit.theory import ForwardFacts, TheoryModel, model_of_program
 from gptinit.trace.graph import Read
-from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["Forwarding", "forwarding"]
 

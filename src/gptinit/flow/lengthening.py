@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gptinit.flow.activations import Graph
 from gptinit.flow.computing import Uncovered, constants
 from gptinit.flow.observing import Observation, observe_longer
-from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["LONGEST", "longest_alike"]
 

@@ -16,9 +16,9 @@ from gptinit.flow.activations import Graph
 from gptinit.flow.calling import Call, call_model, find_call
 from gptinit.sites import tensors_in
 from gptinit.trace.graph import Read
-from gptinit.trace.recorder import Recorder
-from gptinit.trace.tensor import TracedTensor
-from gptinit.trace.tracing import recording
+from gptinit.trace.record.recorder import Recorder
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tracing import recording
 
 __all__ = ["ModuleCall", "Observation", "observe", "observe_longer", "operator_by_operator"]
 

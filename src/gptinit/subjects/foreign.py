@@ -20,8 +20,8 @@ from gptinit.results.profile import Note
 from gptinit.sites import BlockSites, named_blocks
 from gptinit.subject import Subject
 from gptinit.theory import TheoryModel
-from gptinit.trace.replay import Replay
-from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.replay.replay import Replay
 
 __all__ = ["foreign_subject", "live_subject"]
 

@@ -25,7 +25,7 @@ from gptinit.facts.distributions import (
     Uniform,
 )
 from gptinit.results.program import ParameterProgram
-from gptinit.trace.recipes import Recipe
+from gptinit.trace.replay.recipes import Recipe
 
 __all__ = ["Draws", "is_drawable", "is_drawn_alone", "seed_of"]
 

@@ -19,7 +19,7 @@ from gptinit.facts.distributions import Copy, Orthogonal
 from gptinit.results.profile import Note
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies
-from gptinit.trace.replay import Replay, Unanswerable
+from gptinit.trace.replay.replay import Replay, Unanswerable
 from gptinit.weights.draws import Draws, is_drawable
 from gptinit.weights.factor import forget_last_rows
 from gptinit.weights.lazy_parameter import LazyParameter, is_lazy_law

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from gptinit.errors import MeasureError
-from gptinit.trace.tensor import outside_inference_mode
+from gptinit.trace.record.tensor import outside_inference_mode
 
 __all__ = ["Owner", "WeightTensor", "weights_in"]
 

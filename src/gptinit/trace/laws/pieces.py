@@ -18,10 +18,10 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.trace.graph import Geometry, Read
-from gptinit.trace.law import Law, is_alike
-from gptinit.trace.moments import moments_only
-from gptinit.trace.points import in_region, sample_positions, to_storage
-from gptinit.trace.replay import LIMIT
+from gptinit.trace.laws.law import Law, is_alike
+from gptinit.trace.laws.moments import moments_only
+from gptinit.trace.replay.points import in_region, sample_positions, to_storage
+from gptinit.trace.replay.replay import LIMIT
 
 __all__ = ["Part", "covers", "joined", "mixed", "reshaped", "seen_blocks", "without_order"]
 

@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from gptinit.facts.distributions import TruncatedNormal
-from gptinit.trace.creation import drawn
-from gptinit.trace.recorder import Recorder
-from gptinit.trace.tensor import TracedTensor, handled_by
+from gptinit.trace.record.creation import drawn
+from gptinit.trace.record.recorder import Recorder
+from gptinit.trace.record.tensor import TracedTensor, handled_by
 
 __all__ = ["recording", "trace"]
 

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from gptinit.trace.drawing import (
+from gptinit.trace.graph import Node, Read, Storage, dependencies, is_traced_dtype, reads_in
+from gptinit.trace.replay.drawing import (
     draw_by_key,
     drawn_entries,
     has_blocks,
     random_operator,
     seeded,
 )
-from gptinit.trace.graph import Node, Read, Storage, dependencies, is_traced_dtype, reads_in
-from gptinit.trace.noise import draw_at
-from gptinit.trace.operators import REDUCTIONS, base_name, reduced_dims
-from gptinit.trace.partial import RULES, Unanswerable, pointwise
-from gptinit.trace.points import (
+from gptinit.trace.replay.noise import draw_at
+from gptinit.trace.replay.operators import REDUCTIONS, base_name, reduced_dims
+from gptinit.trace.replay.partial import RULES, Unanswerable, pointwise
+from gptinit.trace.replay.points import (
     SAMPLE,
     in_region,
     moved_from,

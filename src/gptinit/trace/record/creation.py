@@ -9,9 +9,9 @@ from torch import Tensor
 
 from gptinit.facts.distributions import Constant, Distribution, Normal, Uniform
 from gptinit.trace.graph import Node, is_traced_dtype
-from gptinit.trace.provenance import draw_key, step_here
-from gptinit.trace.replay import base_name
-from gptinit.trace.tensor import TracedTensor, of_node, unset
+from gptinit.trace.record.provenance import draw_key, step_here
+from gptinit.trace.record.tensor import TracedTensor, of_node, unset
+from gptinit.trace.replay.replay import base_name
 
 __all__ = ["created", "drawn", "is_like", "new_like"]
 

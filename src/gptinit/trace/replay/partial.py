@@ -14,8 +14,14 @@ from torch.utils._pytree import tree_map_only
 
 from gptinit.errors import SubjectError
 from gptinit.trace.graph import Node, Read
-from gptinit.trace.operators import REDUCTIONS, base_name, reduced_dims
-from gptinit.trace.points import broadcast, marked, positions_of_rows, ravel, sample_positions
+from gptinit.trace.replay.operators import REDUCTIONS, base_name, reduced_dims
+from gptinit.trace.replay.points import (
+    broadcast,
+    marked,
+    positions_of_rows,
+    ravel,
+    sample_positions,
+)
 
 __all__ = ["RULES", "Unanswerable", "Values", "pointwise"]
 

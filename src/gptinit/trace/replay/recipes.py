@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gptinit.facts.distributions import Distribution
 from gptinit.trace.graph import Node, Read, dependencies
-from gptinit.trace.replay import Replay, random_operator
+from gptinit.trace.replay.replay import Replay, random_operator
 
 __all__ = ["DrawFrom", "Recipe", "recipes"]
 

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_map_only
 
 from gptinit.facts.distributions import Constant, Distribution, Measured
 from gptinit.trace.graph import Node, Read
-from gptinit.trace.law import Known
-from gptinit.trace.replay import base_name, reduced_dims
+from gptinit.trace.laws.law import Known
+from gptinit.trace.replay.replay import base_name, reduced_dims
 
 __all__ = ["averaged", "expected", "source_of", "squared_of"]
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Normal, Uniform
-from gptinit.trace.creation import constant, drawn
 from gptinit.trace.graph import Geometry, Node
-from gptinit.trace.provenance import draw_key, numbers_in, step_here
-from gptinit.trace.replay import base_name
-from gptinit.trace.tensor import TracedTensor, traced
+from gptinit.trace.record.creation import constant, drawn
+from gptinit.trace.record.provenance import draw_key, numbers_in, step_here
+from gptinit.trace.record.tensor import TracedTensor, traced
+from gptinit.trace.replay.replay import base_name
 
 __all__ = ["SNAPSHOT", "as_copied", "as_written", "functional_of_out"]
 

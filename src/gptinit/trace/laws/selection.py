@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from gptinit.facts.distributions import Constant, Normal, Orthogonal, TruncatedNormal, Uniform
-from gptinit.trace.arithmetic import shape_of
 from gptinit.trace.graph import Node, Read, dependencies
-from gptinit.trace.law import Known, Law, is_alike
-from gptinit.trace.moments import moments_only
-from gptinit.trace.pieces import Part, joined, mixed
-from gptinit.trace.replay import LIMIT, base_name
+from gptinit.trace.laws.arithmetic import shape_of
+from gptinit.trace.laws.law import Known, Law, is_alike
+from gptinit.trace.laws.moments import moments_only
+from gptinit.trace.laws.pieces import Part, joined, mixed
+from gptinit.trace.replay.replay import LIMIT, base_name
 
 __all__ = [
     "chosen",

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from gptinit.facts.distributions import Constant, Measured, Normal, Orthogonal, Scaled
-from gptinit.trace.expected import averaged, expected, source_of
 from gptinit.trace.graph import Node, Read, dependencies
-from gptinit.trace.law import Known, Law, affine, affine_distribution, is_alike
-from gptinit.trace.pieces import Part, joined
-from gptinit.trace.replay import LIMIT, Unanswerable, base_name
+from gptinit.trace.laws.expected import averaged, expected, source_of
+from gptinit.trace.laws.law import Known, Law, affine, affine_distribution, is_alike
+from gptinit.trace.laws.pieces import Part, joined
+from gptinit.trace.replay.replay import LIMIT, Unanswerable, base_name
 
 __all__ = [
     "add",

@@ -9,13 +9,13 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Normal
-from gptinit.trace.creation import created, drawn, is_like, new_like
 from gptinit.trace.graph import Geometry, Node, dependencies, is_traced_dtype, mark_looked
-from gptinit.trace.provenance import draw_key, numbers_in, step_here
-from gptinit.trace.replay import LIMIT, Replay, Unanswerable, base_name, draw_by_key
-from gptinit.trace.shapes import broadcast_shape, dummy_results, results_like, twin
-from gptinit.trace.tensor import TracedTensor, of_node, traced
-from gptinit.trace.writing import SNAPSHOT, as_copied, as_written, functional_of_out
+from gptinit.trace.record.creation import created, drawn, is_like, new_like
+from gptinit.trace.record.provenance import draw_key, numbers_in, step_here
+from gptinit.trace.record.shapes import broadcast_shape, dummy_results, results_like, twin
+from gptinit.trace.record.tensor import TracedTensor, of_node, traced
+from gptinit.trace.record.writing import SNAPSHOT, as_copied, as_written, functional_of_out
+from gptinit.trace.replay.replay import LIMIT, Replay, Unanswerable, base_name, draw_by_key
 
 __all__ = ["Recorder", "draw_key", "step_here"]
 

@@ -14,7 +14,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_map_only
 
 from gptinit.trace.graph import Geometry, Node, Read, Storage, Write
-from gptinit.trace.replay import Replay
+from gptinit.trace.replay.replay import Replay
 
 __all__ = [
     "Handler",

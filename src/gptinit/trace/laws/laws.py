@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from gptinit.facts.distributions import Constant, Unset
-from gptinit.trace import arithmetic, selection
 from gptinit.trace.graph import (
     Node,
     Read,
@@ -25,10 +24,11 @@ from gptinit.trace.graph import (
     keys_behind,
     reads_in,
 )
-from gptinit.trace.law import Basis, Known, Law, is_alike
-from gptinit.trace.moments import measured, moments_only, of_fixed_values, unanswered
-from gptinit.trace.pieces import Part, covers, joined, reshaped, seen_blocks, without_order
-from gptinit.trace.replay import LIMIT, Replay, Unanswerable, base_name, sample_positions
+from gptinit.trace.laws import arithmetic, selection
+from gptinit.trace.laws.law import Basis, Known, Law, is_alike
+from gptinit.trace.laws.moments import measured, moments_only, of_fixed_values, unanswered
+from gptinit.trace.laws.pieces import Part, covers, joined, reshaped, seen_blocks, without_order
+from gptinit.trace.replay.replay import LIMIT, Replay, Unanswerable, base_name, sample_positions
 
 __all__ = ["Law", "Laws", "measured"]
 

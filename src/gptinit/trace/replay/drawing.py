@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gptinit.trace.graph import Node, reads_in
-from gptinit.trace.noise import draw_at
+from gptinit.trace.replay.noise import draw_at
 
 __all__ = ["draw_by_key", "drawn_entries", "has_blocks", "random_operator", "seeded"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from gptinit.trace.graph import is_traced_dtype
-from gptinit.trace.replay import LIMIT, REDUCTIONS, base_name, reduced_dims
-from gptinit.trace.tensor import TracedTensor
+from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.replay.replay import LIMIT, REDUCTIONS, base_name, reduced_dims
 
 __all__ = ["broadcast_shape", "dummy_results", "results_like", "twin"]
 

@@ -19,8 +19,8 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.trace.graph import Read
-from gptinit.trace.moments import moments_only
-from gptinit.trace.replay import Replay
+from gptinit.trace.laws.moments import moments_only
+from gptinit.trace.replay.replay import Replay
 
 __all__ = ["Basis", "Known", "Law", "affine", "affine_distribution", "is_alike"]
 

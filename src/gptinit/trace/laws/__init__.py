@@ -1,0 +1,1 @@
+"""The distribution of a recorded tensor, read from its graph."""

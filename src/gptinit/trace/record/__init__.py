@@ -1,0 +1,1 @@
+"""Run a factory without storage, and record the operator behind every tensor."""

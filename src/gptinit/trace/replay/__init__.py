@@ -1,0 +1,1 @@
+"""Values and recipes of recorded tensors, computed again from their graph."""
