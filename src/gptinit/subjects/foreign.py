@@ -13,9 +13,9 @@ from gptinit.errors import SubjectError
 from gptinit.factory import Factory, seeded
 from gptinit.facts.distributions import Measured
 from gptinit.flow.calling import Call, call_model
-from gptinit.flow.forwarding import Forwarding, forwarding
 from gptinit.live import stand_ins, with_dependent_rows
 from gptinit.reading import Reading, read_live, read_model
+from gptinit.recognise.architecture import Forwarding, forwarding
 from gptinit.results.profile import Note
 from gptinit.sites import BlockSites, named_blocks
 from gptinit.subject import Subject

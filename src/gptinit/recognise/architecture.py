@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from gptinit.facts.distributions import Piecewise
 from gptinit.flow.activations import Vertex
-from gptinit.flow.attending import Attended, cores
 from gptinit.flow.blocks import Decoder
-from gptinit.flow.computing import LOOKUPS, Uncovered, weights_between
-from gptinit.flow.lengthening import LONGEST, longest_alike
 from gptinit.flow.observing import Observation
-from gptinit.flow.pieces import Pieces, rounded
-from gptinit.flow.products import Product, find_products, read_of
+from gptinit.recognise.attention import Attended, cores
+from gptinit.recognise.evaluate import LOOKUPS, Uncovered, weights_between
+from gptinit.recognise.longer import LONGEST, longest_alike
+from gptinit.recognise.pieces import Pieces, rounded
+from gptinit.recognise.products import Product, find_products, read_of
 from gptinit.results.profile import ModelFacts, Note
 from gptinit.results.program import ModelProgram, Program
 from gptinit.theory import ForwardFacts, TheoryModel, model_of_program

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gptinit.flow.activations import Graph, Vertex
-from gptinit.flow.attending import Attended, attended
-from gptinit.flow.computing import Uncovered, Values, fingerprint
+from gptinit.recognise.attention import Attended, attended
+from gptinit.recognise.evaluate import Uncovered, Values, fingerprint
 from gptinit.theory.activations import ACTIVATION_CURVES
 from gptinit.trace.graph import Read
 

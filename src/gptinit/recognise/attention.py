@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gptinit.flow.activations import MATMULS, SOFTMAXES, Graph, Vertex
-from gptinit.flow.computing import Uncovered, Values
 from gptinit.flow.weights import product_of_tokens
+from gptinit.recognise.evaluate import Uncovered, Values
 from gptinit.trace.graph import Read, reads_in
 
 __all__ = ["Attended", "attended", "cores", "score_reads"]

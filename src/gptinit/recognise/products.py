@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gptinit.flow.activations import MATMULS, Graph, Vertex
-from gptinit.flow.computing import Uncovered
+from gptinit.recognise.evaluate import Uncovered
 from gptinit.trace.graph import Read, reads_in
 
 __all__ = ["Product", "find_products", "read_of"]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.flow.activations import Graph
-from gptinit.flow.computing import Uncovered, constants
 from gptinit.flow.observing import Observation, observe_longer
+from gptinit.recognise.evaluate import Uncovered, constants
 from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["LONGEST", "longest_alike"]

@@ -1,0 +1,1 @@
+"""Which of theory's formulas hold for a recorded forward pass."""
