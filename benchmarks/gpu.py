@@ -30,11 +30,11 @@ from gptinit.engines import choose_device
 from gptinit.facts.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS, query_rows
+from gptinit.forward.sites import find_blocks
 from gptinit.measuring import measure
 from gptinit.probes import Probes
 from gptinit.results.profile import Profile
 from gptinit.results.program import ParameterProgram
-from gptinit.sites import find_blocks
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 

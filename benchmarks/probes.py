@@ -7,8 +7,8 @@ from benchmarks.timing import alternate
 from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import QUERY_ROWS, query_rows
 from gptinit.facts.schemes import get_scheme
+from gptinit.forward.sites import find_blocks
 from gptinit.probes import Probes
-from gptinit.sites import find_blocks
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptinit.flow.activations import Graph
+from gptinit.forward.graph import Graph
 from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import recording, trace

@@ -10,10 +10,10 @@ from foreign_models import FOREIGN, Block, C, Decoder, L, built, hearing, readin
 from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
-from gptinit.flow.blocks import Decoder as Found
-from gptinit.flow.blocks import block_of, find_decoder, stream_width
-from gptinit.flow.observing import observe
-from gptinit.sites import Site, listen
+from gptinit.forward.blocks import Decoder as Found
+from gptinit.forward.blocks import block_of, find_decoder, stream_width
+from gptinit.forward.observe import observe
+from gptinit.forward.sites import Site, listen
 from gptinit.trace.record.tracing import trace
 
 

@@ -10,7 +10,7 @@ from foreign_models import FOREIGN, V, built, logits_of, some_ids
 from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
-from gptinit.flow.calling import Call, call_model, find_call
+from gptinit.forward.call import Call, call_model, find_call
 
 IDS = some_ids(2, 5)
 

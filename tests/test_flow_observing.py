@@ -11,7 +11,7 @@ from foreign_models import C, Decoder, Shared, V, built, factory, reading
 from torch import nn
 
 from gptinit.errors import SubjectError
-from gptinit.flow.observing import Observation, observe
+from gptinit.forward.observe import Observation, observe
 from gptinit.live import stand_ins
 from gptinit.trace.record.tracing import trace
 

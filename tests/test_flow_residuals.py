@@ -8,8 +8,8 @@ import torch
 from foreign_models import FOREIGN, C, Decoder, L, reading
 from torch import nn
 
-from gptinit.flow.observing import Observation, observe
-from gptinit.flow.residuals import additions, writers
+from gptinit.forward.observe import Observation, observe
+from gptinit.forward.residual import additions, writers
 from gptinit.trace.record.tracing import trace
 
 

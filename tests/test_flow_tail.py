@@ -8,9 +8,9 @@ import torch
 from foreign_models import FOREIGN, C, Decoder, V, built, hearing, logits_of, reading, some_ids
 from torch import nn
 
-from gptinit.flow.blocks import find_decoder
-from gptinit.flow.observing import observe
-from gptinit.flow.tail import Tail, find_tail
+from gptinit.forward.blocks import find_decoder
+from gptinit.forward.lens import Tail, find_tail
+from gptinit.forward.observe import observe
 from gptinit.trace.record.tracing import trace
 
 

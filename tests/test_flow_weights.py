@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from foreign_models import FF, FOREIGN, Attention, C, Decoder, T, V, reading
 from torch import nn
 
-from gptinit.flow.blocks import stream_width
-from gptinit.flow.observing import observe
-from gptinit.flow.weights import WeightUse, weight_uses
+from gptinit.forward.blocks import stream_width
+from gptinit.forward.observe import observe
+from gptinit.forward.roles import WeightUse, weight_uses
 from gptinit.trace.record.tracing import trace
 
 # Pattern of a name to (role, (fan_in, fan_out), whether it writes to the stream); first match.

@@ -29,6 +29,7 @@ from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import query_rows
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import STATISTICS
+from gptinit.forward.sites import find_blocks
 from gptinit.gate.judge import nonfinite_findings
 from gptinit.gate.student_t import student_quantile
 from gptinit.measuring import measure
@@ -36,7 +37,6 @@ from gptinit.memory import available_bytes
 from gptinit.probes import Probes
 from gptinit.results.profile import Place, Profile
 from gptinit.results.program import ParameterProgram
-from gptinit.sites import find_blocks
 from gptinit.subject import Subject
 from gptinit.subjects.builtin import builtin_subject
 from gptinit.weights.dense import install_dense

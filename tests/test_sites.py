@@ -14,9 +14,16 @@ from torch.overrides import _get_current_function_mode_stack
 
 from gptinit.config import RunConfig
 from gptinit.errors import SubjectError
+from gptinit.forward.sites import (
+    AttentionProbe,
+    Site,
+    find_blocks,
+    listen,
+    named_blocks,
+    tensors_in,
+)
 from gptinit.measuring import measure
 from gptinit.model import CausalSelfAttention
-from gptinit.sites import AttentionProbe, Site, find_blocks, listen, named_blocks, tensors_in
 from gptinit.stats import Attention, score_statistics
 
 

@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Copy, Distribution, Piecewise
-from gptinit.flow.blocks import Decoder, block_of
-from gptinit.flow.following import Flow
-from gptinit.flow.weights import WeightUse
+from gptinit.forward.blocks import Decoder, block_of
+from gptinit.forward.flow import Flow
+from gptinit.forward.roles import WeightUse
 from gptinit.live import LiveLaws
 from gptinit.norm_gains import norm_gains
 from gptinit.results.program import Draw, ParameterProgram, Program

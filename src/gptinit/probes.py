@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gptinit.forward.sites import AttentionProbe, BlockSites, Site, listen
 from gptinit.results.averaging import SeedPlace
 from gptinit.results.program import Program
-from gptinit.sites import AttentionProbe, BlockSites, Site, listen
 from gptinit.stats import (
     Attention,
     final_statistics,

@@ -9,18 +9,18 @@ from torch import nn
 from gptinit.errors import ConfigError, SubjectError, unknown_name
 from gptinit.factory import Factory
 from gptinit.facts.vocabulary import ROLES
-from gptinit.flow.blocks import Decoder
-from gptinit.flow.facts import (
+from gptinit.forward.blocks import Decoder
+from gptinit.forward.flow import Flow, follow, follow_briefly
+from gptinit.forward.lens import Tail
+from gptinit.forward.observe import Observation
+from gptinit.forward.roles import WeightUse
+from gptinit.forward.shape import (
     observed_activation,
     observed_heads,
     observed_norm,
     observed_positions,
     width_of,
 )
-from gptinit.flow.following import Flow, follow, follow_briefly
-from gptinit.flow.observing import Observation
-from gptinit.flow.tail import Tail
-from gptinit.flow.weights import WeightUse
 from gptinit.live import LiveLaws, stand_ins
 from gptinit.parameter_reading import (
     ParameterReader,

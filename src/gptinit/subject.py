@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from gptinit.forward.sites import BlockSites
 from gptinit.results.profile import ModelFacts, Note
 from gptinit.results.program import Program
-from gptinit.sites import BlockSites
 from gptinit.theory import TheoryModel
 from gptinit.trace.replay.recipes import Recipe
 

@@ -13,9 +13,9 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Piecewise
-from gptinit.flow.activations import Vertex
-from gptinit.flow.blocks import Decoder
-from gptinit.flow.observing import Observation
+from gptinit.forward.blocks import Decoder
+from gptinit.forward.graph import Vertex
+from gptinit.forward.observe import Observation
 from gptinit.recognise.attention import Attended, cores
 from gptinit.recognise.evaluate import LOOKUPS, Uncovered, weights_between
 from gptinit.recognise.longer import LONGEST, longest_alike

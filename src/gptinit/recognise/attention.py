@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gptinit.flow.activations import MATMULS, SOFTMAXES, Graph, Vertex
-from gptinit.flow.weights import product_of_tokens
+from gptinit.forward.graph import MATMULS, SOFTMAXES, Graph, Vertex
+from gptinit.forward.roles import product_of_tokens
 from gptinit.recognise.evaluate import Uncovered, Values
 from gptinit.trace.graph import Read, reads_in
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from gptinit.facts.distributions import Constant
-from gptinit.flow.activations import MATMULS, Graph, Vertex
+from gptinit.forward.graph import MATMULS, Graph, Vertex
 from gptinit.trace.graph import Read, reads_in
 
 __all__ = ["LOOKUPS", "Uncovered", "Values", "constants", "fingerprint", "weights_between"]

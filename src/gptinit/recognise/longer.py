@@ -11,8 +11,8 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from gptinit.flow.activations import Graph
-from gptinit.flow.observing import Observation, observe_longer
+from gptinit.forward.graph import Graph
+from gptinit.forward.observe import Observation, observe_longer
 from gptinit.recognise.evaluate import Uncovered, constants
 from gptinit.trace.record.tensor import TracedTensor
 

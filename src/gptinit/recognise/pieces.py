@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from gptinit.flow.activations import Graph, Vertex
+from gptinit.forward.graph import Graph, Vertex
 from gptinit.recognise.attention import Attended, attended
 from gptinit.recognise.evaluate import Uncovered, Values, fingerprint
 from gptinit.theory.activations import ACTIVATION_CURVES

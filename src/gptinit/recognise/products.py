@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gptinit.flow.activations import MATMULS, Graph, Vertex
+from gptinit.forward.graph import MATMULS, Graph, Vertex
 from gptinit.recognise.evaluate import Uncovered
 from gptinit.trace.graph import Read, reads_in
 

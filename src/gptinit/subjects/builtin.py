@@ -19,10 +19,10 @@ from gptinit.facts.distributions import (
 )
 from gptinit.facts.presets import model_facts
 from gptinit.facts.schemes import Scheme
+from gptinit.forward.sites import find_blocks
 from gptinit.model import GPT
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.roles import layer_of, role_of
-from gptinit.sites import find_blocks
 from gptinit.subject import Lens, Subject
 from gptinit.subjects.settings import sizes
 from gptinit.theory import theory_model

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from gptinit.errors import SubjectError
 from gptinit.factory import Factory, seeded
 from gptinit.facts.distributions import Measured
-from gptinit.flow.calling import Call, call_model
+from gptinit.forward.call import Call, call_model
+from gptinit.forward.sites import BlockSites, named_blocks
 from gptinit.live import stand_ins, with_dependent_rows
 from gptinit.reading import Reading, read_live, read_model
 from gptinit.recognise.architecture import Forwarding, forwarding
 from gptinit.results.profile import Note
-from gptinit.sites import BlockSites, named_blocks
 from gptinit.subject import Subject
 from gptinit.theory import TheoryModel
 from gptinit.trace.record.tensor import TracedTensor

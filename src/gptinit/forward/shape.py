@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from gptinit.flow.activations import SOFTMAXES, Graph, Vertex
-from gptinit.flow.blocks import Decoder
-from gptinit.flow.weights import WeightUse, product_of_tokens
+from gptinit.forward.blocks import Decoder
+from gptinit.forward.graph import SOFTMAXES, Graph, Vertex
+from gptinit.forward.roles import WeightUse, product_of_tokens
 
 __all__ = [
     "observed_activation",

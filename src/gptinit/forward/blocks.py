@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gptinit.errors import SubjectError
-from gptinit.flow.activations import MATMULS, Graph
-from gptinit.flow.observing import ModuleCall, Observation
-from gptinit.flow.residuals import Addition, Writer, additions, writers
-from gptinit.flow.weights import branch_kind
-from gptinit.sites import BlockSites, Site
+from gptinit.forward.graph import MATMULS, Graph
+from gptinit.forward.observe import ModuleCall, Observation
+from gptinit.forward.residual import Addition, Writer, additions, writers
+from gptinit.forward.roles import branch_kind
+from gptinit.forward.sites import BlockSites, Site
 
 __all__ = ["Decoder", "find_decoder", "stream_width"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from gptinit.errors import SubjectError
-from gptinit.flow.blocks import Decoder, find_decoder, stream_width
-from gptinit.flow.observing import Observation, observe
-from gptinit.flow.shortening import shortened
-from gptinit.flow.tail import Tail, find_tail
-from gptinit.flow.weights import WeightUse, weight_uses
+from gptinit.forward.blocks import Decoder, find_decoder, stream_width
+from gptinit.forward.lens import Tail, find_tail
+from gptinit.forward.observe import Observation, observe
+from gptinit.forward.roles import WeightUse, weight_uses
+from gptinit.forward.shorten import shortened
 from gptinit.results.profile import Note
 from gptinit.trace.record.tensor import TracedTensor
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from gptinit.flow.activations import MATMULS, SOFTMAXES, Graph, Operand, Vertex
-from gptinit.flow.residuals import Writer, additions, writers
+from gptinit.forward.graph import MATMULS, SOFTMAXES, Graph, Operand, Vertex
+from gptinit.forward.residual import Writer, additions, writers
 
 __all__ = ["WeightUse", "branch_kind", "product_of_tokens", "weight_uses"]
 

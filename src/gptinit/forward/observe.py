@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
-from gptinit.flow.activations import Graph
-from gptinit.flow.calling import Call, call_model, find_call
-from gptinit.sites import tensors_in
+from gptinit.forward.call import Call, call_model, find_call
+from gptinit.forward.graph import Graph
+from gptinit.forward.sites import tensors_in
 from gptinit.trace.graph import Read
 from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gptinit.errors import SubjectError
-from gptinit.sites import named_tensors
+from gptinit.forward.sites import named_tensors
 
 __all__ = ["Call", "call_model", "find_call"]
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from gptinit.flow.activations import MATMULS, Graph, name_of
-from gptinit.flow.blocks import Decoder
-from gptinit.flow.observing import Observation
+from gptinit.forward.blocks import Decoder
+from gptinit.forward.graph import MATMULS, Graph, name_of
+from gptinit.forward.observe import Observation
 from gptinit.trace.graph import Node, Read
 
 __all__ = ["Tail", "find_tail"]
