@@ -16,10 +16,10 @@ from benchmarks.agreement import differences, rejected, subject_of
 from benchmarks.cost import growth_exponent
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.presets import get_config
+from gptinit.load.argument import find_factory
 from gptinit.measuring import measure
 from gptinit.results.profile import Profile
 from gptinit.subject import Subject
-from gptinit.subjects.finding import find_factory
 from gptinit.subjects.foreign import foreign_subject
 
 __all__ = ["crossing", "main"]

@@ -14,8 +14,8 @@ from benchmarks.theory import Deviation, deviations
 from gptinit.audits import audit_factory
 from gptinit.config import RunConfig
 from gptinit.errors import MeasureError
-from gptinit.factory import Factory
 from gptinit.gate.student_t import student_quantile
+from gptinit.load.factory import Factory
 from gptinit.measuring import measure
 from gptinit.results.profile import Place, Profile
 from gptinit.subjects.foreign import foreign_subject

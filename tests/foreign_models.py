@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptinit.factory import Factory
+from gptinit.load.factory import Factory
 from gptinit.reading import Reading, read_model
 
 C, NH, FF, V, T, L = 16, 2, 40, 53, 24, 3

@@ -13,8 +13,8 @@ from torch import nn
 
 from gptinit.audits import audit_factory, audit_module
 from gptinit.errors import ConfigError
-from gptinit.factory import Factory
 from gptinit.facts.schemes import get_scheme
+from gptinit.load.factory import Factory
 from gptinit.results.audit import Audit
 
 

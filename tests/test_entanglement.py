@@ -8,10 +8,10 @@ from torch import nn
 
 import gptinit
 from gptinit.config import RunConfig
+from gptinit.load.argument import factory_of
 from gptinit.measuring import measure
 from gptinit.results.profile import Note
 from gptinit.subject import Subject
-from gptinit.subjects.finding import factory_of
 from gptinit.subjects.foreign import foreign_subject
 
 C, V, T = 16, 31, 8

@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptinit.errors import ConfigError, MeasureError, SubjectError
-from gptinit.subjects.finding import factory_of
-from gptinit.subjects.settings import Setting, kinds_of, resolve, sizes, typed
+from gptinit.load.argument import factory_of
+from gptinit.load.settings import Setting, kinds_of, resolve, sizes, typed
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.facts.presets import PRESETS, is_preset
-from gptinit.subjects.finding import find_factory
+from gptinit.load.argument import find_factory
 
 MODELS = Path(__file__).resolve().parent / "models"
 

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.sweep import predicted, width_error
 from gptinit.config import GPTConfig, RunConfig
-from gptinit.factory import Factory
 from gptinit.facts.schemes import get_scheme
 from gptinit.gate.student_t import student_quantile
+from gptinit.load.factory import Factory
 from gptinit.measuring import measure
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.theory import Moments, TheoryModel, predict, theory_model

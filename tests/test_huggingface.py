@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.subjects.huggingface import huggingface_factory
+from gptinit.load.huggingface import huggingface_factory
 
 transformers = pytest.importorskip("transformers")
 

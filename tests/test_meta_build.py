@@ -8,7 +8,7 @@ import torch
 from foreign_models import Decoder, factory
 from torch import nn
 
-from gptinit.meta_build import initialise, on_meta
+from gptinit.load.meta_build import initialise, on_meta
 from gptinit.reading import read_model
 from gptinit.results.profile import Note
 from gptinit.trace.laws.laws import Laws

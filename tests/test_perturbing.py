@@ -8,8 +8,8 @@ import pytest
 from programs import gpt2, matrix, nanogpt
 
 from gptinit.errors import SubjectError
-from gptinit.factory import Factory
 from gptinit.facts.distributions import Normal
+from gptinit.load.factory import Factory
 from gptinit.perturbing import PERTURBATION, init_settings, perturb
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.subjects.python_file import file_factory, module_factory
+from gptinit.load.python_file import file_factory, module_factory
 
 MODELS = Path(__file__).resolve().parent / "models"
 

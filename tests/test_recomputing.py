@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from gptinit import engines
 from gptinit.config import RunConfig
+from gptinit.load.argument import factory_of
 from gptinit.measuring import measure
 from gptinit.recomputing import entering_blocks
 from gptinit.results.profile import Place, Profile
 from gptinit.subject import Subject
-from gptinit.subjects.finding import factory_of
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.weights.policy import Resident
 

@@ -10,9 +10,9 @@ from gptinit.audit_rules.grouping import grouped_findings
 from gptinit.auditing import audit_program, findings_of
 from gptinit.draw_rules import findings_in_values
 from gptinit.errors import SubjectError, unknown_name
-from gptinit.factory import Factory
 from gptinit.facts.schemes import Scheme
-from gptinit.meta_build import on_meta
+from gptinit.load.factory import Factory
+from gptinit.load.meta_build import on_meta
 from gptinit.perturbing import init_settings, perturb
 from gptinit.reading import Reading, read_live, read_model
 from gptinit.results.audit import BUILT_ON_META, Audit

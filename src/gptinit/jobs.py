@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import nn
 
-    from gptinit.factory import Factory
+    from gptinit.load.factory import Factory
     from gptinit.subject import Subject
 
 __all__ = ["Job", "Model"]
@@ -141,9 +141,9 @@ class Job:
         # Loaded here and not above: as in `subject`.
         from torch import nn
 
+        from gptinit.load.argument import factory_of, find_factory, live_factory
+        from gptinit.load.isolation import uncompiled
         from gptinit.subjects.builtin import builtin_factory
-        from gptinit.subjects.finding import factory_of, find_factory, live_factory
-        from gptinit.subjects.isolation import uncompiled
 
         if self.is_preset:
             scheme = self.scheme or get_scheme(DEFAULT_SCHEME)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from gptinit.errors import GptInitError
-from gptinit.factory import Factory
+from gptinit.load.factory import Factory
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, Program
 

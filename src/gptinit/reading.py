@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError, unknown_name
-from gptinit.factory import Factory
 from gptinit.facts.vocabulary import ROLES
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.flow import Flow, follow, follow_briefly
@@ -22,6 +21,7 @@ from gptinit.forward.shape import (
     width_of,
 )
 from gptinit.live import LiveLaws, stand_ins
+from gptinit.load.factory import Factory
 from gptinit.parameter_reading import (
     ParameterReader,
     is_float,

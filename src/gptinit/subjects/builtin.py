@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gptinit.config import GPTConfig
-from gptinit.factory import Factory, seeded
 from gptinit.facts.distributions import (
     Constant,
     Distribution,
@@ -20,11 +19,12 @@ from gptinit.facts.distributions import (
 from gptinit.facts.presets import model_facts
 from gptinit.facts.schemes import Scheme
 from gptinit.forward.sites import find_blocks
+from gptinit.load.factory import Factory, seeded
+from gptinit.load.settings import sizes
 from gptinit.model import GPT
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.roles import layer_of, role_of
 from gptinit.subject import Lens, Subject
-from gptinit.subjects.settings import sizes
 from gptinit.theory import theory_model
 
 __all__ = ["builtin_factory", "builtin_program", "builtin_subject"]

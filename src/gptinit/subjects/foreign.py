@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
-from gptinit.factory import Factory, seeded
 from gptinit.facts.distributions import Measured
 from gptinit.forward.call import Call, call_model
 from gptinit.forward.sites import BlockSites, named_blocks
 from gptinit.live import stand_ins, with_dependent_rows
+from gptinit.load.factory import Factory, seeded
 from gptinit.reading import Reading, read_live, read_model
 from gptinit.recognise.architecture import Forwarding, forwarding
 from gptinit.results.profile import Note

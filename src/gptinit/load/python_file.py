@@ -14,9 +14,9 @@ from types import CodeType, FunctionType, ModuleType
 from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.factory import Factory
-from gptinit.subjects.configured import Target, configured_factory, required_parameters
-from gptinit.subjects.isolation import blamed_on, is_installed, isolated
+from gptinit.load.configured import Target, configured_factory, required_parameters
+from gptinit.load.factory import Factory
+from gptinit.load.isolation import blamed_on, is_installed, isolated
 
 __all__ = ["file_factory", "module_factory"]
 

@@ -12,9 +12,9 @@ from typing import Any, get_type_hints
 from torch import Tensor, nn
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.factory import Factory
-from gptinit.subjects.isolation import blamed_on, guarded, isolated
-from gptinit.subjects.settings import (
+from gptinit.load.factory import Factory
+from gptinit.load.isolation import blamed_on, guarded, isolated
+from gptinit.load.settings import (
     MISSING,
     SCALARS,
     Setting,

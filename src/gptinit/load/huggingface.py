@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.factory import Factory
-from gptinit.subjects.isolation import blamed_on, guarded, isolated
-from gptinit.subjects.settings import SCALARS, kinds_of, named, resolve, sizes, typed
+from gptinit.load.factory import Factory
+from gptinit.load.isolation import blamed_on, guarded, isolated
+from gptinit.load.settings import SCALARS, kinds_of, named, resolve, sizes, typed
 
 __all__ = ["huggingface_factory"]
 

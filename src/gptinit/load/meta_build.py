@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gptinit.errors import SubjectError
-from gptinit.factory import Factory
+from gptinit.load.factory import Factory
 from gptinit.results.profile import Note
 
 __all__ = ["META_INITIALISERS", "initialise", "on_meta"]

@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.factory import Factory
 from gptinit.facts.presets import PRESETS
-from gptinit.subjects.configured import Target, configured_factory
-from gptinit.subjects.huggingface import huggingface_factory
-from gptinit.subjects.python_file import file_factory, module_factory
-from gptinit.subjects.settings import SCALARS, sizes
+from gptinit.load.configured import Target, configured_factory
+from gptinit.load.factory import Factory
+from gptinit.load.huggingface import huggingface_factory
+from gptinit.load.python_file import file_factory, module_factory
+from gptinit.load.settings import SCALARS, sizes
 
 __all__ = ["factory_of", "find_factory", "live_factory"]
 
