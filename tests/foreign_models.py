@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptinit.load.factory import Factory
-from gptinit.reading import Reading, read_model
+from gptinit.read.reading import Reading, read_model
 
 C, NH, FF, V, T, L = 16, 2, 40, 53, 24, 3
 """Width, heads, MLP width, vocabulary, context and layers of every model here."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from foreign_models import FF, FOREIGN, MLP, NH, Block, C, Decoder, L, T, V, factory, reading
 
-from gptinit.reading import read_model
+from gptinit.read.reading import read_model
 
 
 @pytest.mark.parametrize("name", FOREIGN)

@@ -12,7 +12,7 @@ from torch import nn
 
 from gptinit.errors import SubjectError
 from gptinit.forward.observe import Observation, observe
-from gptinit.live import stand_ins
+from gptinit.read.live import stand_ins
 from gptinit.trace.record.tracing import trace
 
 

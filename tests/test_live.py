@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gptinit.facts.distributions import Constant, Measured
-from gptinit.live import LiveLaws, stand_ins
+from gptinit.read.live import LiveLaws, stand_ins
 
 
 def test_moments_of_a_live_tensor_have_their_standard_errors() -> None:

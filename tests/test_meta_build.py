@@ -9,7 +9,7 @@ from foreign_models import Decoder, factory
 from torch import nn
 
 from gptinit.load.meta_build import initialise, on_meta
-from gptinit.reading import read_model
+from gptinit.read.reading import read_model
 from gptinit.results.profile import Note
 from gptinit.trace.laws.laws import Laws
 from gptinit.trace.record.tensor import TracedTensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Constant, Distribution
-from gptinit.norm_gains import norm_gains
+from gptinit.read.norm_gains import norm_gains
 from gptinit.trace.laws.laws import Laws
 from gptinit.trace.record.tensor import TracedTensor, traced
 from gptinit.trace.record.tracing import trace

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise, Uniform
-from gptinit.reading import Reading, read_live, read_model
+from gptinit.read.reading import Reading, read_live, read_model
 from gptinit.results.program import ParameterProgram
 
 

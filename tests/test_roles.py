@@ -4,7 +4,7 @@ import pytest
 
 from gptinit.errors import SubjectError
 from gptinit.facts.vocabulary import ROLES
-from gptinit.roles import layer_of, role_by_name, role_of
+from gptinit.read.role_names import layer_of, role_by_name, role_of
 
 NAMES: dict[str, tuple[str, ...]] = {
     "tok_emb": (

@@ -14,7 +14,7 @@ from gptinit.facts.schemes import Scheme
 from gptinit.load.factory import Factory
 from gptinit.load.meta_build import on_meta
 from gptinit.perturbing import init_settings, perturb
-from gptinit.reading import Reading, read_live, read_model
+from gptinit.read.reading import Reading, read_live, read_model
 from gptinit.results.audit import BUILT_ON_META, Audit
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ModelProgram

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from gptinit.live import digest
+from gptinit.read.live import digest
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 from gptinit.trace.laws.laws import measured

@@ -22,8 +22,8 @@ from gptinit.forward.sites import find_blocks
 from gptinit.load.factory import Factory, seeded
 from gptinit.load.settings import sizes
 from gptinit.model import GPT
+from gptinit.read.role_names import layer_of, role_of
 from gptinit.results.program import ParameterProgram, Program
-from gptinit.roles import layer_of, role_of
 from gptinit.subject import Lens, Subject
 from gptinit.theory import theory_model
 

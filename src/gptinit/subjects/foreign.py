@@ -13,9 +13,9 @@ from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Measured
 from gptinit.forward.call import Call, call_model
 from gptinit.forward.sites import BlockSites, named_blocks
-from gptinit.live import stand_ins, with_dependent_rows
 from gptinit.load.factory import Factory, seeded
-from gptinit.reading import Reading, read_live, read_model
+from gptinit.read.live import stand_ins, with_dependent_rows
+from gptinit.read.reading import Reading, read_live, read_model
 from gptinit.recognise.architecture import Forwarding, forwarding
 from gptinit.results.profile import Note
 from gptinit.subject import Subject

@@ -20,9 +20,9 @@ from gptinit.forward.shape import (
     observed_positions,
     width_of,
 )
-from gptinit.live import LiveLaws, stand_ins
 from gptinit.load.factory import Factory
-from gptinit.parameter_reading import (
+from gptinit.read.live import LiveLaws, stand_ins
+from gptinit.read.parameters import (
     ParameterReader,
     is_float,
     layer_numbers,

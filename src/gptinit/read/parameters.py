@@ -12,10 +12,10 @@ from gptinit.facts.distributions import Copy, Distribution, Piecewise
 from gptinit.forward.blocks import Decoder, block_of
 from gptinit.forward.flow import Flow
 from gptinit.forward.roles import WeightUse
-from gptinit.live import LiveLaws
-from gptinit.norm_gains import norm_gains
+from gptinit.read.live import LiveLaws
+from gptinit.read.norm_gains import norm_gains
+from gptinit.read.role_names import role_by_name
 from gptinit.results.program import Draw, ParameterProgram, Program
-from gptinit.roles import role_by_name
 from gptinit.trace.graph import Read, dependencies, reads_in
 from gptinit.trace.laws.laws import Law, Laws
 from gptinit.trace.record.tensor import TracedTensor, traced
