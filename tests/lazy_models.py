@@ -20,11 +20,11 @@ from gptinit.results.profile import Note
 from gptinit.results.program import ParameterProgram
 from gptinit.trace.replay.recipes import Recipe
 from gptinit.weights.draws import Draws
-from gptinit.weights.lazy import LazyPolicy
-from gptinit.weights.lazy_parameter import LazyParameter
-from gptinit.weights.lazy_rules import operate
+from gptinit.weights.lazy.parameter import LazyParameter
+from gptinit.weights.lazy.policy import LazyPolicy
+from gptinit.weights.lazy.rules import operate
+from gptinit.weights.lazy.tiles import Rectangle
 from gptinit.weights.policy import Installed, Restart
-from gptinit.weights.tiles import Rectangle
 from gptinit.weights.wrapper import WeightTensor
 
 ROUNDING = 4 * 2.0**-24 / 1e-2

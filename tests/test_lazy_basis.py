@@ -7,8 +7,8 @@ import torch
 from lazy_models import ROUNDING, rounding_gap, some
 from torch import Tensor
 
-from gptinit.weights.basis import Basis, StaleQuestionError
-from gptinit.weights.factor import Rows, forget_last_rows, last_rows
+from gptinit.weights.lazy.basis import Basis, StaleQuestionError
+from gptinit.weights.lazy.factor import Rows, forget_last_rows, last_rows
 
 CPU = torch.device("cpu")
 

@@ -16,9 +16,9 @@ from lazy_models import ROUNDING, rounding_gap, some
 from scipy.stats import chi2, kstest, norm
 from torch import Tensor
 
-from gptinit.weights.gaussian import GaussianMatrix
-from gptinit.weights.haar import HaarMatrix
-from gptinit.weights.lazy_matrix import DrawnMatrix, LazyMatrix
+from gptinit.weights.lazy.gaussian import GaussianMatrix
+from gptinit.weights.lazy.haar import HaarMatrix
+from gptinit.weights.lazy.matrix import DrawnMatrix, LazyMatrix
 
 CPU = torch.device("cpu")
 

@@ -42,13 +42,13 @@ from gptinit.recomputing import entering_blocks
 from gptinit.results.program import ParameterProgram
 from gptinit.subjects.foreign import foreign_subject
 from gptinit.weights.draws import Draws
-from gptinit.weights.gaussian import GaussianMatrix
-from gptinit.weights.lazy import LazyPolicy
-from gptinit.weights.lazy_matrix import DrawnMatrix
-from gptinit.weights.lazy_parameter import is_lazy_law
+from gptinit.weights.lazy.gaussian import GaussianMatrix
+from gptinit.weights.lazy.matrix import DrawnMatrix
+from gptinit.weights.lazy.parameter import is_lazy_law
+from gptinit.weights.lazy.policy import LazyPolicy
+from gptinit.weights.lazy.tiles import Rectangle, rectangle
 from gptinit.weights.policy import Installed, Restart
 from gptinit.weights.redrawn import Redrawn
-from gptinit.weights.tiles import Rectangle, rectangle
 from gptinit.weights.wrapper import WeightTensor
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {

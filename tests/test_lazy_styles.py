@@ -32,7 +32,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gptinit.errors import MeasureError
 from gptinit.facts.distributions import Normal
-from gptinit.weights.gaussian import GaussianMatrix
+from gptinit.weights.lazy.gaussian import GaussianMatrix
 from gptinit.weights.wrapper import WeightTensor
 
 LAW = Normal(0.05, 0.3)

@@ -15,7 +15,7 @@ from gptinit.results.program import ParameterProgram
 from gptinit.subject import Subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
-from gptinit.weights.lazy import LazyPolicy
+from gptinit.weights.lazy.policy import LazyPolicy
 from gptinit.weights.policy import WeightsPolicy, tied_names
 from gptinit.weights.stream import install_stream
 from gptinit.weights.wrapper import WeightTensor

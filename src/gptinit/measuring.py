@@ -33,7 +33,7 @@ from gptinit.theory import TheoryModel, angle_exponent, gradient_exponent, predi
 from gptinit.tokens import tokens_of_run
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws, seed_of
-from gptinit.weights.lazy import LazyPolicy
+from gptinit.weights.lazy.policy import LazyPolicy
 from gptinit.weights.policy import Installed, Resident, Restart, WeightsPolicy
 from gptinit.weights.stream import install_stream
 

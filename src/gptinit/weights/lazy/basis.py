@@ -12,7 +12,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from gptinit.weights.factor import Factor, Rows, last_rows
+from gptinit.weights.lazy.factor import Factor, Rows, last_rows
 
 __all__ = ["Basis", "StaleQuestionError"]
 

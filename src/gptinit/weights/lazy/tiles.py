@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptinit.weights.gaussian import GaussianMatrix
-from gptinit.weights.lazy_matrix import DrawnMatrix, LazyMatrix, Randomness
+from gptinit.weights.lazy.gaussian import GaussianMatrix
+from gptinit.weights.lazy.matrix import DrawnMatrix, LazyMatrix, Randomness
 
 __all__ = ["Rectangle", "Tile", "Tiles", "Use", "rectangle"]
 

@@ -21,11 +21,11 @@ from gptinit.facts.distributions import (
 )
 from gptinit.results.program import ParameterProgram
 from gptinit.weights.draws import Draws, seed_of
-from gptinit.weights.gaussian import GaussianMatrix
-from gptinit.weights.haar import HaarMatrix
-from gptinit.weights.lazy_matrix import DrawnMatrix, LazyMatrix
+from gptinit.weights.lazy.gaussian import GaussianMatrix
+from gptinit.weights.lazy.haar import HaarMatrix
+from gptinit.weights.lazy.matrix import DrawnMatrix, LazyMatrix
+from gptinit.weights.lazy.tiles import Rectangle, Tile, Tiles, rectangle
 from gptinit.weights.policy import SquareSums
-from gptinit.weights.tiles import Rectangle, Tile, Tiles, rectangle
 from gptinit.weights.wrapper import WeightTensor
 
 __all__ = ["LazyParameter", "is_lazy_law"]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from gptinit.weights.basis import StaleQuestionError
-from gptinit.weights.lazy_parameter import LazyParameter
-from gptinit.weights.tiles import Rectangle, Use
+from gptinit.weights.lazy.basis import StaleQuestionError
+from gptinit.weights.lazy.parameter import LazyParameter
+from gptinit.weights.lazy.tiles import Rectangle, Use
 from gptinit.weights.wrapper import WeightTensor, weights_in
 
 __all__ = ["operate"]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gptinit.weights.basis import Basis
-from gptinit.weights.lazy_matrix import Randomness, embed
+from gptinit.weights.lazy.basis import Basis
+from gptinit.weights.lazy.matrix import Randomness, embed
 
 __all__ = ["GaussianMatrix"]
 

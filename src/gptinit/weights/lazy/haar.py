@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptinit.weights.basis import Basis
-from gptinit.weights.lazy_matrix import Randomness, embed
+from gptinit.weights.lazy.basis import Basis
+from gptinit.weights.lazy.matrix import Randomness, embed
 
 __all__ = ["HaarMatrix"]
 

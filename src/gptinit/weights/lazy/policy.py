@@ -21,9 +21,9 @@ from gptinit.results.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies
 from gptinit.trace.replay.replay import Replay, Unanswerable
 from gptinit.weights.draws import Draws, is_drawable
-from gptinit.weights.factor import forget_last_rows
-from gptinit.weights.lazy_parameter import LazyParameter, is_lazy_law
-from gptinit.weights.lazy_rules import operate
+from gptinit.weights.lazy.factor import forget_last_rows
+from gptinit.weights.lazy.parameter import LazyParameter, is_lazy_law
+from gptinit.weights.lazy.rules import operate
 from gptinit.weights.policy import Installed, Restart, SquareSums, put_parameter, tied_names
 from gptinit.weights.redrawn import redrawn
 from gptinit.weights.wrapper import WeightTensor

@@ -1,0 +1,1 @@
+"""Weights that are never drawn: queries answered from what they have in common."""
