@@ -25,7 +25,7 @@ from gptinit.weights.lazy.policy import LazyPolicy
 from gptinit.weights.lazy.rules import operate
 from gptinit.weights.lazy.tiles import Rectangle
 from gptinit.weights.policy import Installed, Restart
-from gptinit.weights.wrapper import WeightTensor
+from gptinit.weights.tensor import WeightTensor
 
 ROUNDING = 4 * 2.0**-24 / 1e-2
 """Largest relative error of what a lazy weight gives: float32's rounding, up to 100 times as large

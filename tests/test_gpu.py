@@ -42,7 +42,7 @@ from gptinit.subjects.builtin import builtin_subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 from gptinit.weights.stream import install_stream
-from gptinit.weights.wrapper import WeightTensor
+from gptinit.weights.tensor import WeightTensor
 
 pytestmark = [
     pytest.mark.gpu,

@@ -49,7 +49,7 @@ from gptinit.weights.lazy.policy import LazyPolicy
 from gptinit.weights.lazy.tiles import Rectangle, rectangle
 from gptinit.weights.policy import Installed, Restart
 from gptinit.weights.redrawn import Redrawn
-from gptinit.weights.wrapper import WeightTensor
+from gptinit.weights.tensor import WeightTensor
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "all": lambda w: w,

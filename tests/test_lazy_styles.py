@@ -33,7 +33,7 @@ from torch.utils.checkpoint import checkpoint
 from gptinit.errors import MeasureError
 from gptinit.facts.distributions import Normal
 from gptinit.weights.lazy.gaussian import GaussianMatrix
-from gptinit.weights.wrapper import WeightTensor
+from gptinit.weights.tensor import WeightTensor
 
 LAW = Normal(0.05, 0.3)
 """A mean that is not 0: it must come through every product."""

@@ -18,7 +18,7 @@ from gptinit.weights.draws import Draws
 from gptinit.weights.lazy.policy import LazyPolicy
 from gptinit.weights.policy import WeightsPolicy, tied_names
 from gptinit.weights.stream import install_stream
-from gptinit.weights.wrapper import WeightTensor
+from gptinit.weights.tensor import WeightTensor
 
 
 def streamed_module(subject: Subject, *, seed: int = 0) -> nn.Module:

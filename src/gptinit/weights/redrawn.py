@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from gptinit.results.program import ParameterProgram
 from gptinit.weights.draws import Draws
-from gptinit.weights.wrapper import WeightTensor
+from gptinit.weights.tensor import WeightTensor
 
 __all__ = ["Redrawn", "redrawn"]
 

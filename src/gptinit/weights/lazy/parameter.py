@@ -26,7 +26,7 @@ from gptinit.weights.lazy.haar import HaarMatrix
 from gptinit.weights.lazy.matrix import DrawnMatrix, LazyMatrix
 from gptinit.weights.lazy.tiles import Rectangle, Tile, Tiles, rectangle
 from gptinit.weights.policy import SquareSums
-from gptinit.weights.wrapper import WeightTensor
+from gptinit.weights.tensor import WeightTensor
 
 __all__ = ["LazyParameter", "is_lazy_law"]
 

@@ -26,7 +26,7 @@ from gptinit.weights.lazy.parameter import LazyParameter, is_lazy_law
 from gptinit.weights.lazy.rules import operate
 from gptinit.weights.policy import Installed, Restart, SquareSums, put_parameter, tied_names
 from gptinit.weights.redrawn import redrawn
-from gptinit.weights.wrapper import WeightTensor
+from gptinit.weights.tensor import WeightTensor
 
 __all__ = ["LazyPolicy"]
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 from gptinit.weights.lazy.basis import StaleQuestionError
 from gptinit.weights.lazy.parameter import LazyParameter
 from gptinit.weights.lazy.tiles import Rectangle, Use
-from gptinit.weights.wrapper import WeightTensor, weights_in
+from gptinit.weights.tensor import WeightTensor, weights_in
 
 __all__ = ["operate"]
 
