@@ -14,10 +14,10 @@ from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.student_t import student_quantile
-from gptinit.measuring import measure
+from gptinit.measure.builtin_subject import builtin_subject
+from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
 from gptinit.results.profile import Profile
-from gptinit.subject import Subject
-from gptinit.subjects.builtin import builtin_subject
 from gptinit.tokens import open_tokens
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws

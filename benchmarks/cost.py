@@ -15,9 +15,9 @@ from benchmarks.timing import python
 from gptinit.config import RunConfig
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
-from gptinit.measuring import measure
-from gptinit.subject import Subject
-from gptinit.subjects.builtin import builtin_subject
+from gptinit.measure.builtin_subject import builtin_subject
+from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
 
 __all__ = ["growth_exponent", "main"]
 

@@ -17,10 +17,10 @@ from benchmarks.cost import growth_exponent
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.presets import get_config
 from gptinit.load.argument import find_factory
-from gptinit.measuring import measure
+from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.results.profile import Profile
-from gptinit.subject import Subject
-from gptinit.subjects.foreign import foreign_subject
 
 __all__ = ["crossing", "main"]
 

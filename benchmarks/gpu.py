@@ -26,13 +26,13 @@ import torch.nn.functional as F
 from benchmarks.agreement import Difference, differences, largest_gap, rejected, subject_of
 from benchmarks.timing import alternate, python
 from gptinit.config import GPTConfig, RunConfig
-from gptinit.engines import choose_device
 from gptinit.facts.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.forward.sites import find_blocks
-from gptinit.measuring import measure
-from gptinit.probes import Probes
+from gptinit.measure.engine_choice import choose_device
+from gptinit.measure.measure import measure
+from gptinit.measure.probes import Probes
 from gptinit.results.profile import Profile
 from gptinit.results.program import ParameterProgram
 from gptinit.weights.dense import install_dense

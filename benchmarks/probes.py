@@ -8,8 +8,8 @@ from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import QUERY_ROWS, query_rows
 from gptinit.facts.schemes import get_scheme
 from gptinit.forward.sites import find_blocks
-from gptinit.probes import Probes
-from gptinit.subjects.builtin import builtin_subject
+from gptinit.measure.builtin_subject import builtin_subject
+from gptinit.measure.probes import Probes
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 

@@ -16,9 +16,9 @@ from gptinit.config import RunConfig
 from gptinit.errors import MeasureError
 from gptinit.gate.student_t import student_quantile
 from gptinit.load.factory import Factory
-from gptinit.measuring import measure
+from gptinit.measure.measure import measure
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.results.profile import Place, Profile
-from gptinit.subjects.foreign import foreign_subject
 from gptinit.theory import TheoryModel
 
 __all__ = [

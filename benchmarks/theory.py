@@ -9,9 +9,9 @@ from benchmarks.timing import alternate, process, python
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme, load_schemes
-from gptinit.measuring import measure
+from gptinit.measure.builtin_subject import builtin_subject
+from gptinit.measure.measure import measure
 from gptinit.results.profile import Profile
-from gptinit.subjects.builtin import builtin_subject
 from gptinit.theory import theory_profile
 
 __all__ = ["Deviation", "deviations", "main"]

@@ -6,8 +6,8 @@ import torch
 
 from gptinit.config import GPTConfig
 from gptinit.facts.schemes import get_scheme
-from gptinit.subject import Subject
-from gptinit.subjects.builtin import builtin_subject
+from gptinit.measure.builtin_subject import builtin_subject
+from gptinit.measure.subject import Subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 

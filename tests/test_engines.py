@@ -8,13 +8,13 @@ from subjects import tiny_subject
 from torch import nn
 
 from gptinit.config import RunConfig
-from gptinit.engines import choose_engine, estimated_seconds
 from gptinit.errors import ConfigError
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
-from gptinit.memory import Workload, required_bytes
-from gptinit.subject import Subject
-from gptinit.subjects.builtin import builtin_subject
+from gptinit.measure.builtin_subject import builtin_subject
+from gptinit.measure.engine_choice import choose_engine, estimated_seconds
+from gptinit.measure.memory import Workload, required_bytes
+from gptinit.measure.subject import Subject
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def chosen(subject: Subject, what: Workload, **run: object) -> str:
 
 @pytest.fixture
 def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptinit.engines.available_bytes", lambda device: 10**13)
+    monkeypatch.setattr("gptinit.measure.engine_choice.available_bytes", lambda device: 10**13)
 
 
 @pytest.mark.usefixtures("plenty")
@@ -79,7 +79,7 @@ def test_auto_draws_what_lazy_products_only_approximate() -> None:
 def test_auto_is_lazy_where_nothing_else_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(4096, scheme="pytorch-default")
     free = 3 * required_bytes(subject, work(64), "lazy")
-    monkeypatch.setattr("gptinit.engines.available_bytes", lambda device: free)
+    monkeypatch.setattr("gptinit.measure.engine_choice.available_bytes", lambda device: free)
 
     choice = choose_engine(subject, work(64), RunConfig(), CPU)
 
@@ -95,7 +95,9 @@ def test_auto_takes_less_than_half_of_the_memory_that_is_free(
 
     found = []
     for free in (2 * needed - 1, 2 * needed):
-        monkeypatch.setattr("gptinit.engines.available_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(
+            "gptinit.measure.engine_choice.available_bytes", lambda device, free=free: free
+        )
         found.append(chosen(subject, what, seeds=3))
 
     assert found == ["stream", "dense"]
@@ -111,7 +113,9 @@ def test_blocks_run_again_where_their_activations_would_fill_the_memory(
 
     found = []
     for free in (4 * saved - 1, 4 * saved):
-        monkeypatch.setattr("gptinit.engines.available_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(
+            "gptinit.measure.engine_choice.available_bytes", lambda device, free=free: free
+        )
         found.append(choose_engine(subject, what, RunConfig(engine="stream", grad=True), CPU))
 
     assert [choice.work.again for choice in found] == [True, False]

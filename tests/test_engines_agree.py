@@ -28,10 +28,10 @@ from benchmarks.agreement import largest_gap
 from benchmarks.engines import crossing
 from gptinit.config import RunConfig
 from gptinit.load.huggingface import huggingface_factory
-from gptinit.measuring import measure
+from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.results.profile import Profile
-from gptinit.subject import Subject
-from gptinit.subjects.foreign import foreign_subject
 
 T = 10
 """Positions: less than the width of any model here, so that weights stay lazy."""

@@ -9,10 +9,10 @@ from torch import nn
 import gptinit
 from gptinit.config import RunConfig
 from gptinit.load.argument import factory_of
-from gptinit.measuring import measure
+from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.results.profile import Note
-from gptinit.subject import Subject
-from gptinit.subjects.foreign import foreign_subject
 
 C, V, T = 16, 31, 8
 

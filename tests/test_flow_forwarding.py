@@ -23,9 +23,9 @@ from foreign_models import (
 )
 from torch import Tensor, nn
 
+from gptinit.measure.subject import Subject
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.results.profile import Note
-from gptinit.subject import Subject
-from gptinit.subjects.foreign import foreign_subject
 from gptinit.theory import TheoryModel
 
 

@@ -33,11 +33,11 @@ from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import MeasureError, SubjectError
 from gptinit.facts.schemes import get_scheme
 from gptinit.load.argument import live_factory
-from gptinit.measuring import measure
+from gptinit.measure.builtin_subject import builtin_subject
+from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
+from gptinit.measure.traced_subject import foreign_subject, live_subject
 from gptinit.results.profile import Note, Place, Profile
-from gptinit.subject import Subject
-from gptinit.subjects.builtin import builtin_subject
-from gptinit.subjects.foreign import foreign_subject, live_subject
 from gptinit.theory import TheoryModel
 from gptinit.tokens import open_tokens
 from gptinit.weights.dense import install_dense

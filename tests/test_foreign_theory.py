@@ -11,8 +11,8 @@ from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.schemes import get_scheme
 from gptinit.gate.student_t import student_quantile
 from gptinit.load.factory import Factory
-from gptinit.measuring import measure
-from gptinit.subjects.foreign import foreign_subject
+from gptinit.measure.measure import measure
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.theory import Moments, TheoryModel, predict, theory_model
 
 transformers = pytest.importorskip("transformers")

@@ -15,7 +15,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gptinit.cli import main
 from gptinit.config import RunConfig
-from gptinit.engines import choose_device
 from gptinit.errors import MeasureError
 from gptinit.facts.distributions import (
     Constant,
@@ -32,13 +31,14 @@ from gptinit.facts.vocabulary import STATISTICS
 from gptinit.forward.sites import find_blocks
 from gptinit.gate.judge import nonfinite_findings
 from gptinit.gate.student_t import student_quantile
-from gptinit.measuring import measure
-from gptinit.memory import available_bytes
-from gptinit.probes import Probes
+from gptinit.measure.builtin_subject import builtin_subject
+from gptinit.measure.engine_choice import choose_device
+from gptinit.measure.measure import measure
+from gptinit.measure.memory import available_bytes
+from gptinit.measure.probes import Probes
+from gptinit.measure.subject import Subject
 from gptinit.results.profile import Place, Profile
 from gptinit.results.program import ParameterProgram
-from gptinit.subject import Subject
-from gptinit.subjects.builtin import builtin_subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 from gptinit.weights.stream import install_stream

@@ -38,9 +38,9 @@ from gptinit.facts.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.recomputing import entering_blocks
+from gptinit.measure.checkpointing import entering_blocks
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.results.program import ParameterProgram
-from gptinit.subjects.foreign import foreign_subject
 from gptinit.weights.draws import Draws
 from gptinit.weights.lazy.gaussian import GaussianMatrix
 from gptinit.weights.lazy.matrix import DrawnMatrix

@@ -11,12 +11,12 @@ from subjects import TINY, dense_module, tiny_subject
 from torch import Tensor, nn
 
 from gptinit.config import RunConfig
-from gptinit.engines import choose_device
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.facts.distributions import Normal
 from gptinit.facts.schemes import load_schemes
 from gptinit.gate.judge import nonfinite_findings
-from gptinit.measuring import measure
+from gptinit.measure.engine_choice import choose_device
+from gptinit.measure.measure import measure
 from gptinit.model import GPT
 from gptinit.results.profile import Profile
 from gptinit.tokens import open_tokens
@@ -206,7 +206,7 @@ def test_progress_counts_every_block_of_both_passes() -> None:
 def test_no_memory_for_the_model_is_said_before_allocating(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gptinit.memory.available_bytes", lambda device: 300_000)
+    monkeypatch.setattr("gptinit.measure.memory.available_bytes", lambda device: 300_000)
     monkeypatch.setattr("gptinit.weights.draws.Draws.new", pytest.fail)
 
     with pytest.raises(

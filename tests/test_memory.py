@@ -11,8 +11,8 @@ import torch
 from subjects import tiny_subject
 
 import gptinit
-from gptinit import memory
-from gptinit.memory import Workload, available_bytes, check_memory, required_bytes
+from gptinit.measure import memory
+from gptinit.measure.memory import Workload, available_bytes, check_memory, required_bytes
 
 CPU = torch.device("cpu")
 
@@ -150,11 +150,11 @@ REAL_RUN = """
 import json, resource, sys
 import torch
 from gptinit.config import RunConfig
-from gptinit.measuring import measure
-from gptinit.memory import Workload, required_bytes
+from gptinit.measure.measure import measure
+from gptinit.measure.memory import Workload, required_bytes
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
-from gptinit.subjects.builtin import builtin_subject
+from gptinit.measure.builtin_subject import builtin_subject
 
 engine, grad = sys.argv[1], sys.argv[2] == "grad"
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -8,14 +8,14 @@ from foreign_models import FOREIGN, WITHOUT_GRADIENTS
 from subjects import tiny_subject
 from torch import Tensor, nn
 
-from gptinit import engines
 from gptinit.config import RunConfig
 from gptinit.load.argument import factory_of
-from gptinit.measuring import measure
-from gptinit.recomputing import entering_blocks
+from gptinit.measure import engine_choice as engines
+from gptinit.measure.checkpointing import entering_blocks
+from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.results.profile import Place, Profile
-from gptinit.subject import Subject
-from gptinit.subjects.foreign import foreign_subject
 from gptinit.weights.policy import Resident
 
 

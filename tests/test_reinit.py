@@ -9,10 +9,10 @@ from foreign_models import FF, FOREIGN, C, L, factory
 from gptinit.config import RunConfig
 from gptinit.facts.distributions import Distribution, Normal, Piecewise
 from gptinit.facts.schemes import get_scheme
-from gptinit.measuring import measure
-from gptinit.subject import Subject
-from gptinit.subjects.foreign import foreign_subject
-from gptinit.subjects.reinit import reinit
+from gptinit.measure.measure import measure
+from gptinit.measure.reinit import reinit
+from gptinit.measure.subject import Subject
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.theory import TheoryModel
 
 

@@ -22,9 +22,9 @@ from gptinit.forward.sites import (
     named_blocks,
     tensors_in,
 )
-from gptinit.measuring import measure
+from gptinit.measure.measure import measure
+from gptinit.measure.statistics import Attention, score_statistics
 from gptinit.model import CausalSelfAttention
-from gptinit.stats import Attention, score_statistics
 
 
 def test_blocks_of_our_gpt_are_found_in_forward_order() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gptinit.facts.sampling import query_rows
-from gptinit.stats import (
+from gptinit.measure.statistics import (
     Attention,
     copy_logit,
     final_statistics,

@@ -17,10 +17,10 @@ from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
-from gptinit.measuring import measure
+from gptinit.measure.builtin_subject import builtin_program, builtin_subject
+from gptinit.measure.measure import measure
 from gptinit.results.profile import ModelFacts, Note, Place, Profile
 from gptinit.results.program import ParameterProgram
-from gptinit.subjects.builtin import builtin_program, builtin_subject
 from gptinit.theory import (
     ForwardFacts,
     Moments,

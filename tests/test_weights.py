@@ -11,8 +11,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from gptinit.errors import MeasureError
 from gptinit.facts.schemes import load_schemes
+from gptinit.measure.subject import Subject
 from gptinit.results.program import ParameterProgram
-from gptinit.subject import Subject
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 from gptinit.weights.lazy.policy import LazyPolicy

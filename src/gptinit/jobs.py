@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gptinit.load.factory import Factory
-    from gptinit.subject import Subject
+    from gptinit.measure.subject import Subject
 
 __all__ = ["Job", "Model"]
 
@@ -83,13 +83,13 @@ class Job:
         """
         if self.is_preset:
             # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-            from gptinit.subjects.builtin import builtin_subject
+            from gptinit.measure.builtin_subject import builtin_subject
 
             scheme = self.scheme or get_scheme(DEFAULT_SCHEME)
             return builtin_subject(self.config(), scheme, name=self.name(), source=self._source())
         # Loaded here: a preset needs no trace.
-        from gptinit.subjects.foreign import foreign_subject, live_subject
-        from gptinit.subjects.reinit import reinit
+        from gptinit.measure.reinit import reinit
+        from gptinit.measure.traced_subject import foreign_subject, live_subject
 
         factory, module = self.factory()
         if module is not None:
@@ -119,7 +119,7 @@ class Job:
             model = theory_model(config, scheme)
             return predicted_profile(model, facts, run, source, scheme=scheme.slug)
         # Loaded here: only a model with code of its own has to be traced.
-        from gptinit.measuring import theory_of_run
+        from gptinit.measure.measure import theory_of_run
 
         subject = self.subject()
         source, run = tokens_of_run(
@@ -143,7 +143,7 @@ class Job:
 
         from gptinit.load.argument import factory_of, find_factory, live_factory
         from gptinit.load.isolation import uncompiled
-        from gptinit.subjects.builtin import builtin_factory
+        from gptinit.measure.builtin_subject import builtin_factory
 
         if self.is_preset:
             scheme = self.scheme or get_scheme(DEFAULT_SCHEME)

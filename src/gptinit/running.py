@@ -54,8 +54,8 @@ def measure_job(
         _require_predictable(run)
         return _judged(job.predicted(run, tokens), start, timing=timing)
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-    from gptinit.measuring import measure
-    from gptinit.memory import reset_peak_memory
+    from gptinit.measure.measure import measure
+    from gptinit.measure.memory import reset_peak_memory
 
     subject = job.subject()
     if not isinstance(job.model, str) and subject.is_live:
@@ -90,7 +90,7 @@ def _judged(profile: Profile, start: float, *, timing: bool) -> Profile:
     cost = None
     if timing:
         # Loaded here: it knows of GPUs.
-        from gptinit.memory import peak_bytes
+        from gptinit.measure.memory import peak_bytes
 
         seconds = time.perf_counter() - start
         cost = Cost(seconds=seconds, peak_bytes=peak_bytes(profile.run.device))

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from gptinit.errors import SubjectError
-from gptinit.stats import Attention
+from gptinit.measure.statistics import Attention
 
 __all__ = [
     "AttentionProbe",

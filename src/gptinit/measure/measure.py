@@ -17,18 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptinit.config import RunConfig
-from gptinit.engines import choose_device, choose_engine
 from gptinit.errors import MeasureError
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.forward.observe import operator_by_operator
 from gptinit.forward.sites import BlockSites
-from gptinit.memory import Workload, check_memory, return_large_blocks
-from gptinit.probes import Probes, SeedResult
-from gptinit.recomputing import entering_blocks
+from gptinit.measure.checkpointing import entering_blocks
+from gptinit.measure.engine_choice import choose_device, choose_engine
+from gptinit.measure.memory import Workload, check_memory, return_large_blocks
+from gptinit.measure.probes import Probes, SeedResult
+from gptinit.measure.subject import Subject
 from gptinit.results.averaging import SeedPlace, average_place
 from gptinit.results.machine import processor_name
 from gptinit.results.profile import Note, Place, Profile, RunFacts
-from gptinit.subject import Subject
 from gptinit.theory import TheoryModel, angle_exponent, gradient_exponent, predict
 from gptinit.tokens import tokens_of_run
 from gptinit.weights.dense import install_dense

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from gptinit.facts.distributions import Distribution, Piecewise
 from gptinit.facts.schemes import Scheme
+from gptinit.measure.subject import Subject
 from gptinit.results.program import ParameterProgram
-from gptinit.subject import Subject
 
 __all__ = ["reinit"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from gptinit.errors import MeasureError
-from gptinit.subject import Subject
+from gptinit.measure.subject import Subject
 
 __all__ = [
     "Workload",

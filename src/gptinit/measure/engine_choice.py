@@ -9,9 +9,9 @@ import torch
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Orthogonal, Piecewise
-from gptinit.memory import Workload, available_bytes, required_bytes
+from gptinit.measure.memory import Workload, available_bytes, required_bytes
+from gptinit.measure.subject import Subject
 from gptinit.results.profile import Note
-from gptinit.subject import Subject
 
 __all__ = ["Choice", "choose_device", "choose_engine", "estimated_seconds"]
 

@@ -14,11 +14,11 @@ from gptinit.facts.distributions import Measured
 from gptinit.forward.call import Call, call_model
 from gptinit.forward.sites import BlockSites, named_blocks
 from gptinit.load.factory import Factory, seeded
+from gptinit.measure.subject import Subject
 from gptinit.read.live import stand_ins, with_dependent_rows
 from gptinit.read.reading import Reading, read_live, read_model
 from gptinit.recognise.architecture import Forwarding, forwarding
 from gptinit.results.profile import Note
-from gptinit.subject import Subject
 from gptinit.theory import TheoryModel
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.replay.replay import Replay

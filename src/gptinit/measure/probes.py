@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.forward.sites import AttentionProbe, BlockSites, Site, listen
-from gptinit.results.averaging import SeedPlace
-from gptinit.results.program import Program
-from gptinit.stats import (
+from gptinit.measure.statistics import (
     Attention,
     final_statistics,
     logit_std,
@@ -22,7 +20,9 @@ from gptinit.stats import (
     stream_statistics,
     variance,
 )
-from gptinit.subject import Lens
+from gptinit.measure.subject import Lens
+from gptinit.results.averaging import SeedPlace
+from gptinit.results.program import Program
 from gptinit.weights.policy import Installed, SquareSums
 
 __all__ = ["Probes", "SeedResult"]

@@ -21,10 +21,10 @@ from gptinit.facts.schemes import Scheme
 from gptinit.forward.sites import find_blocks
 from gptinit.load.factory import Factory, seeded
 from gptinit.load.settings import sizes
+from gptinit.measure.subject import Lens, Subject
 from gptinit.model import GPT
 from gptinit.read.role_names import layer_of, role_of
 from gptinit.results.program import ParameterProgram, Program
-from gptinit.subject import Lens, Subject
 from gptinit.theory import theory_model
 
 __all__ = ["builtin_factory", "builtin_program", "builtin_subject"]

@@ -1,0 +1,1 @@
+"""A subject, a weights policy and tokens in; a profile out."""
