@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.theory import Deviation, deviations
-from gptinit.audits import audit_factory
+from gptinit.auditing.audit import audit_factory
 from gptinit.config import RunConfig
 from gptinit.errors import MeasureError
 from gptinit.gate.student_t import student_quantile

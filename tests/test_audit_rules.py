@@ -28,7 +28,7 @@ from programs import (
 
 from gptinit.audit_rules import RULES, explain
 from gptinit.audit_rules.grouping import collapsed
-from gptinit.auditing import findings_of
+from gptinit.auditing.program import findings_of
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import (
     Constant,

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import pytest
 from programs import D, L, V, every, gpt2, llama, plain, redrawn, vector, with_padding
 
-from gptinit.auditing import audit_program, findings_of
+from gptinit.auditing.program import audit_program, findings_of
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Unset
 from gptinit.facts.schemes import get_scheme
 from gptinit.results.profile import Finding, Note

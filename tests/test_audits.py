@@ -11,7 +11,7 @@ import torch
 from foreign_models import C, Decoder, L, built, factory
 from torch import nn
 
-from gptinit.audits import audit_factory, audit_module
+from gptinit.auditing.audit import audit_factory, audit_module
 from gptinit.errors import ConfigError
 from gptinit.facts.schemes import get_scheme
 from gptinit.load.factory import Factory

@@ -7,7 +7,7 @@ import torch
 from programs import gpt2, matrix
 from torch import Tensor, nn
 
-from gptinit.draw_rules import findings_in_values
+from gptinit.auditing.drawn_values import findings_in_values
 from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Uniform
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram

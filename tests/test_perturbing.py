@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from programs import gpt2, matrix, nanogpt
 
+from gptinit.auditing.perturb import PERTURBATION, init_settings, perturb
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Normal
 from gptinit.load.factory import Factory
-from gptinit.perturbing import PERTURBATION, init_settings, perturb
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram
 

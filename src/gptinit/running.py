@@ -132,7 +132,7 @@ def audit_job(
                 f"{job.model!r}: its init is the scheme."
             )
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-    from gptinit.audits import audit_factory, audit_module
+    from gptinit.auditing.audit import audit_factory, audit_module
 
     factory, module = job.factory()
     if module is None:

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from gptinit.audit_rules.grouping import grouped_findings
-from gptinit.auditing import audit_program, findings_of
-from gptinit.draw_rules import findings_in_values
+from gptinit.auditing.drawn_values import findings_in_values
+from gptinit.auditing.perturb import init_settings, perturb
+from gptinit.auditing.program import audit_program, findings_of
 from gptinit.errors import SubjectError, unknown_name
 from gptinit.facts.schemes import Scheme
 from gptinit.load.factory import Factory
 from gptinit.load.meta_build import on_meta
-from gptinit.perturbing import init_settings, perturb
 from gptinit.read.reading import Reading, read_live, read_model
 from gptinit.results.audit import BUILT_ON_META, Audit
 from gptinit.results.profile import Finding, Note
