@@ -12,12 +12,12 @@ import torch
 from foreign_models import C, Decoder, L, hearing
 
 import gptinit
-from gptinit import api
+from gptinit.api.compare import AXES
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.presets import PRESETS
-from gptinit.facts.schemes import load_schemes
+from gptinit.facts.schemes import distributions_at, load_schemes
 from gptinit.gate.check_config import Acceptance, CheckConfig, ModelSpec, ScopedBound
 from gptinit.results.profile import Comparison, Profile
 
@@ -154,7 +154,7 @@ def test_nan_is_exactly_one_error_that_names_where_it_starts(tmp_path: Path) -> 
     assert all(math.isfinite(v) for _, place in profile.places() for v in place.values.values())
 
 
-@pytest.mark.parametrize("axis", api.AXES)
+@pytest.mark.parametrize("axis", AXES)
 def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
     asked: dict[str, tuple[str | int, ...]] = {
         "schemes": ("plain", "gpt2"),
@@ -286,7 +286,9 @@ def test_nothing_is_measured_where_one_value_is_wrong(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(api, "measure_job", lambda *args, **kwargs: pytest.fail("it ran"))
+    monkeypatch.setattr(
+        "gptinit.api.compare.measure_job", lambda *args, **kwargs: pytest.fail("it ran")
+    )
 
     with pytest.raises(ConfigError, match=message):
         gptinit.compare(axis, values, **shape)
@@ -360,7 +362,7 @@ def test_distributions_are_told_once_unless_layers_differ(tmp_path: Path) -> Non
         encoding="utf-8",
     )
 
-    found = api.distributions_at(gptinit.get_scheme(str(path)), gptinit.GPTConfig(n_layer=4))
+    found = distributions_at(gptinit.get_scheme(str(path)), gptinit.GPTConfig(n_layer=4))
 
     assert [d.std for d in found["q"]] == [0.02]
     assert [d.std for d in found["mlp_down"]] == [0.02, 0.01]

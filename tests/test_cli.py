@@ -17,7 +17,6 @@ from report_profiles import small_report
 from test_jsondoc import validate
 
 import gptinit
-from gptinit import api, checking
 from gptinit.cli import main
 from gptinit.config import RunConfig
 from gptinit.facts.bounds import DEFAULT_BOUNDS
@@ -635,7 +634,7 @@ def test_github_annotates_what_is_violated(sick: Path, capsys: Capture) -> None:
 def test_a_check_writes_every_format_to_a_file_and_keeps_its_exit_code(
     format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(checking, "check", lambda *args, **kwargs: small_report())
+    monkeypatch.setattr("gptinit.api.check.check", lambda *args, **kwargs: small_report())
     file = tmp_path / "result"
     run("check", "--format", format)
     shown = capsys.readouterr().out
@@ -653,7 +652,7 @@ def interrupt(*args: Any, **kwargs: Any) -> None:
 def test_ctrl_c_is_130_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(api, "inspect", interrupt)
+    monkeypatch.setattr("gptinit.api.inspect.inspect", interrupt)
 
     assert run(*INSPECT) == 130
 
@@ -663,7 +662,7 @@ def test_ctrl_c_is_130_without_a_traceback(
 
 
 def test_ctrl_c_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr(api, "inspect", interrupt)
+    monkeypatch.setattr("gptinit.api.inspect.inspect", interrupt)
 
     run(*INSPECT)
 
@@ -686,7 +685,7 @@ def divide(*args: Any, **kwargs: Any) -> None:
 def test_a_crash_is_one_line_and_never_a_1(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(api, "inspect", divide)
+    monkeypatch.setattr("gptinit.api.inspect.inspect", divide)
 
     assert run(*INSPECT) == 2
     assert capsys.readouterr() == (
@@ -699,7 +698,7 @@ def test_a_crash_is_one_line_and_never_a_1(
 def test_debug_shows_the_traceback_of_a_crash(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr(api, "inspect", divide)
+    monkeypatch.setattr("gptinit.api.inspect.inspect", divide)
 
     assert run(*INSPECT, "--debug") == 2
 

@@ -326,7 +326,7 @@ def test_a_missing_baseline_is_found_before_anything_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "gptinit.checking.measure_job", lambda *args, **kwargs: pytest.fail("it ran")
+        "gptinit.api.check.measure_job", lambda *args, **kwargs: pytest.fail("it ran")
     )
 
     refused("check --config c-base.toml", "baseline must be a readable file, .*", capsys)
@@ -362,7 +362,10 @@ def test_a_baseline_that_is_a_folder_leaves_nothing_half_written(
 def test_an_output_below_a_file_is_refused_before_anything_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("gptinit.api.inspect", lambda *args, **kwargs: pytest.fail("it ran"))
+    inspect = "gptinit.api.inspect.inspect"
+    monkeypatch.setattr(inspect, lambda *args, **kwargs: pytest.fail("it ran"))
+        "gptinit.api.inspect.inspect", lambda *args, **kwargs: pytest.fail("it ran")
+    )
 
     refused("inspect TINY -o short.txt/result", "--output must be .*", capsys)
 

@@ -7,9 +7,9 @@ import pytest
 from foreign_models import Decoder, L, built
 from torch import nn
 
+from gptinit.api.job import Job
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.facts.schemes import get_scheme
-from gptinit.jobs import Job
 
 NANO = str(Path(__file__).parent / "models" / "nano.py") + ":GPT"
 

@@ -12,9 +12,8 @@ from profiles import make_profile, with_value
 from report_profiles import bound_result, small_comparison, small_report
 from rich.console import Console, RenderableType
 
-from gptinit import api
 from gptinit.config import GPTConfig
-from gptinit.facts.schemes import get_scheme, load_schemes
+from gptinit.facts.schemes import distributions_at, get_scheme, load_schemes
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.terminal import (
     Layout,
@@ -304,7 +303,7 @@ def test_every_scheme_is_in_the_zoo_with_its_aliases() -> None:
 @pytest.mark.parametrize("slug", load_schemes())
 def test_a_scheme_is_shown_with_every_role_and_its_source(slug: str) -> None:
     scheme, config = get_scheme(slug), GPTConfig(n_layer=2)
-    text = shown(scheme_view(scheme, api.distributions_at(scheme, config), config))
+    text = shown(scheme_view(scheme, distributions_at(scheme, config), config))
 
     for role, rule in scheme.rules.items():
         assert re.search(rf"^{role} +{re.escape(str(rule))} ", text, re.MULTILINE)

@@ -2,16 +2,18 @@
 
 from typing import TYPE_CHECKING, Any
 
+from gptinit.version import __version__
+
 if TYPE_CHECKING:
-    from gptinit.api import audit, compare, inspect
-    from gptinit.checking import check
+    from gptinit.api.audit import audit
+    from gptinit.api.check import check
+    from gptinit.api.compare import compare
+    from gptinit.api.inspect import inspect
     from gptinit.config import GPTConfig, RunConfig
     from gptinit.errors import ConfigError, GptInitError, MeasureError, SubjectError
     from gptinit.facts.schemes import Scheme, get_scheme
     from gptinit.results.audit import Audit
     from gptinit.results.profile import Comparison, Finding, Profile
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Audit",
@@ -34,13 +36,15 @@ __all__ = [
 ]
 
 _HOME = {
-    "api": ("audit", "compare", "inspect"),
-    "audited": ("Audit",),
-    "checking": ("check",),
+    "api.audit": ("audit",),
+    "api.check": ("check",),
+    "api.compare": ("compare",),
+    "api.inspect": ("inspect",),
+    "results.audit": ("Audit",),
     "config": ("GPTConfig", "RunConfig"),
     "errors": ("ConfigError", "GptInitError", "MeasureError", "SubjectError"),
-    "profile": ("Comparison", "Finding", "Profile"),
-    "schemes": ("Scheme", "get_scheme"),
+    "results.profile": ("Comparison", "Finding", "Profile"),
+    "facts.schemes": ("Scheme", "get_scheme"),
 }
 
 

@@ -6,14 +6,14 @@ from types import MappingProxyType
 
 from gptinit import tomlfile
 from gptinit.audit_rules import (
+    constants,
     copies,
     head,
-    overwriting,
+    overwritten,
     precision,
     residual,
     scale,
-    values,
-    writing,
+    unwritten,
 )
 from gptinit.errors import unknown_name
 from gptinit.results.rule import Finder, Rule
@@ -22,10 +22,10 @@ __all__ = ["RULES", "explain"]
 
 _FINDERS: Mapping[str, Finder | None] = MappingProxyType(
     {
-        "init-never-called": writing.init_never_called,
-        "uninitialised": writing.uninitialised,
-        "pretrained-overwritten": overwriting.pretrained_overwritten,
-        "special-init-overwritten": overwriting.special_init_overwritten,
+        "init-never-called": unwritten.init_never_called,
+        "uninitialised": unwritten.uninitialised,
+        "pretrained-overwritten": overwritten.pretrained_overwritten,
+        "special-init-overwritten": overwritten.special_init_overwritten,
         "residual-scaling-missing": residual.residual_scaling_missing,
         "residual-scaling-wrong-tensor": residual.residual_scaling_wrong_tensor,
         "residual-branches-unequal": residual.residual_branches_unequal,
@@ -38,10 +38,10 @@ _FINDERS: Mapping[str, Finder | None] = MappingProxyType(
         "logit-scale": head.logit_scale,
         "tie-broken": head.tie_broken,
         "tie-unexpected": head.tie_unexpected,
-        "norm-weight-wrong": values.norm_weight_wrong,
-        "bias-nonzero": values.bias_nonzero,
-        "zeros": values.zeros,
-        "padding-row-nonzero": values.padding_row_nonzero,
+        "norm-weight-wrong": constants.norm_weight_wrong,
+        "bias-nonzero": constants.bias_nonzero,
+        "zeros": constants.zeros,
+        "padding-row-nonzero": constants.padding_row_nonzero,
         "duplicate-layers": copies.duplicate_layers,
         "duplicate-experts": copies.duplicate_experts,
         "duplicate-tensors": copies.duplicate_tensors,

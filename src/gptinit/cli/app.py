@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from gptinit import __version__
 from gptinit.errors import GptInitError
+from gptinit.version import __version__
 
 __all__ = ["main"]
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gptinit import api
+import gptinit
 from gptinit.audit_rules import RULES, explain
 from gptinit.cli.options import (
     FailOn,
@@ -105,7 +105,7 @@ def audit(
             "--site must go with inspect, where streams are heard, got it with audit."
         )
     accept: tuple[Acceptance, ...] = load_acceptances(Path(config)) if config else ()
-    found = api.audit(
+    found = gptinit.audit(
         model,
         scheme=scheme,
         build=build,

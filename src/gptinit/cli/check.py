@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from gptinit import checking
+import gptinit
+from gptinit.api.check import make_baseline
 from gptinit.cli.options import FailOn, OutputOptions, with_option_groups
 from gptinit.cli.output import (
     check_output,
@@ -63,11 +64,11 @@ def check(
         return
     with progress_on_stderr(output) as progress:
         if update_baseline:
-            path, text = checking.make_baseline(config, seed=seed, progress=progress)
+            path, text = make_baseline(config, seed=seed, progress=progress)
             write_whole(path, text)
             say(f"wrote {path}", output)
             return
-        report = checking.check(config, seed=seed, progress=progress)
+        report = gptinit.check(config, seed=seed, progress=progress)
     deliver(
         output,
         {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gptinit import api
+import gptinit
 from gptinit.cli.options import (
     RUN,
     FailOn,
@@ -192,7 +192,7 @@ def _compare(
     output = how.output
     check_output(output, ("table", "json", "markdown", "csv"), fail_on=how.fail_on)
     with progress_on_stderr(output) as progress:
-        comparison = api.compare(
+        comparison = gptinit.compare(
             axis,
             values,
             model=model,

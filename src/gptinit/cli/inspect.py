@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gptinit import api
+import gptinit
 from gptinit.cli.options import (
     RUN,
     AllLayers,
@@ -75,7 +75,7 @@ def inspect(
         if output.output and Path(plot).resolve() == Path(output.output).resolve():
             raise ConfigError(f"--plot and --output must be two files, got {plot!r} for both.")
     with progress_on_stderr(output) as progress:
-        profile = api.inspect(
+        profile = gptinit.inspect(
             model,
             scheme=scheme,
             reinit=reinit,

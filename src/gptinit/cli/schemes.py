@@ -4,11 +4,10 @@ from typing import Annotated
 
 import typer
 
-from gptinit import api
 from gptinit.cli.options import OutputOptions, ShapeOptions, with_option_groups
 from gptinit.cli.output import check_output, deliver
 from gptinit.facts.presets import DEFAULT_PRESET, get_config
-from gptinit.facts.schemes import get_scheme, load_schemes
+from gptinit.facts.schemes import distributions_at, get_scheme, load_schemes
 from gptinit.report.csvdoc import schemes_csv
 from gptinit.report.jsondoc import render_json, schemes_document
 from gptinit.report.markdown import schemes_markdown
@@ -35,7 +34,7 @@ def schemes(
     check_output(output, ("table", "json", "markdown", "csv"))
     config = get_config(model, **shape.fields(model))
     chosen = [get_scheme(name)] if name else list(load_schemes().values())
-    values = {scheme.slug: api.distributions_at(scheme, config) for scheme in chosen}
+    values = {scheme.slug: distributions_at(scheme, config) for scheme in chosen}
     deliver(
         output,
         {

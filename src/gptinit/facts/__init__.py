@@ -1,1 +1,1 @@
-"""Known before any model is built: vocabulary, distributions, formulas, schemes, presets, bounds."""
+"""What is known before any model is built: distributions, schemes, presets, bounds, names."""

@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_SCHEME",
     "Rule",
     "Scheme",
+    "distributions_at",
     "get_scheme",
     "load_schemes",
     "role_fans",
@@ -330,3 +331,33 @@ def _rule(table: object, where: str) -> Rule:
         raise ConfigError(f"{where}: {error}") from error
     formulas = {name: str(value) for name, value in fields.items()}
     return Rule(dist=dist, formulas=MappingProxyType(formulas), trees=MappingProxyType(trees))
+
+
+def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distribution, ...]]:
+    """What a scheme draws every role from at one shape.
+
+    Returns:
+        Role to its distribution, or to several: those of the first and the last layer, and of
+        biases with different fans, where they differ; none for a role that the model lacks.
+
+    Raises:
+        ConfigError: if a formula fails at this shape.
+    """
+    found = {}
+    for role in scheme.rules:
+        fans = [role_fans(role, config)]
+        if role == "linear_bias":
+            fans.append(role_fans("mlp_down", config))
+        every = [
+            scheme.distribution(role, config, layer=layer, fan_in=fan_in, fan_out=fan_out)
+            for layer in (0, config.n_layer - 1)
+            for fan_in, fan_out in fans
+        ]
+        found[role] = () if role in _lacking(config) else tuple(dict.fromkeys(every))
+    return found
+
+
+def _lacking(config: GPTConfig) -> set[str]:
+    """Roles that no parameter of the built-in GPT plays at this shape."""
+    biases = set() if config.bias else {"linear_bias", "norm_bias"}
+    return {"mlp_gate", *biases, *({"lm_head"} if config.tied else ())}

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
-from gptinit import __version__
 from gptinit.config import GPTConfig
 from gptinit.facts.distributions import Distribution, Mixture, Piecewise
 from gptinit.facts.schemes import Rule, Scheme
@@ -24,6 +23,7 @@ from gptinit.results.profile import (
     Profile,
     WeightGrad,
 )
+from gptinit.version import __version__
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -6,12 +6,12 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from gptinit import __version__
 from gptinit.report.audit_words import worst_first
 from gptinit.report.origins import origin_of, place_of
 from gptinit.report.rule_docs import RuleDoc, chapters_of
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding, Note
+from gptinit.version import __version__
 
 __all__ = ["SARIF_SCHEMA", "audit_sarif"]
 

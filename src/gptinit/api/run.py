@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gptinit.api.job import Job
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.facts.schemes import Scheme
 from gptinit.gate.judge import nonfinite_findings, out_of_bounds
-from gptinit.jobs import Job
 from gptinit.results.profile import Cost, Profile
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gptinit.load.factory import Factory
     from gptinit.measure.subject import Subject
 
-__all__ = ["Job", "Model"]
+__all__ = ["Job", "Model", "as_scheme", "init_of", "label_of"]
 
 Model: TypeAlias = "str | nn.Module | Callable[..., nn.Module]"
 """A preset, a file or module with a name, a config, a live module, or what builds one."""
@@ -166,3 +166,33 @@ class Job:
     def _source(self) -> str:
         """Where a preset's shape comes from."""
         return f"preset {self.model}: {PRESETS[str(self.model)].source}"
+
+
+def init_of(
+    model: Model, scheme: str | Scheme | None, reinit: str | Scheme | None
+) -> Scheme | None:
+    """The scheme that draws a model; None leaves it its own.
+
+    Raises:
+        ConfigError: if the wrong one of the two is named.
+    """
+    is_preset = isinstance(model, str) and Job(label="", model=model).is_preset
+    if scheme is not None and reinit is not None:
+        raise ConfigError("scheme and reinit must not both be named: a preset has a scheme.")
+    if scheme is not None and not is_preset:
+        raise ConfigError(
+            "scheme must be named for a preset only. Use --reinit SCHEME to draw a foreign model "
+            "anew, or gptinit audit --scheme to hold it to a claim."
+        )
+    named = scheme if scheme is not None else reinit
+    return None if named is None else as_scheme(named)
+
+
+def label_of(model: Model) -> str:
+    """What progress calls a model."""
+    return model if isinstance(model, str) else type(model).__name__
+
+
+def as_scheme(named: str | Scheme) -> Scheme:
+    """A scheme, looked up if need be."""
+    return named if isinstance(named, Scheme) else get_scheme(named)

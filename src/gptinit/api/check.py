@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from gptinit.api.job import Job
+from gptinit.api.run import Progress, audit_job, measure_job, that_apply
 from gptinit.errors import ConfigError
 from gptinit.facts.schemes import get_scheme
 from gptinit.gate.baseline import baseline_document, compare_to_baseline
 from gptinit.gate.check_config import CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.gate.judge import CheckReport, findings_of, judge, nonfinite_findings
-from gptinit.jobs import Job
 from gptinit.results.profile import Finding, Profile
-from gptinit.running import Progress, audit_job, measure_job, that_apply
 
 __all__ = ["check", "make_baseline"]
 

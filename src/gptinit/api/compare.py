@@ -1,0 +1,159 @@
+"""Profiles side by side: of schemes, depths, widths, models or engines."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from gptinit.api.job import Job, Model, as_scheme
+from gptinit.api.run import Progress, measure_job
+from gptinit.config import ENGINES, RunConfig
+from gptinit.errors import ConfigError, MeasureError, unknown_name
+from gptinit.facts.presets import DEFAULT_PRESET
+from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
+from gptinit.results.profile import Comparison, Note, Profile, Ranking
+
+__all__ = ["AXES", "compare"]
+
+AXES: tuple[str, ...] = ("schemes", "depths", "widths", "models", "engines")
+"""What a comparison can vary."""
+
+_BY_BOUNDS = "fewest bounds missed (what is not finite last)"
+_BY_GRADIENT = f"{_BY_BOUNDS}, then the flattest gradient: |ln grad_growth| of the embedding"
+_BY_GROWTH = f"{_BY_BOUNDS}, then the flattest stream: |ln resid_growth|"
+
+
+def compare(
+    axis: str = "schemes",
+    values: Sequence[str | int] = (),
+    *,
+    model: Model = DEFAULT_PRESET,
+    scheme: str | Scheme | None = None,
+    run: RunConfig | None = None,
+    trust_remote_code: bool = False,
+    timing: bool = False,
+    progress: Progress | None = None,
+    **shape: object,
+) -> Comparison:
+    """Profiles side by side: of several schemes, depths, widths, models or engines.
+
+    Args:
+        axis: one of AXES.
+        values: slugs or files of schemes (none: all built-in ones), numbers of layers, widths,
+            models, or engines (none: every one).
+        model: as for `inspect`, where models are not what is compared; a foreign one is redrawn by
+            each scheme.
+        scheme: the init, where depths, widths or engines are compared.
+        run: how to measure; with gradients if None.
+        trust_remote_code: whether Python code beside a Hugging Face config may run.
+        timing: whether to add seconds and peak memory to every profile.
+        progress: told as work goes on.
+        shape: settings that replace the model's.
+
+    Returns:
+        The profiles in the order asked for; schemes are ranked as `ranking.by` says.
+
+    Raises:
+        ConfigError: if a name, a value or a file cannot be used; nothing is measured then.
+        SubjectError: if a model cannot be built, run, or has no repeated block.
+        MeasureError: if the device is not there or the memory is not enough.
+    """
+    if axis not in AXES:
+        raise unknown_name("axis", axis, AXES)
+    run = run or RunConfig(grad=True)
+    chosen = None if scheme is None else as_scheme(scheme)
+    jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
+    runs = [_with_engine(run, job.label) if axis == "engines" else run for job in jobs]
+    if axis == "engines" and run.engine != "auto":
+        raise ConfigError(f"engine must not be set where engines are compared, got {run.engine!r}.")
+    is_all = axis == "engines" and not values
+    found, refused = {}, []
+    for job, its in zip(jobs, runs, strict=True):
+        try:
+            found[job.label] = measure_job(job, its, timing=timing, progress=progress)
+        except (ConfigError, MeasureError) as error:
+            if not is_all or job.label == "dense":  # asked for by name, or wrong for all of them
+                raise
+            refused.append(_refusal(job.label, error))
+    labels, profiles = tuple(found), tuple(found.values())
+    if refused:
+        profiles = (replace(profiles[0], notes=(*profiles[0].notes, *refused)), *profiles[1:])
+    ranking = _ranking(labels, profiles) if axis == "schemes" else None
+    return Comparison(axis=axis, labels=labels, profiles=profiles, ranking=ranking)
+
+
+def _jobs(
+    axis: str,
+    values: Sequence[str | int],
+    model: Model,
+    scheme: Scheme | None,
+    shape: Mapping[str, object],
+    *,
+    trust: bool,
+) -> list[Job]:
+    """One job a value, all of them possible."""
+    if axis not in {"schemes", "engines"} and not values:
+        raise ConfigError(f"{axis} must name at least one value, got none.")
+    if axis == "schemes":
+        schemes = [get_scheme(str(v)) for v in values or load_schemes()]
+        jobs = [Job(label=s.slug, model=model, shape=shape, scheme=s, trust=trust) for s in schemes]
+    elif axis == "engines":
+        jobs = [
+            Job(label=_engine(v), model=model, shape=shape, scheme=scheme, trust=trust)
+            for v in values or ENGINES[1:]
+        ]
+    elif axis == "models":
+        jobs = [
+            Job(label=str(v), model=str(v), shape=shape, scheme=scheme, trust=trust) for v in values
+        ]
+    else:
+        field = {"depths": "n_layer", "widths": "n_embd"}[axis]
+        if field in shape:
+            raise ConfigError(f"{field} must not be set where {axis} are compared.")
+        jobs = [
+            Job(label=str(v), model=model, shape={**shape, field: v}, scheme=scheme, trust=trust)
+            for v in values
+        ]
+    labels = [job.label for job in jobs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"{axis} must differ from each other, got {label} twice.")
+    for job in jobs:
+        job.check()
+    return jobs
+
+
+def _refusal(engine: str, error: Exception) -> Note:
+    """A note in the place of an engine that cannot measure a model."""
+    kind = "theory-missing" if engine == "theory" else "approximate"
+    return Note(kind=kind, where=engine, message=f"Left out: {error}")
+
+
+def _engine(name: object) -> str:
+    """An engine that can be compared with others."""
+    if name not in ENGINES[1:]:
+        raise unknown_name("engine", str(name), ENGINES[1:])
+    return str(name)
+
+
+def _with_engine(run: RunConfig, engine: str) -> RunConfig:
+    """A run with another engine; theory's is of what it can speak of."""
+    if engine == "theory":
+        return replace(run, engine=engine, device="cpu", dtype="float32")
+    return replace(run, engine=engine)
+
+
+def _ranking(labels: Sequence[str], profiles: Sequence[Profile]) -> Ranking:
+    """Labels in the order of what was missed and how flat the gradient (or the stream) is."""
+    with_gradient = all("grad_growth" in profile.embedding.values for profile in profiles)
+
+    def key(item: tuple[str, Profile]) -> tuple[bool, int, float]:
+        profile = item[1]
+        broken = any(finding.severity == "error" for finding in profile.findings)
+        place = profile.embedding if with_gradient else profile.whole
+        ratio = place.values.get("grad_growth" if with_gradient else "resid_growth")
+        steepness = abs(math.log(ratio)) if ratio else math.inf
+        return broken, len(profile.findings), steepness
+
+    ordered = sorted(zip(labels, profiles, strict=True), key=key)
+    by = _BY_GRADIENT if with_gradient else _BY_GROWTH
+    return Ranking(by=by, order=tuple(label for label, _ in ordered))

@@ -1,0 +1,73 @@
+"""What the init of a model does at every layer, before the first step."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from gptinit.api.job import Job, Model, init_of, label_of
+from gptinit.api.run import Progress, measure_job
+from gptinit.config import RunConfig
+from gptinit.facts.presets import DEFAULT_PRESET
+from gptinit.facts.schemes import Scheme
+from gptinit.results.profile import Profile
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    model: Model = DEFAULT_PRESET,
+    tokens: "ArrayLike | None" = None,
+    *,
+    scheme: str | Scheme | None = None,
+    reinit: str | Scheme | None = None,
+    run: RunConfig | None = None,
+    roles: Mapping[str, str] | None = None,
+    sites: Mapping[str, str] | None = None,
+    trust_remote_code: bool = False,
+    timing: bool = False,
+    progress: Progress | None = None,
+    **shape: object,
+) -> Profile:
+    """The profile of a model: what its init does at every layer before the first step.
+
+    Args:
+        model: a preset; "path/model.py:NAME", "package.module:NAME" or a Hugging Face config.json;
+            a function or class that builds a module; or a module that is built already, which is
+            measured with the weights that it has.
+        tokens: (B, T + 1) token ids to run on, the last of each row only as a target; in place of
+            those that `run` names.
+        scheme: slug, alias or TOML file of a preset's init, or a Scheme; nanogpt if None.
+        reinit: the same for a foreign model: draws it anew.
+        run: how to measure; the defaults of RunConfig if None.
+        roles: parameter pattern (as of fnmatch) to role, before what the model's forward shows.
+        sites: names of "blocks" and, inside a block, of "attn" and "mlp", where they are not found.
+        trust_remote_code: whether Python code beside a Hugging Face config may run.
+        timing: whether to add seconds and peak memory, which differ from run to run.
+        progress: told as work goes on.
+        shape: settings that replace the model's, such as n_layer=48.
+
+    Returns:
+        Statistics at every place with standard errors, and findings against the default bounds.
+
+    Raises:
+        ConfigError: if a name, a value or a file cannot be used.
+        SubjectError: if the model cannot be built, run, or has no repeated block.
+        MeasureError: if the device is not there or the memory is not enough.
+
+    Example:
+        >>> profile = inspect("nanogpt-char", n_layer=2, run=RunConfig(seeds=1, seq_len=16))
+        >>> len(profile.layers), sorted(profile.whole.values)
+        (2, ['resid_growth'])
+    """
+    job = Job(
+        label=label_of(model),
+        model=model,
+        shape=shape,
+        scheme=init_of(model, scheme, reinit),
+        roles=roles or {},
+        sites=sites or {},
+        trust=trust_remote_code,
+    )
+    return measure_job(job, run or RunConfig(), tokens=tokens, timing=timing, progress=progress)
