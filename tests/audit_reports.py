@@ -1,12 +1,14 @@
 """Audits made by hand, small enough to write their reports out in full."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Constant, Distribution, Measured, Normal, Unset
 from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
-from gptinit.results.profile import Finding, ModelFacts, Note
+from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ParameterProgram
+from gptinit.results.rule import Rule
 
 FACTS = ModelFacts(
     name="model.py:GPT",
@@ -33,17 +35,18 @@ UNSET = Finding(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Documented:
-    """The documentation of a rule."""
-
-    name: str = "residual-scaling-missing"
-    severity: str = "error"
-    title: str = "Not scaled | by depth"
-    what: str = "The std is that of the others."
-    why: str = "The stream grows."
-    bug: str = "GPT-2: huggingface/transformers#47458."
-    fix: str = "Scale it."
+def documented(**changes: str) -> Rule:
+    """A rule with its documentation."""
+    words = {
+        "name": "residual-scaling-missing",
+        "severity": "error",
+        "title": "Not scaled | by depth",
+        "what": "The std is that of the others.",
+        "why": "The stream grows.",
+        "bug": "GPT-2: huggingface/transformers#47458.",
+        "fix": "Scale it.",
+    }
+    return Rule(**{**words, **changes})
 
 
 def parameter(name: str, drawn: Distribution, **changes: Any) -> AuditedParameter:

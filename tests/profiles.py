@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from gptinit.config import ModelFacts
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.results.profile import ModelFacts, Place, Profile, RunFacts
+from gptinit.results.profile import Place, Profile, RunFacts
 
 _FACTS = ModelFacts(
     name="gpt2",

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Constant, Distribution, Normal, Piecewise, Uniform
-from gptinit.results.profile import ModelFacts
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 L, D, F, V, T = 12, 256, 1024, 1000, 128

@@ -286,9 +286,8 @@ def test_nothing_is_measured_where_one_value_is_wrong(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        "gptinit.api.compare.measure_job", lambda *args, **kwargs: pytest.fail("it ran")
-    )
+    measure_job = "gptinit.api.compare.measure_job"
+    monkeypatch.setattr(measure_job, lambda *args, **kwargs: pytest.fail("it ran"))
 
     with pytest.raises(ConfigError, match=message):
         gptinit.compare(axis, values, **shape)

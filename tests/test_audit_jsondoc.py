@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from audit_reports import Documented, clean_audit, measured, parameter, small_audit
+from audit_reports import clean_audit, documented, measured, parameter, small_audit
 from jsonschema import ValidationError
 from test_jsondoc import validate
 
@@ -199,7 +199,7 @@ def test_the_schema_refuses_what_is_not_in_the_contract(
 
 
 def test_a_rule_is_written_with_all_its_texts() -> None:
-    document = rule_document(Documented())
+    document = rule_document(documented())
 
     assert " ".join(document) == "schema_version gptinit rule"
     assert " ".join(document["rule"]) == "name severity title what why bug fix"

@@ -1,6 +1,6 @@
 """Audits as Markdown."""
 
-from audit_reports import Documented, clean_audit, parameter, small_audit
+from audit_reports import clean_audit, documented, parameter, small_audit
 
 from gptinit.facts.distributions import Constant, Normal, Piecewise
 from gptinit.report.audit_markdown import audit_markdown, rule_markdown
@@ -72,7 +72,7 @@ def test_every_parameter_and_buffer_can_have_a_row() -> None:
 
 
 def test_a_rule_is_a_page_with_a_heading_a_chapter() -> None:
-    assert rule_markdown(Documented()) == (
+    assert rule_markdown(documented()) == (
         "# `residual-scaling-missing`: Not scaled \\| by depth\n\n"
         "Severity: error.\n\n"
         "## What it is\n\nThe std is that of the others.\n\n"
@@ -80,9 +80,3 @@ def test_a_rule_is_a_page_with_a_heading_a_chapter() -> None:
         "## Where it happened\n\nGPT-2: huggingface/transformers#47458.\n\n"
         "## How to fix it\n\nScale it.\n"
     )
-
-
-def test_a_notebook_shows_an_audit_as_markdown() -> None:
-    audit = small_audit()
-
-    assert audit._repr_markdown_() == audit_markdown(audit)

@@ -26,7 +26,7 @@ from programs import (
     with_padding,
 )
 
-from gptinit.audit_rules import RULES, explain
+from gptinit.audit_rules import FINDERS, RULES, explain
 from gptinit.audit_rules.grouping import collapsed
 from gptinit.auditing.program import findings_of
 from gptinit.errors import ConfigError
@@ -576,7 +576,7 @@ def test_every_rule_that_one_program_can_show_has_a_case() -> None:
     # Each has a test of its own: layers above, equal blocks of one matrix in tests/test_bugs.py.
     shown |= {"duplicate-layers", "duplicate-shards"}
 
-    assert shown == {name for name, rule in RULES.items() if rule.find is not None}
+    assert shown == set(FINDERS)
 
 
 # --- severities, messages, places -----------------------------------------------------------------

@@ -9,8 +9,8 @@ from audit_reports import (
     MISSING,
     STEP,
     UNSET,
-    Documented,
     clean_audit,
+    documented,
     measured,
     parameter,
     scaled,
@@ -362,7 +362,7 @@ def test_the_place_of_a_finding_is_read_from_its_last_step(step: str, place: Pla
 
 
 def test_a_rule_is_told_in_chapters() -> None:
-    assert shown(rule_view(Documented(bug="")), 80) == (
+    assert shown(rule_view(documented(bug="")), 80) == (
         "residual-scaling-missing (error): Not scaled | by depth\n"
         "\n"
         "What it is\n"

@@ -364,8 +364,6 @@ def test_an_output_below_a_file_is_refused_before_anything_runs(
 ) -> None:
     inspect = "gptinit.api.inspect.inspect"
     monkeypatch.setattr(inspect, lambda *args, **kwargs: pytest.fail("it ran"))
-        "gptinit.api.inspect.inspect", lambda *args, **kwargs: pytest.fail("it ran")
-    )
 
     refused("inspect TINY -o short.txt/result", "--output must be .*", capsys)
 

@@ -13,7 +13,8 @@ from gptinit.errors import SubjectError
 from gptinit.forward.blocks import Decoder as Found
 from gptinit.forward.blocks import block_of, find_decoder, stream_width
 from gptinit.forward.observe import observe
-from gptinit.forward.sites import Site, listen
+from gptinit.forward.sites import Site
+from gptinit.measure.listen import listen
 from gptinit.trace.record.tracing import trace
 
 

@@ -163,11 +163,3 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_header() -> None:
             if block.startswith("|"):
                 counts = {line.replace("\\|", "").count("|") for line in block.splitlines()}
                 assert len(counts) == 1, block
-
-
-def test_a_notebook_shows_results_as_markdown() -> None:
-    profile = make_profile()
-    comparison = Comparison(axis="schemes", labels=("plain",), profiles=(profile,))
-
-    assert profile._repr_markdown_() == profile_markdown(profile)
-    assert comparison._repr_markdown_() == comparison_markdown(comparison)

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from audit_reports import MISSING, Documented, clean_audit, scaled, small_audit
+from audit_reports import MISSING, clean_audit, documented, scaled, small_audit
 from jsonschema import Draft202012Validator
 
 from gptinit.report.jsondoc import render_json
 from gptinit.report.sarif import audit_sarif
 from gptinit.results.audit import Audit
 
-RULES = {"residual-scaling-missing": Documented()}
+RULES = {"residual-scaling-missing": documented()}
 
 _TEXT: Mapping[str, Any] = {
     "type": "object",

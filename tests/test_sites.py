@@ -15,13 +15,12 @@ from torch.overrides import _get_current_function_mode_stack
 from gptinit.config import RunConfig
 from gptinit.errors import SubjectError
 from gptinit.forward.sites import (
-    AttentionProbe,
     Site,
     find_blocks,
-    listen,
     named_blocks,
     tensors_in,
 )
+from gptinit.measure.listen import AttentionProbe, listen
 from gptinit.measure.measure import measure
 from gptinit.measure.statistics import Attention, score_statistics
 from gptinit.model import CausalSelfAttention

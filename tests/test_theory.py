@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pytest
 
 import gptinit
-from gptinit.config import GPTConfig, RunConfig
+from gptinit.config import GPTConfig, ModelFacts, RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
 from gptinit.measure.builtin_subject import builtin_program, builtin_subject
 from gptinit.measure.measure import measure
-from gptinit.results.profile import ModelFacts, Note, Place, Profile
+from gptinit.results.profile import Note, Place, Profile
 from gptinit.results.program import ParameterProgram
 from gptinit.theory import (
     ForwardFacts,

@@ -12,6 +12,7 @@ __all__ = [
     "ENGINES",
     "WEIGHTS",
     "GPTConfig",
+    "ModelFacts",
     "RunConfig",
 ]
 
@@ -186,3 +187,26 @@ def _require_count(name: str, value: object, *, least: int) -> None:
     largest = _DEEPEST if name == "n_layer" else _LARGEST
     if value > largest and name != "seed":
         raise ConfigError(f"{name} must be at most {largest}, got {value!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """The model that was looked at; keys as in the JSON contract, None where nobody knows."""
+
+    name: str
+    source: str
+    n_layer: int
+    n_head: int | None = None
+    n_kv_head: int | None = None
+    head_dim: int | None = None
+    n_embd: int
+    d_ff: int | None = None
+    block_size: int | None = None
+    vocab_size: int | None = None
+    norm: str | None = None
+    norm_placement: str | None = None
+    positions: str | None = None
+    activation: str | None = None
+    bias: bool
+    tied: bool
+    n_params: int

@@ -7,6 +7,7 @@ from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, Context
 from gptinit.audit_rules.grouping import Hit
 from gptinit.audit_rules.hints import hint_of
 from gptinit.audit_rules.matching import STANDARD_ERRORS, leaves, ratio_of, relative_error, settled
+from gptinit.config import ModelFacts
 from gptinit.facts.distributions import (
     Constant,
     Distribution,
@@ -16,7 +17,6 @@ from gptinit.facts.distributions import (
     Uniform,
     Unset,
 )
-from gptinit.results.profile import ModelFacts
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["blame", "blamed"]

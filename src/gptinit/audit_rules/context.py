@@ -12,9 +12,9 @@ from gptinit.audit_rules.matching import (
     relative_error,
     same_law,
 )
+from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
-from gptinit.results.profile import ModelFacts
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["INPUT_ROLES", "NEAR", "RESIDUAL_ROLES", "SURE", "Context", "Layer", "make_context"]

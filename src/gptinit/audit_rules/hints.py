@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gptinit.results.profile import ModelFacts
+from gptinit.config import ModelFacts
 
 __all__ = ["AMBIGUOUS", "HINTS", "Hint", "hint_of"]
 

@@ -1,8 +1,9 @@
 """Every rule by its name: finders from the files here, documentation from rule_docs.toml."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from types import MappingProxyType
+from typing import TypeAlias
 
 from gptinit import tomlfile
 from gptinit.audit_rules import (
@@ -15,12 +16,18 @@ from gptinit.audit_rules import (
     scale,
     unwritten,
 )
+from gptinit.audit_rules.context import Context
 from gptinit.errors import unknown_name
-from gptinit.results.rule import Finder, Rule
+from gptinit.results.profile import Finding
+from gptinit.results.program import ModelProgram
+from gptinit.results.rule import Rule
 
-__all__ = ["RULES", "explain"]
+__all__ = ["FINDERS", "RULES", "Finder", "explain"]
 
-_FINDERS: Mapping[str, Finder | None] = MappingProxyType(
+Finder: TypeAlias = Callable[[ModelProgram, Context], Iterable[Finding]]
+"""Everything that one rule finds in a program."""
+
+FINDERS: Mapping[str, Finder] = MappingProxyType(
     {
         "init-never-called": unwritten.init_never_called,
         "uninitialised": unwritten.uninitialised,
@@ -47,34 +54,36 @@ _FINDERS: Mapping[str, Finder | None] = MappingProxyType(
         "duplicate-tensors": copies.duplicate_tensors,
         "dtype-rounding": precision.dtype_rounding,
         "duplicate-shards": copies.duplicate_shards,
-        "replicas-differ": None,  # compares processes
-        "setting-ignored": None,  # compares builds with other settings
-        "build-mismatch": None,  # compares two ways to build
-        "forward-not-followed": None,  # runs the model
     }
+)
+"""The rules that one program can break, in the order in which findings are shown."""
+
+_BEYOND_ONE_PROGRAM = (
+    "replicas-differ",  # compares processes
+    "setting-ignored",  # compares builds with other settings
+    "build-mismatch",  # compares two ways to build
+    "forward-not-followed",  # runs the model
 )
 
 
 def _rules() -> Mapping[str, Rule]:
-    """Every finder with its documentation."""
-    where = "rule_docs.toml"
-    text = (resources.files("gptinit") / "audit_rules" / where).read_text(encoding="utf-8")
-    docs = tomlfile.table(tomlfile.parse_toml(text, where), where, known=_FINDERS)
-    return MappingProxyType(
-        {name: _rule(name, find, docs.get(name)) for name, find in _FINDERS.items()}
-    )
+    """Every rule with its documentation."""
+    where, names = "rule_docs.toml", (*FINDERS, *_BEYOND_ONE_PROGRAM)
+    text = (resources.files("gptinit.audit_rules") / where).read_text(encoding="utf-8")
+    docs = tomlfile.table(tomlfile.parse_toml(text, where), where, known=names)
+    return MappingProxyType({name: _rule(name, docs.get(name)) for name in names})
 
 
-def _rule(name: str, find: Finder | None, table: object) -> Rule:
+def _rule(name: str, table: object) -> Rule:
     """One rule from its table."""
     keys = ("severity", "title", "what", "why", "bug", "fix")
     fields = tomlfile.table(table, f"rule_docs.toml [{name}]", known=keys)
     words = {key: tomlfile.text(fields.get(key), f"rule_docs.toml [{name}] {key}") for key in keys}
-    return Rule(name=name, find=find, **words)
+    return Rule(name=name, **words)
 
 
 RULES: Mapping[str, Rule] = _rules()
-"""Every rule, in the order in which findings of one severity are told."""
+"""Every rule: those of `FINDERS`, then those that need more than one program."""
 
 
 def explain(name: str) -> Rule:

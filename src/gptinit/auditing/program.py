@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 
-from gptinit.audit_rules import RULES, make_context
+from gptinit.audit_rules import FINDERS, make_context
 from gptinit.audit_rules.closest import closest_scheme
 from gptinit.audit_rules.hints import hint_of
 from gptinit.audit_rules.matching import (
@@ -74,12 +74,7 @@ def audit_program(
 def findings_of(program: ModelProgram, claim: Scheme | None = None) -> tuple[Finding, ...]:
     """What every rule finds, worst first, without the effects of what is found besides."""
     context = make_context(program, claim)
-    found = [
-        finding
-        for rule in RULES.values()
-        if rule.find is not None
-        for finding in rule.find(program, context)
-    ]
+    found = [finding for find in FINDERS.values() for finding in find(program, context)]
     return _sorted(_without_effects(found, program))
 
 

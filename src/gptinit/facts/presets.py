@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from gptinit.config import GPTConfig
+from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.results.profile import ModelFacts
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_config", "is_preset", "model_facts"]
 

@@ -9,16 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gptinit import tomlfile
-from gptinit.config import GPTConfig
+from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.formulas import VARIABLES, evaluate, parse
 from gptinit.facts.vocabulary import ROLES
-from gptinit.results.profile import ModelFacts
 
 __all__ = [
     "DEFAULT_SCHEME",
-    "Rule",
+    "RoleRule",
     "Scheme",
     "distributions_at",
     "get_scheme",
@@ -44,7 +43,7 @@ _SCHEME_ROLES = tuple(role for role in ROLES if role != "qkv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class RoleRule:
     """The distribution of one role, with formulas for its parameters.
 
     Attributes:
@@ -119,7 +118,7 @@ class Scheme:
     source: tuple[str, ...]
     verified: str
     notes: str
-    rules: Mapping[str, Rule]
+    rules: Mapping[str, RoleRule]
     year: int | None = None
 
     def distribution(
@@ -308,7 +307,7 @@ def _scheme(slug: str, table: object, where: str) -> Scheme:
     )
 
 
-def _rule(table: object, where: str) -> Rule:
+def _rule(table: object, where: str) -> RoleRule:
     """One rule from its inline table."""
     fields = dict(
         tomlfile.table(table, where, known=("dist", "std", "mean", "cut", "bound", "value"))
@@ -330,7 +329,7 @@ def _rule(table: object, where: str) -> Rule:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     formulas = {name: str(value) for name, value in fields.items()}
-    return Rule(dist=dist, formulas=MappingProxyType(formulas), trees=MappingProxyType(trees))
+    return RoleRule(dist=dist, formulas=MappingProxyType(formulas), trees=MappingProxyType(trees))
 
 
 def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distribution, ...]]:

@@ -9,7 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gptinit.forward.sites import AttentionProbe, BlockSites, Site, listen
+from gptinit.forward.sites import BlockSites, Site
+from gptinit.measure.listen import AttentionProbe, listen
 from gptinit.measure.statistics import (
     Attention,
     final_statistics,

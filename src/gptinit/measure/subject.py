@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from gptinit.config import ModelFacts
 from gptinit.forward.sites import BlockSites
-from gptinit.results.profile import ModelFacts, Note
+from gptinit.results.profile import Note
 from gptinit.results.program import Program
 from gptinit.theory import TheoryModel
 from gptinit.trace.replay.recipes import Recipe

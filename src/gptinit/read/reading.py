@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from gptinit.config import ModelFacts
 from gptinit.errors import ConfigError, SubjectError, unknown_name
 from gptinit.facts.vocabulary import ROLES
 from gptinit.forward.blocks import Decoder
@@ -30,7 +31,7 @@ from gptinit.read.parameters import (
     with_copies,
     with_entanglement,
 )
-from gptinit.results.profile import ModelFacts, Note
+from gptinit.results.profile import Note
 from gptinit.results.program import ModelProgram, ParameterProgram, Program
 from gptinit.trace.graph import Read
 from gptinit.trace.laws.laws import Laws

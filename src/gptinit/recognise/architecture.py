@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Piecewise
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.graph import Vertex
@@ -21,7 +22,7 @@ from gptinit.recognise.evaluate import LOOKUPS, Uncovered, weights_between
 from gptinit.recognise.longer import LONGEST, longest_alike
 from gptinit.recognise.pieces import Pieces, rounded
 from gptinit.recognise.products import Product, find_products, read_of
-from gptinit.results.profile import ModelFacts, Note
+from gptinit.results.profile import Note
 from gptinit.results.program import ModelProgram, Program
 from gptinit.theory import ForwardFacts, TheoryModel, model_of_program
 from gptinit.trace.graph import Read

@@ -12,9 +12,9 @@ from gptinit.report.audit_words import (
 from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING
 from gptinit.report.origins import origin_of
-from gptinit.report.rule_docs import RuleDoc, chapters_of
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding
+from gptinit.results.rule import Rule
 
 __all__ = ["audit_markdown", "rule_markdown"]
 
@@ -44,9 +44,9 @@ def audit_markdown(audit: Audit, *, all_parameters: bool = False, buffers: bool 
     )
 
 
-def rule_markdown(rule: RuleDoc) -> str:
+def rule_markdown(rule: Rule) -> str:
     """The documentation of a rule; its texts are Markdown already, or plain."""
-    chapters = (part for h, words in chapters_of(rule) for part in (f"## {h}", words.strip()))
+    chapters = (part for h, words in rule.chapters() for part in (f"## {h}", words.strip()))
     title = f"# {code(rule.name)}: {text(rule.title)}"
     return document(title, f"Severity: {text(rule.severity)}.", *chapters)
 

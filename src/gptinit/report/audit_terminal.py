@@ -18,10 +18,10 @@ from gptinit.report.audit_words import (
     worst_first,
 )
 from gptinit.report.origins import origin_of
-from gptinit.report.rule_docs import RuleDoc, chapters_of
 from gptinit.report.terminal import SEVERITY_STYLE, new_table
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding
+from gptinit.results.rule import Rule
 
 __all__ = ["AuditLayout", "audit_view", "rule_view"]
 
@@ -60,13 +60,13 @@ def audit_view(audit: Audit, layout: AuditLayout) -> RenderableType:
     return Group(*_heading(audit), "", *table, *_hints(rows), *_findings(audit), *_closing(audit))
 
 
-def rule_view(rule: RuleDoc) -> RenderableType:
+def rule_view(rule: Rule) -> RenderableType:
     """The documentation of a rule for a person."""
     title = Text(rule.name, style="bold")
     title.append(f" ({rule.severity})", style=SEVERITY_STYLE.get(rule.severity, ""))
     title.append(f": {rule.title}", style="default")
     parts: list[RenderableType] = [title]
-    for heading, text in chapters_of(rule):
+    for heading, text in rule.chapters():
         parts += ["", Text(heading, style="bold"), _indented(Text(text.strip()))]
     return Group(*parts)
 

@@ -1,8 +1,9 @@
 """What one line says about a whole profile, check or model: the columns of comparisons."""
 
+from gptinit.config import ModelFacts
 from gptinit.gate.judge import CheckReport
 from gptinit.report.numbers import plural
-from gptinit.results.profile import ModelFacts, Place, Profile
+from gptinit.results.profile import Place, Profile
 
 __all__ = ["HEADLINES", "bounds_held", "headline_place", "sizes_of"]
 

@@ -6,23 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
-from gptinit.config import GPTConfig
+from gptinit.config import GPTConfig, ModelFacts
 from gptinit.facts.distributions import Distribution, Mixture, Piecewise
-from gptinit.facts.schemes import Rule, Scheme
+from gptinit.facts.schemes import RoleRule, Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.audit_words import worst_first
-from gptinit.report.rule_docs import RuleDoc
 from gptinit.results.audit import Audit, AuditedParameter
-from gptinit.results.profile import (
-    WEIGHT_GRAD_NUMBERS,
-    Comparison,
-    ModelFacts,
-    Place,
-    Profile,
-    WeightGrad,
-)
+from gptinit.results.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile, WeightGrad
+from gptinit.results.rule import Rule
 from gptinit.version import __version__
 
 __all__ = [
@@ -120,8 +113,8 @@ def audit_document(audit: Audit) -> Document:
     }
 
 
-def rule_document(rule: RuleDoc) -> Document:
-    """The documentation of an audit rule: its texts by the names of `RuleDoc`."""
+def rule_document(rule: Rule) -> Document:
+    """The documentation of an audit rule: its texts by the names of `Rule`."""
     names = ("name", "severity", "title", "what", "why", "bug", "fix")
     return {
         "schema_version": SCHEMA_VERSION,
@@ -273,7 +266,7 @@ def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]]) -> Doc
     }
 
 
-def _rule(rule: Rule, values: Sequence[Distribution]) -> Document:
+def _rule(rule: RoleRule, values: Sequence[Distribution]) -> Document:
     """The formulas of one role, and what they come to at a shape."""
     moments = [{"kind": d.kind, "mean": d.mean, "std": d.std} for d in values]
     return {"dist": rule.dist, **rule.formulas, **({"values": moments} if moments else {})}

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 from gptinit.report.audit_words import worst_first
 from gptinit.report.origins import origin_of, place_of
-from gptinit.report.rule_docs import RuleDoc, chapters_of
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding, Note
+from gptinit.results.rule import Rule
 from gptinit.version import __version__
 
 __all__ = ["SARIF_SCHEMA", "audit_sarif"]
@@ -26,7 +26,7 @@ Part = dict[str, Any]
 """A part of the document."""
 
 
-def audit_sarif(audit: Audit, rules: Mapping[str, RuleDoc]) -> Part:
+def audit_sarif(audit: Audit, rules: Mapping[str, Rule]) -> Part:
     """An audit as one run of SARIF; `render_json` makes it a text.
 
     A result stands at the line that drew its parameters where that is known, and always at the
@@ -59,11 +59,11 @@ def audit_sarif(audit: Audit, rules: Mapping[str, RuleDoc]) -> Part:
     return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
-def _rule(name: str, rule: RuleDoc | None) -> Part:
+def _rule(name: str, rule: Rule | None) -> Part:
     """One rule with its documentation."""
     if rule is None:
         return {"id": name}
-    chapters = list(chapters_of(rule))
+    chapters = list(rule.chapters())
     plain = "\n\n".join(f"{heading}: {words.strip()}" for heading, words in chapters)
     marked = "\n\n".join(f"**{heading}.** {words.strip()}" for heading, words in chapters)
     return {

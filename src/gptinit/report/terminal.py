@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gptinit.config import GPTConfig
+from gptinit.config import GPTConfig, ModelFacts
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
@@ -17,7 +17,7 @@ from gptinit.gate.judge import CheckReport
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.numbers import cell, large, plural, short, with_error
 from gptinit.report.summary import summarise, summarise_engines
-from gptinit.results.profile import Comparison, Finding, ModelFacts, Place, Profile
+from gptinit.results.profile import Comparison, Finding, Place, Profile
 
 __all__ = [
     "SEVERITY_STYLE",

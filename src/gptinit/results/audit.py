@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Distribution
-from gptinit.results.profile import Finding, ModelFacts, Note
+from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ParameterProgram
 
 __all__ = ["BUILT_ON_META", "Audit", "AuditedParameter", "ClosestScheme"]
@@ -71,10 +72,3 @@ class Audit:
     parameters: tuple[AuditedParameter, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[Note, ...] = ()
-
-    def _repr_markdown_(self) -> str:
-        """What a notebook shows."""
-        # Loaded when it is shown: results know nothing of reports otherwise.
-        from gptinit.report.audit_markdown import audit_markdown
-
-        return audit_markdown(self)

@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gptinit.config import ModelFacts
+
 __all__ = [
     "WEIGHT_GRAD_NUMBERS",
     "Comparison",
     "Cost",
     "Finding",
-    "ModelFacts",
     "Note",
     "Place",
     "Profile",
@@ -17,29 +18,6 @@ __all__ = [
     "RunFacts",
     "WeightGrad",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
-    """The model that was looked at; keys as in the JSON contract, None where nobody knows."""
-
-    name: str
-    source: str
-    n_layer: int
-    n_head: int | None = None
-    n_kv_head: int | None = None
-    head_dim: int | None = None
-    n_embd: int
-    d_ff: int | None = None
-    block_size: int | None = None
-    vocab_size: int | None = None
-    norm: str | None = None
-    norm_placement: str | None = None
-    positions: str | None = None
-    activation: str | None = None
-    bias: bool
-    tied: bool
-    n_params: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +154,6 @@ class Profile:
             ("whole", self.whole),
         )
 
-    def _repr_markdown_(self) -> str:
-        """What a notebook shows."""
-        # Loaded when it is shown: results know nothing of reports otherwise.
-        from gptinit.report.markdown import profile_markdown
-
-        return profile_markdown(self)
-
     @property
     def first_nonfinite_layer(self) -> int | None:
         """The first layer whose stream holds NaN or infinity; None if there is none."""
@@ -229,10 +200,3 @@ class Comparison:
     labels: tuple[str, ...]
     profiles: tuple[Profile, ...]
     ranking: Ranking | None = None
-
-    def _repr_markdown_(self) -> str:
-        """What a notebook shows."""
-        # Loaded when it is shown: results know nothing of reports otherwise.
-        from gptinit.report.markdown import comparison_markdown
-
-        return comparison_markdown(self)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Distribution
-from gptinit.results.profile import ModelFacts
 
 __all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program"]
 

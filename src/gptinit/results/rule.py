@@ -1,17 +1,9 @@
-"""What a rule of the audit is: a name, its documentation and a finder."""
+"""What a rule of the audit says: its name, its severity and its documentation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from gptinit.audit_rules.context import Context
-from gptinit.results.profile import Finding
-from gptinit.results.program import ModelProgram
-
-__all__ = ["Finder", "Rule"]
-
-Finder: TypeAlias = Callable[[ModelProgram, Context], Iterable[Finding]]
-"""Everything that one rule finds in a program."""
+__all__ = ["Rule"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +18,6 @@ class Rule:
         why: what it does to training.
         bug: the real case that it comes from, with its public reference.
         fix: how to mend it.
-        find: finds it in a program; None where a program alone cannot show it (several
-            processes, or several builds, must be compared).
     """
 
     name: str
@@ -37,4 +27,13 @@ class Rule:
     why: str
     bug: str
     fix: str
-    find: Finder | None
+
+    def chapters(self) -> Iterator[tuple[str, str]]:
+        """Heading and text of each part of the documentation that is not empty."""
+        chapters = (
+            ("What it is", self.what),
+            ("Why it hurts", self.why),
+            ("Where it happened", self.bug),
+            ("How to fix it", self.fix),
+        )
+        return ((heading, text) for heading, text in chapters if text)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gptinit.results.profile import ModelFacts, Note
+from gptinit.config import ModelFacts
+from gptinit.results.profile import Note
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.theory.activations import ACTIVATION_CURVES
 from gptinit.theory.model import LayerMoments, Moments, TheoryModel

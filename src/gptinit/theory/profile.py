@@ -3,13 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
-from gptinit.config import GPTConfig, RunConfig
+from gptinit.config import GPTConfig, ModelFacts, RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.presets import model_facts
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
 from gptinit.facts.schemes import Scheme
 from gptinit.results.machine import processor_name
-from gptinit.results.profile import ModelFacts, Note, Place, Profile, RunFacts
+from gptinit.results.profile import Note, Place, Profile, RunFacts
 from gptinit.theory.model import TheoryModel, theory_model
 from gptinit.theory.predict import predict
 from gptinit.tokens import TokenSource, tokens_of_run
