@@ -39,44 +39,31 @@ PUBLIC_NAMES = [
 ]
 
 NEEDS_TORCH = {
-    "audits",
-    "draw_rules",
-    "engines",
-    "factory",
-    "flow",
-    "live",
-    "measuring",
-    "memory",
-    "meta_build",
+    "auditing",
+    "forward",
+    "load",
+    "measure",
     "model",
-    "norm_gains",
-    "parameter_reading",
-    "perturbing",
-    "probes",
-    "reading",
-    "recomputing",
-    "sites",
-    "stats",
-    "subject",
-    "subjects",
+    "read",
+    "recognise",
     "trace",
     "weights",
 }
 """The rooms that may import torch."""
 
-LOADS_LAZILY = {"__init__", "__main__", "api", "checking", "cli", "jobs", "running"}
+LOADS_LAZILY = {"__init__", "__main__", "api", "cli"}
 """The rooms that reach torch, but only once something is to be measured."""
 
 SHIPPED_DATA = [
     "audit_rules/rule_docs.toml",
-    "data/text.txt",
+    "facts/schemes.toml",
+    "facts/text.txt",
     "py.typed",
-    "schema/audit.schema.json",
-    "schema/check.schema.json",
-    "schema/compare.schema.json",
-    "schema/profile.schema.json",
-    "schema/schemes.schema.json",
-    "schemes.toml",
+    "report/schema/audit.schema.json",
+    "report/schema/check.schema.json",
+    "report/schema/compare.schema.json",
+    "report/schema/profile.schema.json",
+    "report/schema/schemes.schema.json",
     "theory/softmax_tables.npz",
 ]
 
