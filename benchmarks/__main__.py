@@ -4,7 +4,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from benchmarks import agreement, cost, engines, gpu, probes, shapes, speed, sweep, theory
+from benchmarks import (
+    agreement,
+    cost,
+    engines,
+    gpu,
+    probes,
+    shapes,
+    speed,
+    sweep,
+    theory,
+    unchanged,
+)
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -33,6 +44,7 @@ BENCHMARKS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType(
         "shapes": _alone(shapes.main),
         "gpu": gpu.main,
         "transformers": sweep.main,
+        "unchanged": unchanged.main,
     }
 )
 """Every benchmark by its name."""

@@ -7,12 +7,14 @@ import pytest
 # Threads of torch that wait for work would spin, and tiny models have them wait most of the time:
 # on a busy machine the suite took ten times as long. Read once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# One thread a worker: pytest-xdist already runs as many workers as there are cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --regen and --slow."""
     parser.addoption(
-        "--regen", action="store_true", help="rewrite tests/golden and the blocks of README.md"
+        "--regen", action="store_true", help="rewrite tests/docs/golden and the blocks of README.md"
     )
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from profiles import make_profile, with_value
+from support.profiles import make_profile, with_value
 
 from benchmarks import __main__ as names
 from benchmarks import agreement, cost, gpu

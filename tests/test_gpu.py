@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from subjects import TINY, tiny_subject
+from support.subjects import TINY, tiny_subject
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gptinit.cli import main

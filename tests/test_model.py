@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import erf
-from subjects import TINY, dense_module, tiny_subject
+from support.subjects import TINY, dense_module, tiny_subject
 from torch import Tensor
 
 from gptinit.model import GPT

@@ -213,7 +213,7 @@ def test_a_large_file_never_sits_in_memory(tmp_path: Path) -> None:
 
 
 def test_the_packaged_text_is_plain_english_prose() -> None:
-    content = (files("gptinit") / "data" / "text.txt").read_bytes()
+    content = (files("gptinit.facts") / "text.txt").read_bytes()
     lines = content.decode("ascii").split("\n")
     long = [line for line in lines if len(line) > 20]
 
@@ -226,7 +226,7 @@ def test_the_packaged_text_is_plain_english_prose() -> None:
 
 
 def test_text_is_the_packaged_file_as_bytes() -> None:
-    content = (files("gptinit") / "data" / "text.txt").read_bytes()
+    content = (files("gptinit.facts") / "text.txt").read_bytes()
 
     source = _open("text", vocab=256, batch=2, length=100)
 

@@ -1,0 +1,102 @@
+"""What a change does to the numbers: the same commands at two revisions, compared byte by byte.
+
+`python -m benchmarks unchanged REVISION` runs every command below with the source of REVISION and
+with the source as it stands here, in one folder of models, and prints which outputs are equal.
+A refactoring leaves all of them equal; a numerical change shows here which ones it moved.
+"""
+
+import argparse
+import difflib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from gptinit.facts.schemes import load_schemes
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = "nanogpt-char --n-layer 3 --n-embd 96 --n-head 4 --seeds 2 --seq-len 40"
+"""A shape that runs in a second, wide enough that lazy weights stay lazy."""
+
+RUNS: Mapping[str, str] = MappingProxyType(
+    {
+        **{f"scheme {s}": f"inspect {SMALL} --scheme {s} --grad" for s in load_schemes()},
+        **{f"engine {e}": f"inspect {SMALL} --engine {e} --grad" for e in ("stream", "lazy")},
+        "engine theory": f"inspect {SMALL} --engine theory",
+        "bfloat16": f"inspect {SMALL} --dtype bfloat16 --engine dense",
+        "text, one seed": "inspect nanogpt-char --n-layer 2 --data text --seeds 1 --engine dense",
+        "traced nanoGPT": "inspect models/nano.py:GPT --seeds 2 --grad --engine dense",
+        "traced nanoGPT, lazy": "inspect models/nano.py:GPT --seeds 2 --engine lazy",
+        "traced Llama": "inspect models/llama.py:Llama --seeds 2 --grad --engine dense",
+        "traced, re-initialised": "inspect models/nano.py:GPT --reinit plain --engine dense",
+        "transformers' GPT-2": "inspect configs/gpt2.json --set n_layer=2 --set n_embd=96"
+        " --set n_head=4 --seeds 1 --seq-len 40 --engine dense",
+        "compare schemes": f"compare schemes nanogpt plain {SMALL.partition(' ')[2]}"
+        " --model nanogpt-char --engine dense",
+        "compare depths": "compare depths 1,2,4 --model nanogpt-char --seeds 2 --engine dense",
+        "compare engines": "compare engines --model nanogpt-char --n-layer 2 --seeds 3",
+        "audit preset": "audit gpt2-xl",
+        "audit nanoGPT": "audit models/nano.py:GPT",
+        "audit nanoGPT, claim": "audit models/nano.py:GPT --scheme plain",
+        "audit nanoGPT, both builds": "audit models/nano.py:GPT --build both --perturb --draw",
+        "audit with findings": "audit models/forgetful.py:GPT",
+        "audit with findings, SARIF": "audit models/forgetful.py:GPT --format sarif",
+        "audit transformers' Llama": "audit configs/llama-3.1-405b.json",
+        "check": "check --config gptinit.toml",
+        "schemes": "schemes",
+    }
+)
+"""Name to command; --format json is added where none is named."""
+
+
+def outputs(source: Path, folder: Path) -> dict[str, str]:
+    """What every run prints, with its exit code, from the package under `source`."""
+    env = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    found = {}
+    for name, command in RUNS.items():
+        words = shlex.split(command)
+        if "--format" not in words:
+            words += ["--format", "json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "gptinit", *words],
+            cwd=folder, env=env, capture_output=True, encoding="utf-8", check=False,
+        )  # fmt: skip
+        found[name] = f"exit {done.returncode}\n{done.stdout or done.stderr}"
+        print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compare two revisions; 1 where any output differs."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks unchanged")
+    parser.add_argument("revision", help="what to compare the working tree with")
+    revision = parser.parse_args(argv).revision
+    with tempfile.TemporaryDirectory() as scratch:
+        before, folder = Path(scratch) / "before", Path(scratch) / "folder"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--detach", "-q", str(before), revision], check=True)
+        try:
+            shutil.copytree(ROOT / "tests" / "support" / "models", folder / "models")
+            shutil.copytree(ROOT / "examples" / "models", folder / "models", dirs_exist_ok=True)
+            shutil.copytree(ROOT / "examples" / "configs", folder / "configs")
+            shutil.copy(ROOT / "examples" / "gptinit.toml", folder)
+            old, new = (outputs(tree / "src", folder) for tree in (before, ROOT))
+        finally:
+            subprocess.run([*git, "remove", "--force", str(before)], check=True)
+    print(f"{'run':28} {'bytes':>8}  against {revision}")
+    for name in RUNS:
+        print(f"{name:28} {len(new[name]):8}  {'equal' if old[name] == new[name] else 'DIFFERS'}")
+        lines = difflib.unified_diff(old[name].split("\n"), new[name].split("\n"), n=0, lineterm="")
+        for line in list(lines)[2:14]:
+            print(f"    {line[:160]}")
+    equal = sum(old[name] == new[name] for name in RUNS)
+    print(f"{equal} of {len(RUNS)} equal.")
+    return int(equal < len(RUNS))

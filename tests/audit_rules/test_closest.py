@@ -1,0 +1,160 @@
+"""Which known scheme a program is closest to."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from support.programs import (
+    D,
+    L,
+    V,
+    by_role,
+    every,
+    gpt2,
+    llama,
+    nanogpt,
+    plain,
+    redrawn,
+    with_padding,
+)
+
+from gptinit.audit_rules.closest import closest_scheme, differing_roles
+from gptinit.config import GPTConfig
+from gptinit.facts.distributions import (
+    Constant,
+    Distribution,
+    Measured,
+    Normal,
+    Piecewise,
+    TruncatedNormal,
+    Uniform,
+    Unset,
+)
+from gptinit.facts.schemes import get_scheme, load_schemes, role_fans
+from gptinit.results.program import ModelProgram, ParameterProgram
+
+
+def named(program: ModelProgram) -> tuple[str, bool, tuple[str, ...]]:
+    found = closest_scheme(program)
+    assert found is not None
+    return found.name, found.exact, found.differs
+
+
+def drawn_by(slug: str) -> ModelProgram:
+    """The GPT-2 shape drawn as a scheme says, fused projections block by block."""
+    config = GPTConfig(n_layer=L, n_head=4, n_embd=D, vocab_size=V, block_size=128)
+    scheme, program = get_scheme(slug), gpt2()
+    fans = {p.name: p.fan_in for p in program.parameters}
+
+    def law(p: ParameterProgram, role: str) -> Distribution:
+        layer = p.layer or 0
+        fan_in, fan_out = role_fans(role, config)
+        fan_in = fans.get(p.name.removesuffix("bias") + "weight") or fan_in
+        return scheme.distribution(role, config, layer=layer, fan_in=fan_in, fan_out=fan_out)
+
+    def change(p: ParameterProgram) -> ParameterProgram:
+        if p.role == "qkv":
+            return replace(p, distribution=Piecewise(tuple((D, law(p, r)) for r in "qkv")))
+        return replace(p, distribution=law(p, p.role))
+
+    return every(program, lambda _: True, change)
+
+
+@pytest.mark.parametrize("slug", load_schemes())
+def test_a_model_drawn_by_a_scheme_is_exactly_that_scheme_or_its_equal(slug: str) -> None:
+    program = drawn_by(slug)
+    name, exact, differs = named(program)
+
+    assert exact
+    assert differs == ()
+    # Schemes that agree on this shape may share it; the one drawn from is among the exact ones.
+    assert not differing_roles(program, get_scheme(slug))
+    assert not differing_roles(program, get_scheme(name))
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "differs"),
+    [
+        (gpt2(), "nanogpt", ()),
+        (gpt2(plain), "plain", ()),
+        (llama(), "plain", ()),  # no positions: gpt2-code fits as well, plain comes first
+        # Half way between two schemes, one role off either: the first of the table.
+        (redrawn(gpt2(), "mlp.c_proj.weight", Normal(0.0, 0.02)), "plain", ("attn_out",)),
+        (redrawn(gpt2(), "mlp.c_proj.weight", Normal(0.0, 0.01)), "nanogpt", ("mlp_down",)),
+        (redrawn(gpt2(), "wpe.weight", Normal(0.0, 0.01)), "nanogpt", ("pos_emb",)),
+        (redrawn(gpt2(plain), "wpe.weight", Normal(0.0, 0.01)), "gpt2-code", ()),
+        (redrawn(gpt2(), "c_fc.weight", Unset()), "nanogpt", ("mlp_up",)),
+        (redrawn(gpt2(), "c_fc.bias", Uniform(-0.1, 0.1)), "nanogpt", ("linear_bias",)),
+        (with_padding(llama(), 0), "plain", ()),
+        (with_padding(llama(), V - 1), "plain", ()),
+        (
+            redrawn(
+                gpt2(), "c_attn.weight",
+                Piecewise(((D, Normal(0.0, 0.02)), (D, Normal(0.0, 0.02)), (D, Constant(0.0)))),
+            ),
+            "nanogpt", ("qkv",),
+        ),
+        (
+            redrawn(llama(nanogpt), "q_proj.weight", TruncatedNormal(0.0, 0.02, -0.04, 0.04)),
+            "nanogpt", ("q",),
+        ),
+        (
+            redrawn(llama(nanogpt), "q_proj.weight", TruncatedNormal(0.0, 0.02, -2.0, 2.0)),
+            "nanogpt", (),
+        ),
+    ],
+)  # fmt: skip
+def test_the_closest_scheme_has_the_fewest_roles_that_differ(
+    program: ModelProgram, name: str, differs: tuple[str, ...]
+) -> None:
+    assert named(program) == (name, not differs, differs)
+
+
+def test_of_equally_many_roles_the_smaller_ratios_win() -> None:
+    # 0.021/sqrt(n_layer): 1.05 times cproj-sqrt-l, 1.48 times nanogpt, 0.74 of
+    # cproj-sqrt-2-over-l; each differs in two roles.
+    program = redrawn(gpt2(), "c_proj.weight", Normal(0.0, 0.021 / math.sqrt(L)))
+
+    assert named(program) == ("cproj-sqrt-l", False, ("attn_out", "mlp_down"))
+
+
+def test_norms_count_by_their_gain() -> None:
+    zero = every(
+        llama(),
+        lambda p: p.role == "norm_weight",
+        lambda p: replace(p, distribution=Constant(0.0), gain=1.0),
+    )
+    doubled = every(zero, lambda p: p.role == "norm_weight", lambda p: replace(p, gain=2.0))
+    unknown = every(zero, lambda p: p.role == "norm_weight", lambda p: replace(p, gain=None))
+
+    assert named(zero) == ("plain", True, ())
+    assert named(doubled) == ("plain", False, ("norm_weight",))
+    assert named(unknown) == ("plain", True, ())
+
+
+def test_a_measured_model_is_told_within_its_errors() -> None:
+    def sample(std: float) -> Measured:
+        return Measured(
+            mean=0.0, std=std * 1.002, mean_stderr=std / 256, std_stderr=std / 362,
+            low=-4 * std, high=4 * std, kurtosis=3.0, count=65536,
+        )  # fmt: skip
+
+    program = every(
+        gpt2(),
+        lambda p: p.distribution.std > 0,
+        lambda p: replace(p, distribution=sample(p.distribution.std)),
+    )
+
+    assert named(program) == ("nanogpt", True, ())
+
+
+def test_a_model_of_no_known_role_has_no_closest_scheme() -> None:
+    program = every(llama(), lambda _: True, lambda p: replace(p, role="other"))
+
+    assert closest_scheme(program) is None
+
+
+def test_roles_are_told_in_the_order_of_tables() -> None:
+    odd = llama(by_role({"q": Normal(0.0, 0.07), "tok_emb": Normal(0.0, 0.05)}, Normal(0.0, 0.02)))
+
+    assert named(odd)[2] == ("tok_emb", "q")

@@ -1,0 +1,241 @@
+# ruff: noqa: D102 # small methods are documented by their class
+"""A model is audited in the ways asked for: as it is built, on meta, moved, drawn, or live."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from support.foreign_models import C, Decoder, L, built, factory
+from torch import nn
+
+from gptinit.auditing.audit import audit_factory, audit_module
+from gptinit.errors import ConfigError
+from gptinit.facts.schemes import get_scheme
+from gptinit.load.factory import Factory
+from gptinit.results.audit import Audit
+
+
+class NanoStyle(Decoder):
+    """0.02, and 0.02/sqrt(2 L) for what writes to the stream; a method that draws all."""
+
+    std, emb_std, scale, with_norms = 0.02, 0.02, 1 / math.sqrt(2 * L), True
+
+    def make_head(self) -> None:
+        super().make_head()
+        self.lm_head.weight = self.wte.weight
+
+    def draw(self, module: nn.Module) -> None:
+        """Nothing one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        for name, p in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(p, std=self.std * self.scale)
+            elif p.ndim > 1:
+                nn.init.normal_(p, std=self.emb_std if name.startswith("w") else self.std)
+            elif self.with_norms or "ln_" not in name:
+                nn.init.constant_(p, float(name.endswith("weight")))
+
+
+class ForgetsNorms(NanoStyle):
+    """Norms are only set by their constructor."""
+
+    with_norms = False
+
+
+class Unscaled(NanoStyle):
+    """The residual scaling is missing."""
+
+    scale = 1.0
+
+
+class Otherwise(NanoStyle):
+    """The method that draws all does not do what the constructor does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for block in self.h.children():
+            nn.init.normal_(block.mlp.c_fc.weight, std=0.01)
+
+
+def found(audit: Audit, severity: str = "error") -> list[tuple[str, str]]:
+    """(rule, where) of the findings of a severity."""
+    return [(f.rule, f.where) for f in audit.findings if f.severity == severity]
+
+
+def test_a_right_model_has_no_finding_and_its_scheme_is_named() -> None:
+    audit = audit_factory(factory(NanoStyle))
+
+    assert audit.findings == ()
+    assert audit.closest is not None
+    assert (audit.closest.name, audit.closest.exact) == ("nanogpt", True)
+    assert (audit.build, audit.claim, audit.notes) == ("own", None, ())
+
+
+def test_a_claim_is_held_against_it() -> None:
+    audit = audit_factory(factory(Unscaled), claim=get_scheme("nanogpt"))
+
+    assert audit.claim == "nanogpt"
+    assert {rule for rule, _ in found(audit)} == {"residual-scaling-missing"}
+
+
+def test_on_meta_what_only_the_constructor_sets_is_uninitialised() -> None:
+    own, meta, both = (
+        audit_factory(factory(ForgetsNorms), build=b) for b in ("own", "meta", "both")
+    )
+
+    assert found(own) == []
+    assert {rule for rule, _ in found(meta)} == {"uninitialised"}
+    assert {rule for rule, _ in found(both)} == {"uninitialised"}
+    assert all(
+        f.message.startswith("Built on meta: ") for f in both.findings if f.severity == "error"
+    )
+    assert (meta.build, both.build) == ("meta", "both")
+    assert [n.message for n in meta.notes] == ["Built on meta, to_empty, init_weights()."]
+
+
+def test_two_builds_with_two_laws_are_a_mismatch() -> None:
+    audit = audit_factory(factory(Otherwise), build="both")
+
+    rules = [f for f in audit.findings if f.rule == "build-mismatch" and f.severity == "error"]
+    assert rules
+    assert all("c_fc.weight" in f.where for f in rules)
+    assert "N(0, 0.01)" in rules[0].message
+    assert "N(0, 0.02)" in rules[0].message
+
+
+def test_of_a_right_model_both_builds_differ_by_the_tie_alone() -> None:
+    (finding,) = audit_factory(factory(NanoStyle), build="both").findings
+
+    assert (finding.rule, finding.severity) == ("build-mismatch", "warning")
+    assert finding.where == "lm_head.weight"
+    assert "to_empty takes ties apart" in finding.message
+
+
+def test_a_model_that_cannot_be_built_on_meta_is_told() -> None:
+    class Once(NanoStyle):
+        """Its weights can be drawn by its constructor alone."""
+
+        is_made = False
+
+        def init_weights(self) -> None:
+            if self.is_made:
+                raise ValueError("drawn\ntwice.")
+            super().init_weights()
+            self.is_made = True
+
+    (found,) = audit_factory(factory(Once), build="both").findings
+
+    assert (found.rule, found.severity, found.where) == ("build-mismatch", "error", "foreign")
+    assert found.message == (
+        "It cannot be built on meta: Once must draw its weights after to_empty, got ValueError: "
+        "drawn twice."
+    )
+
+
+def with_settings(**settings: float) -> Factory:
+    """A model with settings, of which only `init_std` is obeyed, and by matrices alone."""
+
+    def build() -> nn.Module:
+        class Set(NanoStyle):
+            std = settings["init_std"]
+
+        return Set()
+
+    def moved(changes: Mapping[str, object]) -> Factory:
+        return with_settings(**{**settings, **changes})  # type: ignore[arg-type] # floats
+
+    return replace(factory(build), settings=settings, with_settings=moved)
+
+
+def test_moved_settings_show_who_does_not_follow() -> None:
+    audit = audit_factory(with_settings(init_std=0.02, embed_init_std=0.02), perturbed=True)
+
+    ignored = {f.where: f.severity for f in audit.findings if f.rule == "setting-ignored"}
+    assert ignored == {"embed_init_std": "error", "init_std": "warning"}
+    assert audit_factory(with_settings(init_std=0.02, embed_init_std=0.02)).findings == ()
+
+
+class SameShards(NanoStyle):
+    """Both halves of a matrix get the same values, in a way that looks right by its law."""
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for block in self.h.children():
+            weight: Any = block.mlp.c_fc.weight
+            half = torch.randn(weight.shape[0] // 2, C, generator=torch.Generator().manual_seed(1))
+            with torch.no_grad():
+                weight.copy_(torch.cat([half, half]) * 0.02)
+
+
+def test_values_are_looked_at_only_when_asked() -> None:
+    drawn = audit_factory(factory(SameShards), drawn=True)
+
+    assert {"duplicate-shards"} <= {rule for rule, _ in found(drawn)}
+    assert audit_factory(factory(NanoStyle), drawn=True).findings == ()
+
+
+def test_drawing_leaves_the_random_state_alone() -> None:
+    before = torch.get_rng_state()
+
+    audit_factory(factory(NanoStyle), drawn=True)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_unknown_way_to_build_names_the_known_ones() -> None:
+    with pytest.raises(
+        ConfigError, match=r"build must be one of .*, got 'metal'\. Did you mean meta"
+    ):
+        audit_factory(factory(NanoStyle), build="metal")
+
+
+class CannotRun(NanoStyle):
+    """Its forward wants what nobody has."""
+
+    def forward(self, ids: Any) -> Any:
+        raise NotImplementedError("needs a cluster")
+
+
+def test_a_model_whose_forward_cannot_run_is_audited_by_its_names_with_a_note() -> None:
+    audit = audit_factory(factory(CannotRun))
+
+    (note,) = audit.notes
+    assert note.message.startswith("Roles are read from names: CannotRun must run forward")
+    assert found(audit) == []
+    assert {p.program.role for p in audit.parameters} >= {"qkv", "attn_out", "mlp_up", "mlp_down"}
+
+
+def test_a_live_module_is_judged_by_its_values_and_stays_as_it_is() -> None:
+    module = built("pre-norm").train()
+    held = {n: p.detach().clone() for n, p in module.named_parameters()}
+
+    audit = audit_module(module, factory(Decoder))
+
+    assert {p.program.distribution.kind for p in audit.parameters} == {"measured", "constant"}
+    assert module.training
+    for n, p in module.named_parameters():
+        assert torch.equal(p, held[n])
+
+
+def test_shards_of_a_live_module_are_seen_when_asked() -> None:
+    torch.manual_seed(0)
+    module = SameShards()
+
+    asked = audit_module(module, factory(SameShards), drawn=True)
+
+    assert "duplicate-shards" in {rule for rule, _ in found(asked)}
+
+
+def test_the_user_s_roles_are_heard() -> None:
+    audit = audit_factory(factory(NanoStyle), roles={"*.c_fc.weight": "other"})
+
+    roles = {p.program.name: p.program.role for p in audit.parameters}
+    assert roles["h.0.mlp.c_fc.weight"] == "other"

@@ -1,0 +1,198 @@
+# ruff: noqa: D102 # small methods are documented by their class
+"""The blocks of other people's decoders, and where their streams and branches can be heard."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from support.foreign_models import FOREIGN, Block, C, Decoder, L, built, hearing, reading, some_ids
+from torch import Tensor, nn
+
+from gptinit.errors import SubjectError
+from gptinit.forward.blocks import Decoder as Found
+from gptinit.forward.blocks import block_of, find_decoder, stream_width
+from gptinit.forward.observe import observe
+from gptinit.forward.sites import Site
+from gptinit.measure.listen import listen
+from gptinit.trace.record.tracing import trace
+
+
+def decoder_of(name: str) -> Found:
+    """The decoder of a model of FOREIGN."""
+    found = reading(name).decoder
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_blocks_are_found_in_the_order_in_which_they_run(name: str) -> None:
+    path = "layers" if name == "llama" else "h"
+    repeated = name.startswith("shared")
+
+    assert decoder_of(name).blocks == tuple(f"{path}.{0 if repeated else i}" for i in range(L))
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_placement_says_where_norms_stand(name: str) -> None:
+    assert decoder_of(name).placement == ("post" if "post-norm" in name else "pre")
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_heard_at_the_sites_is_what_the_model_had_in_its_hands(name: str) -> None:
+    module, heard = built(name), [dict[str, Tensor]() for _ in range(L)]
+    for found, sites in zip(heard, decoder_of(name).sites, strict=True):
+        for what in ("before", "after", "attn", "mlp"):
+            site = getattr(sites, what)
+            listen(module, site, lambda x, f=found, w=what, s=site: f.update({w: x * s.factor}))  # type: ignore[misc] # lambda
+
+    with torch.no_grad(), hearing() as record:
+        ids = some_ids()
+        module(ids, ids) if name == "last position" else module(ids)
+
+    noted = {k: [t for kind, t in record if kind == k] for k in ("attn", "mlp", "resid")}
+    for i in range(L):
+        assert torch.equal(heard[i]["attn"], noted["attn"][i])
+        assert torch.equal(heard[i]["mlp"], noted["mlp"][i])
+        assert torch.equal(heard[i]["after"], noted["resid"][i])
+    if name != "in place":  # there the embedding is gone by now
+        assert torch.equal(heard[0]["before"], record[0][1])
+
+
+EXPECTED_SITES = {
+    "pre-norm": ("h.1.attn", "h.1.mlp", Site(path="h.1")),
+    "sandwich": ("h.1.post_1", "h.1.post_2", Site(path="h.1")),
+    "layer scale": ("h.1.ls_1", "h.1.ls_2", Site(path="h.1")),
+    "post-norm": ("h.1.attn", "h.1.mlp", Site(path="h.1.ln_2", side="input")),
+    "by forward": ("h.1.attn.c_proj", "h.1.mlp.c_proj", Site(path="h.2.ln_1", side="input")),
+}
+
+
+@pytest.mark.parametrize("name", ["pre-norm", "sandwich", "layer scale", "post-norm"])
+def test_branches_are_heard_after_their_own_norm_and_scale(name: str) -> None:
+    attn, mlp, after = EXPECTED_SITES[name]
+    sites = decoder_of(name).sites[1]
+
+    assert (sites.attn, sites.mlp) == (Site(path=attn), Site(path=mlp))
+    assert sites.after == after
+
+
+def test_a_multiplier_is_kept_as_a_factor() -> None:
+    sites = decoder_of("multiplier").sites[0]
+
+    assert sites.attn == Site(path="h.0.attn", factor=0.25)
+    assert sites.mlp == Site(path="h.0.mlp", factor=0.5)
+
+
+def test_a_block_that_runs_thrice_is_heard_call_by_call() -> None:
+    sites = decoder_of("shared").sites
+
+    assert [s.after for s in sites] == [Site(path="h.0", call=i) for i in range(L)]
+    assert [s.attn for s in sites] == [Site(path="h.0.attn", call=i) for i in range(L)]
+
+
+def test_blocks_that_are_not_called_are_heard_at_their_neighbours() -> None:
+    for sites in decoder_of("by forward").sites:
+        for site in (sites.before, sites.after):
+            assert site is not None
+            assert site.path not in decoder_of("by forward").blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("transformer.h.3.attn.c_proj.weight", "transformer.h.3"),
+        ("transformer.h.3.mlp.experts.1.weight", "transformer.h.3"),
+        ("model.layers.12.weight", "model.layers.12"),
+        ("block_7.attn.weight", "block_7"),
+        ("lm_head.weight", None),
+        ("0.weight", None),
+        ("wte2.weight", None),
+    ],
+)
+def test_the_block_of_a_parameter_is_told_by_the_first_number(name: str, block: str | None) -> None:
+    assert block_of(name) == block
+
+
+def test_the_stream_is_the_width_at_which_most_products_are_added() -> None:
+    class Wide(Decoder):
+        """Adds at another width inside, once."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.more = nn.Linear(C, 24), nn.Linear(24, 24)
+            self.back = nn.Linear(24, C)
+
+        def forward(self, ids: Any) -> Any:
+            x = self.stream(ids)
+            y = self.wide(x)
+            y = y + self.more(y)
+            return self.lm_head(self.ln_f(x + self.back(y)))
+
+    assert stream_width(observe(trace(Wide))) == C
+
+
+class NoStream(nn.Module):
+    """Layers that add nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(11, C)
+        self.layers = nn.Sequential(*(nn.Linear(C, C) for _ in range(3)), nn.Linear(C, 11))
+
+    def forward(self, ids: Any) -> Any:
+        return self.layers(self.wte(ids))
+
+
+class NoBlocks(nn.Module):
+    """A stream, but nothing that is repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte, self.only, self.head = nn.Embedding(11, C), Block(), nn.Linear(C, 11)
+
+    def forward(self, ids: Any) -> Any:
+        return self.head(self.only(self.wte(ids)))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (NoStream, r"^model must have repeated blocks that add to a residual stream, got none\.$"),
+        (
+            NoBlocks,
+            r"^model must have a list of repeated blocks that add to its residual stream, got "
+            r"none\.$",
+        ),
+    ],
+)
+def test_a_model_without_repeated_blocks_is_named_in_one_line(build: Any, message: str) -> None:
+    seen = observe(trace(build))
+
+    with pytest.raises(SubjectError, match=message):
+        find_decoder(seen, stream_width(seen))
+
+
+def test_a_block_whose_stream_is_scaled_at_its_end_is_heard_there() -> None:
+    class Ends(Block):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x) * 0.5
+
+    class Halved(Decoder):
+        block = Ends
+
+    seen = observe(trace(Halved))
+    sites = find_decoder(seen, C).sites
+
+    assert [s.after for s in sites] == [Site(path=f"h.{i}") for i in range(L)]
+
+
+def test_blocks_ten_and_one_are_not_confused() -> None:
+    class Deep(Decoder):
+        def blocks(self, made: list[nn.Module]) -> nn.Module:
+            return nn.ModuleList(Block() for _ in range(12))
+
+    sites = find_decoder(observe(trace(Deep)), C).sites
+
+    assert [s.attn for s in sites] == [Site(path=f"h.{i}.attn") for i in range(12)]
+    assert sites[1] == replace(sites[1], path="h.1")

@@ -1,0 +1,130 @@
+# ruff: noqa: D102 # small methods are documented by their class
+"""Additions to the stream are told from all others, and what they add is traced to its matrix."""
+
+from typing import Any
+
+import pytest
+import torch
+from support.foreign_models import FOREIGN, C, Decoder, L, reading
+from torch import nn
+
+from gptinit.forward.observe import Observation, observe
+from gptinit.forward.residual import additions, writers
+from gptinit.trace.record.tracing import trace
+
+
+def observed(name: str) -> Observation:
+    """The pass of a model of FOREIGN."""
+    seen = reading(name).seen
+    assert seen is not None
+    return seen
+
+
+EXPERTS = {
+    "experts": ["h.{}.mlp.experts.0.down_proj.weight", "h.{}.mlp.experts.1.down_proj.weight"],
+    "experts in one tensor": ["h.{}.mlp.down"],
+}
+OUT = {
+    "llama": ["layers.{}.self_attn.o_proj.weight", "layers.{}.mlp.down_proj.weight"],
+    "eager": ["h.{}.attn.wo.weight", "h.{}.mlp.c_proj.weight"],
+    **{name: ["h.{}.attn.c_proj.weight", *downs] for name, downs in EXPERTS.items()},
+    "slices in inference mode": ["h.{}.attn.wo.weight", "h.{}.mlp.c_proj.weight"],
+    "torch's attention": ["h.{}.attn.inner.out_proj.weight", "h.{}.mlp.c_proj.weight"],
+    "one MLP": ["h.{}.attn.c_proj.weight", "h.0.mlp.c_proj.weight"],
+}
+USUAL = ["h.{}.attn.c_proj.weight", "h.{}.mlp.c_proj.weight"]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_added_comes_from_the_output_matrices_in_order(name: str) -> None:
+    decoder = reading(name).decoder
+    assert decoder is not None
+    graph = observed(name).graph
+    layers = [0] * L if name.startswith("shared") else range(L)
+
+    written = [sorted(w.weight for w in writers(graph, a)) for a in decoder.chain]
+
+    flat = [w for group in written for w in group]
+    assert flat == [pattern.format(i) for i in layers for pattern in OUT.get(name, USUAL)]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_the_stream_of_each_addition_is_behind_it(name: str) -> None:
+    graph = observed(name).graph
+
+    for addition in additions(graph, C):
+        assert graph.ancestors[addition.vertex] >> addition.stream & 1
+        assert graph.ancestors[addition.vertex] >> addition.branch & 1
+
+
+class Odd(nn.Module):
+    """One addition, made by `add(x, branch)`."""
+
+    def __init__(self, add: Any) -> None:
+        super().__init__()
+        self.wte, self.up, self.head = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9)
+        self.add = add
+
+    def forward(self, ids: Any) -> Any:
+        x = self.wte(ids)
+        return self.head(self.add(x, self.up(x).relu() @ self.up.weight))
+
+
+ADDS = {
+    "stream first": lambda x, y: x + y,
+    "branch first": lambda x, y: y + x,
+    "torch.add": lambda x, y: torch.add(x, y, alpha=2),
+    "in place on the branch": lambda x, y: y.add_(x),
+    "a scaled stream": lambda x, y: x * 0.5 + y,
+    "a cast stream": lambda x, y: x.double() + y,
+}
+
+
+@pytest.mark.parametrize("how", ADDS)
+def test_the_stream_is_what_the_branch_was_computed_from(how: str) -> None:
+    seen = observe(trace(lambda: Odd(ADDS[how])))
+    graph = seen.graph
+    embedding = next(v.index for v in graph.vertices if v.name == "embedding")
+
+    (addition,) = additions(graph, 4)
+
+    assert addition.stream == embedding
+    assert [w.weight for w in writers(graph, addition)] == ["up.weight"]
+
+
+@pytest.mark.parametrize(
+    "add",
+    [lambda x, y: y, lambda x, y: y + 1.0, lambda x, y: torch.cat([x, y], -1)[..., 2:6]],
+    ids=["none", "a number", "joined"],
+)
+def test_what_adds_nothing_to_a_stream_has_no_addition(add: Any) -> None:
+    assert additions(observe(trace(lambda: Odd(add))).graph, 4) == []
+
+
+def test_embeddings_and_biases_are_no_additions_to_the_stream() -> None:
+    graph = observed("pre-norm").graph
+
+    assert len(additions(graph, C)) == 2 * L
+
+
+def test_norm_multiplier_and_experts_are_crossed_on_the_way_to_the_matrix() -> None:
+    for name in ("sandwich", "multiplier", "layer scale", "experts"):
+        graph = observed(name).graph
+        assert all(writers(graph, a) for a in additions(graph, C)), name
+
+
+def test_an_addition_inside_a_branch_is_not_one_of_the_chain() -> None:
+    class Inner(Decoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(C, C)
+
+        def forward(self, ids: Any) -> Any:
+            x = self.stream(ids)
+            y = self.inner(x)
+            return self.lm_head(self.ln_f(y + self.inner(y)))
+
+    graph = observe(trace(Inner)).graph
+    last = additions(graph, C)[-1]
+
+    assert [w.weight for w in writers(graph, last)] == ["inner.weight"]

@@ -1,0 +1,308 @@
+"""What a model does between its matrices is read for theory, or refused: never guessed."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support.foreign_models import (
+    FOREIGN,
+    MLP,
+    NH,
+    Attention,
+    Block,
+    C,
+    Decoder,
+    L,
+    RotaryAttention,
+    T,
+    V,
+    factory,
+)
+from torch import Tensor, nn
+
+from gptinit.measure.subject import Subject
+from gptinit.measure.traced_subject import foreign_subject
+from gptinit.results.profile import Note
+from gptinit.theory import TheoryModel
+
+
+def subject_of(build: Callable[[], nn.Module]) -> Subject:
+    """A model of which nothing is known."""
+    return foreign_subject(factory(build))
+
+
+def model_of(build: Callable[[], nn.Module]) -> TheoryModel:
+    """What theory knows of it."""
+    theory = subject_of(build).theory
+    assert isinstance(theory, TheoryModel), theory
+    return theory
+
+
+def with_attention(attend: Callable[[Any, Any, Any], Any]) -> type[Decoder]:
+    """The pre-norm decoder with another function of q, k and v, (B, nh, T, hs) each."""
+
+    class Other(Attention):
+        def forward(self, x: Any) -> Any:
+            q, k, v = (
+                t.unflatten(-1, (NH, -1)).transpose(1, 2) for t in self.c_attn(x).split(C, -1)
+            )
+            return self.c_proj(attend(q, k, v).transpose(1, 2).flatten(2))
+
+    class Model(Decoder):
+        block = staticmethod(lambda: Block(attn=Other))
+
+    return Model
+
+
+def with_activation(act: Callable[[Any], Any]) -> type[Decoder]:
+    """The pre-norm decoder with another activation."""
+
+    class Other(MLP):
+        def forward(self, x: Any) -> Any:
+            return self.c_proj(act(self.c_fc(x)))
+
+    class Model(Decoder):
+        block = staticmethod(lambda: Block(mlp=Other))
+
+    return Model
+
+
+def scores_of(q: Tensor, k: Tensor) -> Tensor:
+    """Scaled scores, (B, nh, T, T)."""
+    return q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+
+
+def softmax(scores: Tensor, v: Tensor, window: int = T) -> Tensor:
+    """Causal attention with some scores; keys as far back as a window."""
+    size = scores.shape[-1]
+    allowed = torch.ones(size, size, dtype=torch.bool).tril().triu(1 - window)
+    return scores.masked_fill(~allowed, -math.inf).softmax(-1) @ v
+
+
+ODD: dict[str, tuple[type[Decoder], str]] = {
+    "scores with a cap": (
+        with_attention(lambda q, k, v: softmax(20 * torch.tanh(scores_of(q, k) / 20), v)),
+        "more than a softmax",
+    ),
+    "alibi": (
+        with_attention(lambda q, k, v: softmax(scores_of(q, k) + torch.arange(k.shape[2]), v)),
+        "more than a softmax",
+    ),
+    "no mask": (
+        with_attention(lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
+        "more than a softmax",
+    ),
+    "window of four": (
+        with_attention(lambda q, k, v: softmax(scores_of(q, k), v, window=4)),
+        "more than a softmax",
+    ),
+    "sink": (
+        with_attention(
+            lambda q, k, v: (
+                F.pad(
+                    scores_of(q, k).masked_fill(
+                        torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(1), -math.inf
+                    ),
+                    (1, 0),
+                ).softmax(-1)[..., 1:]
+                @ v
+            )
+        ),
+        "more than a softmax",
+    ),
+    "unit queries": (
+        with_attention(
+            lambda q, k, v: F.scaled_dot_product_attention(
+                F.normalize(q, dim=-1), F.normalize(k, dim=-1), v, is_causal=True
+            )
+        ),
+        "queries, keys and values are more than heads",
+    ),
+    "clipped queries": (
+        with_attention(
+            lambda q, k, v: F.scaled_dot_product_attention(q.clamp(-8, 8), k, v, is_causal=True)
+        ),
+        "heads",
+    ),
+    "gated by its own values": (
+        with_attention(
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True) * v.sigmoid()
+        ),
+        "more than a softmax",
+    ),
+    "values of the token before": (
+        with_attention(
+            lambda q, k, v: F.scaled_dot_product_attention(
+                q, k, F.pad(v, (0, 0, 1, 0))[:, :, :-1], is_causal=True
+            )
+        ),
+        "queries, keys and values are more than heads",
+    ),
+    "an activation of its own": (
+        with_activation(lambda h: h * torch.sigmoid(1.702 * h)),
+        "hidden units has no formula",
+    ),
+    "clipped hidden units": (with_activation(lambda h: F.gelu(h.clamp(max=7))), "hidden units"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_no_formula_covers_is_refused(name: str) -> None:
+    build, why = ODD[name]
+
+    theory = subject_of(build).theory
+
+    assert isinstance(theory, Note)
+    assert theory.kind == "theory-missing"
+    assert why in theory.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "post-norm", "sandwich", "layer scale", "experts", "experts in one tensor", "shared",
+        "shared post-norm", "soft cap",
+    ],
+)  # fmt: skip
+def test_an_architecture_without_formulas_is_refused(name: str) -> None:
+    assert isinstance(subject_of(FOREIGN[name]).theory, Note)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("pre-norm", {"positions": "learned", "activation": "gelu", "norm_eps": 1e-5}),
+        ("eager", {"n_head": NH, "n_kv_head": NH, "head_dim": C // NH, "parallel": False}),
+        ("in place", {"parallel": False, "attn_multiplier": 1.0}),
+        ("parallel", {"parallel": True}),
+        ("summed parallel", {"parallel": True}),
+        ("positions as parameter", {"positions": "learned"}),
+        ("tied by use", {"tied": True}),
+        ("head with bias", {"tied": False}),
+        ("last position", {"logit_multiplier": 1.0}),
+    ],
+)
+def test_what_parameters_do_not_show_is_read(name: str, facts: dict[str, object]) -> None:
+    theory = model_of(FOREIGN[name])
+
+    assert {key: getattr(theory, key) for key in facts} == facts
+
+
+def test_multipliers_of_branches_and_logits_are_read() -> None:
+    class Loud(Decoder):
+        def embed(self, ids: Any) -> Any:
+            return 3.0 * self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
+
+        def forward(self, ids: Any) -> Any:
+            return self.lm_head(self.ln_f(self.stream(ids)) / 4) * 2
+
+    class Quiet(Block):
+        def forward(self, x: Any) -> Any:
+            x = x + 0.5 * self.attn(self.ln_1(x))
+            return x + self.mlp(self.ln_2(x)) * 0.25
+
+    Loud.block = Quiet
+    theory = model_of(Loud)
+
+    assert (theory.attn_multiplier, theory.mlp_multiplier) == pytest.approx((0.5, 0.25))
+    assert (theory.embedding_multiplier, theory.logit_multiplier) == pytest.approx((3.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("attend", "ratio"),
+    [
+        # Unscaled scores: 1 over 1 / sqrt(head_dim).
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0),
+            math.sqrt(C / NH),
+        ),
+        # Queries scaled before they meet keys.
+        (lambda q, k, v: softmax((q / 4) @ k.transpose(-1, -2), v), math.sqrt(C / NH) / 4),
+    ],
+    ids=["without a scale", "scaled queries"],
+)
+def test_the_scale_of_scores_is_read(attend: Callable[..., Any], ratio: float) -> None:
+    assert model_of(with_attention(attend)).score_ratio == pytest.approx(ratio)
+
+
+def test_angles_are_read_whatever_the_code_that_turns() -> None:
+    theory = model_of(FOREIGN["llama"])
+
+    # By position times 1, 1/10, 1/100, 1/1000: head_dim is 8.
+    assert theory.rotary_angles == pytest.approx([10.0**-i for i in range(3, -1, -1)], rel=1e-5)
+    assert (theory.positions, theory.n_kv_head, theory.gated) == ("rotary", 1, True)
+    assert theory.norm == "rmsnorm"
+    assert theory.norm_eps == pytest.approx(1e-6)
+
+
+def test_turned_queries_and_still_keys_are_refused() -> None:
+    class Half(RotaryAttention):
+        def forward(self, x: Any) -> Any:
+            q = (
+                self.q_proj(x).unflatten(-1, (NH, -1)).transpose(1, 2)
+                * torch.arange(1, x.shape[1] + 1)[:, None]
+            )
+            k, v = (p(x)[:, None].expand_as(q) for p in (self.k_proj, self.v_proj))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return self.o_proj(y.transpose(1, 2).flatten(2))
+
+    class Model(Decoder):
+        block = staticmethod(lambda: Block(attn=Half))
+
+    theory = subject_of(Model).theory
+
+    assert isinstance(theory, Note)
+    assert "turned differently" in theory.message
+
+
+@pytest.mark.parametrize("window", [12, 13])
+def test_a_window_limits_the_tokens_that_are_predicted(window: int) -> None:
+    subject = subject_of(with_attention(lambda q, k, v: softmax(scores_of(q, k), v, window=window)))
+
+    assert isinstance(subject.theory, TheoryModel)
+    assert subject.theory_tokens == T // 2  # of 24, 12 and 6: the most that a window of 12 leaves
+
+
+def test_what_a_model_keeps_of_a_longer_pass_is_put_back() -> None:
+    class Keeping(Decoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.longest = 0
+            self.register_buffer("scale", torch.ones(1))
+
+        def embed(self, ids: Any) -> Any:
+            if ids.shape[1] > max(self.longest, 8):
+                self.longest = ids.shape[1]
+                self.scale = torch.full((1,), 2.0)
+            return self.wte(ids) * self.scale + self.wpe(torch.arange(ids.shape[1]))
+
+    subject = subject_of(Keeping)
+    module: Any = subject.build()
+
+    assert isinstance(subject.theory, TheoryModel)
+    assert (module.longest, float(module.scale)) == (0, 1.0)
+    assert subject.theory_tokens == 8  # with more, embeddings are multiplied by two
+
+
+def test_without_a_window_all_positions_are_predicted() -> None:
+    assert subject_of(Decoder).theory_tokens == T
+
+
+def test_a_row_of_padding_is_known_and_not_part_of_the_moments() -> None:
+    class Padded(Decoder):
+        def __init__(self) -> None:
+            super().__init__()
+            with torch.no_grad():
+                self.wte.weight[2] = 0
+
+    theory = model_of(Padded)
+
+    assert theory.silent_tokens == {2}
+    assert theory.tok_emb.std == pytest.approx(0.3)
+    # The head is a matrix of its own.
+    assert theory.lm_head.std == pytest.approx(0.3)
+    assert theory.vocab_size == V
+    assert len(theory.layers) == L

@@ -1,0 +1,82 @@
+"""Audits as Markdown."""
+
+from support.audit_reports import clean_audit, documented, parameter, small_audit
+
+from gptinit.facts.distributions import Constant, Normal, Piecewise
+from gptinit.report.audit_markdown import audit_markdown, rule_markdown
+from gptinit.report.numbers import ROUNDING
+
+
+def test_a_small_audit_is_told_in_full() -> None:
+    missing = (
+        "- **error** `residual-scaling-missing` at `h.*.attn.c_proj.weight`: Weights that write to "
+        "the stream must be scaled, got N(0, 0.02): ratio 2.449. "
+        "(drawn by empty(64, 64), then normal_(0, 0.02) at model.py:151)\n"
+    )
+    assert audit_markdown(small_audit()) == (
+        "# model.py:GPT: 1 error, 1 warning, 1 note\n\n"
+        "- model: 124.4 M parameters · 3 layers x 64\n"
+        "- source: model.py\n"
+        "- read: built by its constructor · 11 tensors traced with torch 2.13.0\n"
+        "- closest known scheme: nanogpt but for attn_out\n\n"
+        "## Findings\n\n" + missing + "- **warning** `uninitialised` at `h.*.attn.mask`: Never "
+        "written.\n"
+        "- **note** `bias-nonzero` at `h.0.attn.c_proj.bias`: Odd.\n\n"
+        "gptinit audit --explain RULE says what a rule means and how to fix it.\n\n"
+        "## Parameters\n\n"
+        f"{ROUNDING} Expected: what `nanogpt` draws. Ratio: RMS drawn over RMS expected.\n\n"
+        "| role | tensors | layers | parameter | drawn from | std | expected | ratio "
+        "| what the ratio means |\n"
+        "| :-- | --: | :-- | :-- | :-- | --: | :-- | --: | :-- |\n"
+        "| tok_emb | 1 |  | `wte.weight` | N(0, 0.02) | 0.0200 | N(0, 0.02) | 1.00 |  |\n"
+        "| attn_out | 3 | 0-2 | `h.*.attn.c_proj.weight` | N(0, 0.02) | 0.0200 | N(0, 0.00816) "
+        "| 2.45 | sqrt(2 n_layer): residual scaling missing |\n"
+        "| linear_bias | 3 | 0-2 | `h.*.attn.c_proj.bias` | 0 | 0 |  |  |  |\n"
+        "| other | 3 | 0-2 | `h.*.attn.mask` | never written |  |  |  |  |\n\n"
+        "## Notes\n\n"
+        "- approximate at roles: Read from \\| names.\n"
+    )
+
+
+def test_a_clean_audit_has_no_findings_and_names_its_claim() -> None:
+    text = audit_markdown(clean_audit())
+
+    assert text.startswith("# model.py:GPT: clean\n")
+    assert "- held to: `nanogpt`\n- closest known scheme: nanogpt (exact)\n" in text
+    assert "## Findings" not in text
+    assert "--explain" not in text
+
+
+def test_a_table_without_hints_has_no_column_for_them() -> None:
+    text = audit_markdown(clean_audit(parameters=(parameter("w", Constant(0.0)),)))
+
+    (header,) = [line for line in text.splitlines() if line.startswith("| role")]
+    (row,) = [line for line in text.splitlines() if line.startswith("| other")]
+    assert header.endswith("| ratio |")
+    assert row.count("|") == header.count("|")
+
+
+def test_pieces_of_a_distribution_do_not_become_columns() -> None:
+    law = Piecewise(((2, Normal(0.0, 0.02)), (2, Constant(0.0))))
+    text = audit_markdown(clean_audit(parameters=(parameter("w", law),)))
+
+    assert "| N(0, 0.02) \\| 0 |" in text
+
+
+def test_every_parameter_and_buffer_can_have_a_row() -> None:
+    text = audit_markdown(clean_audit(), all_parameters=True, buffers=True)
+
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + len(clean_audit().parameters)
+    assert "`h.1.attn.mask`" in text
+
+
+def test_a_rule_is_a_page_with_a_heading_a_chapter() -> None:
+    assert rule_markdown(documented()) == (
+        "# `residual-scaling-missing`: Not scaled \\| by depth\n\n"
+        "Severity: error.\n\n"
+        "## What it is\n\nThe std is that of the others.\n\n"
+        "## Why it hurts\n\nThe stream grows.\n\n"
+        "## Where it happened\n\nGPT-2: huggingface/transformers#47458.\n\n"
+        "## How to fix it\n\nScale it.\n"
+    )

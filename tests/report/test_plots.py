@@ -1,0 +1,184 @@
+"""Figures of profiles."""
+
+import math
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.profiles import make_profile, with_value
+from support.report_profiles import small_profile
+
+from gptinit.errors import ConfigError
+from gptinit.report.plots import check_plot_path, save_profile_plot
+from gptinit.results.profile import Place, Profile
+
+mpl: Any = pytest.importorskip("matplotlib")
+
+_TITLES = (
+    "Residual stream and what each layer adds",
+    "Logit lens and attention scores",
+    "Attention entropy and token similarity",
+    "Gradient of the stream",
+)
+
+
+def _texts(profile: Profile, folder: Path) -> list[str]:
+    """Every text of the profile's figure: SVG has each as a comment beside its outline."""
+    path = folder / "figure.svg"
+    save_profile_plot(profile, path)
+    return re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.png", b"\x89PNG\r\n"), ("a.svg", b"<?xml"), ("a.PDF", b"%PDF-")]
+)
+def test_the_suffix_is_the_file_type(name: str, start: bytes, tmp_path: Path) -> None:
+    save_profile_plot(small_profile(), tmp_path / name)
+
+    assert (tmp_path / name).read_bytes().startswith(start)
+    assert [path.name for path in tmp_path.iterdir()] == [name]  # nothing is left beside it
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_equal_profiles_give_equal_bytes(kind: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_profile_plot(make_profile(grad=True), tmp_path / f"{name}.{kind}")
+
+    assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_the_users_style_neither_changes_the_figure_nor_is_changed(tmp_path: Path) -> None:
+    save_profile_plot(small_profile(), tmp_path / "a.svg")
+    with mpl.rc_context({"lines.linewidth": 9.0, "svg.hashsalt": None}):
+        before = dict(mpl.rcParams)
+        save_profile_plot(small_profile(), tmp_path / "b.svg")
+        after = dict(mpl.rcParams)
+
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert before == after
+
+
+def test_pyplot_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it would fail
+
+    save_profile_plot(small_profile(), tmp_path / "a.png")
+
+
+def test_the_figure_says_what_was_measured_and_how(tmp_path: Path) -> None:
+    run = replace(make_profile().run, data="/home/me/tokens.bin")
+    texts = _texts(make_profile(grad=True, run=run), tmp_path)
+
+    assert "gpt2 · scheme nanogpt" in texts
+    assert (
+        "4 layers, 64 wide · 6 seeds, 1 x 64 tokens of tokens.bin · bands: ± 1 standard error"
+        in texts
+    )
+    assert [text for text in texts if text in _TITLES] == list(_TITLES)
+    assert [text for text in texts if "[" in text and "token" not in text] == [
+        "variance [activation squared]",
+        "standard deviation [logit]",
+        "attn_entropy [0 to 1]",
+        "RMS [nats per activation]",
+    ]
+
+
+def test_one_seed_has_no_bands(tmp_path: Path) -> None:
+    texts = _texts(make_profile(seeds=1), tmp_path)
+
+    assert "4 layers, 64 wide · 1 seed, 1 x 64 tokens of zipf" in texts
+
+
+def test_panels_without_a_number_are_left_out(tmp_path: Path) -> None:
+    texts = _texts(make_profile(grad=False), tmp_path)
+
+    assert [text for text in texts if text in _TITLES] == list(_TITLES[:3])
+
+
+def test_theory_is_in_the_legend_only_where_there_is_one(tmp_path: Path) -> None:
+    assert _texts(small_profile(), tmp_path).count("theory") == 1  # of resid_var only
+    assert _texts(make_profile(), tmp_path).count("theory") == 0
+
+
+@pytest.mark.parametrize(
+    ("n_layer", "ticks"),
+    [
+        (1, ["emb", "0"]),
+        (4, ["emb", "0", "1", "2", "3"]),
+        (12, ["emb", "2", "4", "6", "8", "10"]),
+        (48, ["emb", "10", "20", "30", "40"]),
+    ],
+)
+def test_layers_are_marked_from_the_embedding_on(
+    n_layer: int, ticks: list[str], tmp_path: Path
+) -> None:
+    profile = small_profile(layers=small_profile().layers * n_layer)
+
+    texts = _texts(profile, tmp_path)
+
+    assert texts[: len(ticks)] == ticks
+
+
+def test_dollars_in_a_name_are_no_formula(tmp_path: Path) -> None:
+    profile = make_profile()
+    named = replace(profile, model=replace(profile.model, name="$a_{ $b"))
+
+    assert "$a_{ $b · scheme nanogpt" in _texts(named, tmp_path)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf, -1.0])
+def test_what_a_logarithmic_axis_cannot_show_is_left_out(value: float, tmp_path: Path) -> None:
+    profile = with_value(make_profile(), "layer 1", "attn_var", value, stderr=1.0)
+
+    assert "attn_var" in _texts(profile, tmp_path)
+
+
+def test_an_error_larger_than_its_value_can_be_drawn(tmp_path: Path) -> None:
+    profile = with_value(make_profile(), "layer 1", "attn_var", 0.001, stderr=1.0)
+
+    assert "attn_var" in _texts(profile, tmp_path)
+
+
+def test_a_profile_without_anything_to_draw_is_refused(tmp_path: Path) -> None:
+    empty = Place(values={})
+
+    with pytest.raises(ConfigError, match="must have a statistic of the layers to draw"):
+        save_profile_plot(make_profile(embedding=empty, layers=(empty,)), tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["figure.jpg", "figure", ".png"])
+def test_an_unknown_file_type_names_the_known_ones(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must be a file ending in \.png, \.svg or \.pdf, got"):
+        check_plot_path(tmp_path / name)
+
+
+def test_a_folder_that_is_not_there_is_refused_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must be in a folder that exists"):
+        check_plot_path(str(tmp_path / "none" / "a.png"))
+
+
+def test_a_path_that_will_do_passes(tmp_path: Path) -> None:
+    check_plot_path(tmp_path / "a.svg")
+
+    assert not (tmp_path / "a.svg").exists()
+
+
+def test_a_missing_matplotlib_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what an import finds when it is missing
+
+    with pytest.raises(ConfigError, match=re.escape("pip install 'gptinit[plot]'")):
+        check_plot_path(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="plotting needs matplotlib"):
+        save_profile_plot(small_profile(), tmp_path / "a.png")
+
+
+def test_a_file_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+
+    with pytest.raises(ConfigError, match="plot must be a file that can be written, got"):
+        save_profile_plot(small_profile(), tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
