@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,10 +31,11 @@ RUNS: Mapping[str, str] = MappingProxyType(
         **{f"engine {e}": f"inspect {SMALL} --engine {e} --grad" for e in ("stream", "lazy")},
         "engine theory": f"inspect {SMALL} --engine theory",
         "bfloat16": f"inspect {SMALL} --dtype bfloat16 --engine dense",
-        "text, one seed": "inspect nanogpt-char --n-layer 2 --data text --seeds 1 --engine dense",
+        "text, one seed": "inspect nanogpt-char --vocab-size 256 --n-layer 2 --data text --seeds 1"
+        " --engine dense",
         "traced nanoGPT": "inspect models/nano.py:GPT --seeds 2 --grad --engine dense",
         "traced nanoGPT, lazy": "inspect models/nano.py:GPT --seeds 2 --engine lazy",
-        "traced Llama": "inspect models/llama.py:Llama --seeds 2 --grad --engine dense",
+        "traced Llama": "inspect models/llama.py:Transformer --seeds 2 --grad --engine dense",
         "traced, re-initialised": "inspect models/nano.py:GPT --reinit plain --engine dense",
         "transformers' GPT-2": "inspect configs/gpt2.json --set n_layer=2 --set n_embd=96"
         " --set n_head=4 --seeds 1 --seq-len 40 --engine dense",
@@ -56,12 +57,12 @@ RUNS: Mapping[str, str] = MappingProxyType(
 """Name to command; --format json is added where none is named."""
 
 
-def outputs(source: Path, folder: Path) -> dict[str, str]:
+def outputs(source: Path, folder: Path, names: Iterable[str]) -> dict[str, str]:
     """What every run prints, with its exit code, from the package under `source`."""
     env = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
     found = {}
-    for name, command in RUNS.items():
-        words = shlex.split(command)
+    for name in names:
+        words = shlex.split(RUNS[name])
         if "--format" not in words:
             words += ["--format", "json"]
         done = subprocess.run(
@@ -78,7 +79,10 @@ def main(argv: Sequence[str]) -> int:
     """Compare two revisions; 1 where any output differs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks unchanged")
     parser.add_argument("revision", help="what to compare the working tree with")
-    revision = parser.parse_args(argv).revision
+    parser.add_argument("runs", nargs="*", help="only runs whose names hold one of these")
+    options = parser.parse_args(argv)
+    revision = options.revision
+    names = [n for n in RUNS if not options.runs or any(word in n for word in options.runs)]
     with tempfile.TemporaryDirectory() as scratch:
         before, folder = Path(scratch) / "before", Path(scratch) / "folder"
         git = ["git", "-C", str(ROOT), "worktree"]
@@ -88,15 +92,15 @@ def main(argv: Sequence[str]) -> int:
             shutil.copytree(ROOT / "examples" / "models", folder / "models", dirs_exist_ok=True)
             shutil.copytree(ROOT / "examples" / "configs", folder / "configs")
             shutil.copy(ROOT / "examples" / "gptinit.toml", folder)
-            old, new = (outputs(tree / "src", folder) for tree in (before, ROOT))
+            old, new = (outputs(tree / "src", folder, names) for tree in (before, ROOT))
         finally:
             subprocess.run([*git, "remove", "--force", str(before)], check=True)
     print(f"{'run':28} {'bytes':>8}  against {revision}")
-    for name in RUNS:
+    for name in names:
         print(f"{name:28} {len(new[name]):8}  {'equal' if old[name] == new[name] else 'DIFFERS'}")
         lines = difflib.unified_diff(old[name].split("\n"), new[name].split("\n"), n=0, lineterm="")
         for line in list(lines)[2:14]:
             print(f"    {line[:160]}")
-    equal = sum(old[name] == new[name] for name in RUNS)
-    print(f"{equal} of {len(RUNS)} equal.")
-    return int(equal < len(RUNS))
+    equal = sum(old[name] == new[name] for name in names)
+    print(f"{equal} of {len(names)} equal.")
+    return int(equal < len(names))

@@ -25,6 +25,7 @@ from support.profiles import assert_equal_to_rounding
 from support.subjects import tiny_subject
 from torch import nn
 
+from benchmarks.agreement import largest_gap
 from benchmarks.engines import crossing
 from gptinit.config import RunConfig
 from gptinit.load.huggingface import huggingface_factory
