@@ -16,7 +16,7 @@ from gptinit.facts.distributions import Normal
 from gptinit.facts.schemes import load_schemes
 from gptinit.gate.judge import nonfinite_findings
 from gptinit.measure.engine_choice import choose_device
-from gptinit.measure.measure import measure
+from gptinit.measure.measure import measure, measure_seeds
 from gptinit.model import GPT
 from gptinit.results.profile import Profile
 from gptinit.tokens import open_tokens
@@ -108,6 +108,35 @@ def test_several_seeds_are_the_mean_of_single_ones() -> None:
     last = both.layers[-1]
     assert last.values["resid_var"] == pytest.approx(sum(single) / 2, rel=1e-12)
     assert last.stderr["resid_var"] == pytest.approx(abs(single[0] - single[1]) / 2, rel=1e-9)
+
+
+def test_measuring_seeds_gives_what_a_profile_of_each_alone_has() -> None:
+    run = RunConfig(seed=4, seeds=3, grad=True)
+
+    found = measure_seeds(tiny_subject(n_layer=4), run)
+
+    assert len(found) == 3
+    for i, result in enumerate(found):
+        alone = measure(tiny_subject(n_layer=4), replace(run, seed=4 + i, seeds=1))
+        for (where, mine), (same, place) in zip(result.places(), alone.places(), strict=True):
+            assert where == same
+            assert {k: mine.values[k] for k in place.values} == pytest.approx(place.values)
+            assert {r: g.grad_rms for r, g in place.weight_grad.items()} == pytest.approx(
+                {role: grad for role, (grad, _) in mine.weight_grad.items()}
+            )
+
+
+def test_seeds_are_measured_with_one_build() -> None:
+    subject = tiny_subject()
+    built: list[None] = []
+
+    def counted() -> nn.Module:
+        built.append(None)
+        return subject.build()
+
+    measure_seeds(replace(subject, build=counted), RunConfig(seeds=5))
+
+    assert len(built) == 1
 
 
 def test_growth_is_over_the_embedding_and_over_the_last_layer() -> None:

@@ -6,8 +6,7 @@ seed is done.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from math import nan
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -24,12 +23,12 @@ from gptinit.forward.sites import BlockSites
 from gptinit.measure.checkpointing import entering_blocks
 from gptinit.measure.engine_choice import choose_device, choose_engine
 from gptinit.measure.memory import Workload, check_memory, return_large_blocks
-from gptinit.measure.probes import Probes, SeedResult
+from gptinit.measure.probes import Probes
 from gptinit.measure.subject import Subject
-from gptinit.results.averaging import SeedPlace, average_place
+from gptinit.results.averaging import SeedResult, average_place
 from gptinit.results.machine import processor_name
 from gptinit.results.profile import Note, Place, Profile, RunFacts
-from gptinit.theory import TheoryModel, angle_exponent, gradient_exponent, predict
+from gptinit.theory import TheoryModel, predict
 from gptinit.tokens import tokens_of_run
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws, seed_of
@@ -37,7 +36,7 @@ from gptinit.weights.lazy.policy import LazyPolicy
 from gptinit.weights.policy import Installed, Resident, Restart, WeightsPolicy
 from gptinit.weights.stream import install_stream
 
-__all__ = ["Progress", "measure", "theory_of_run"]
+__all__ = ["Progress", "measure", "measure_seeds", "theory_of_run"]
 
 POLICIES: Mapping[str, Callable[[Sequence[str]], WeightsPolicy]] = MappingProxyType(
     {
@@ -71,6 +70,80 @@ def measure(
         ConfigError: if sequence, data and model do not go together.
         MeasureError: if the device is not there or the memory is not enough.
     """
+    done = _run_seeds(subject, run, tokens, progress)
+    run, results = done.run, done.results
+    n_layer = subject.facts.n_layer
+    profile = Profile(
+        torch=torch.__version__,
+        model=subject.facts,
+        scheme=subject.scheme,
+        run=RunFacts(
+            engine=done.engine,
+            weights=run.weights,
+            device=done.device.type,
+            device_name=_device_name(done.device),
+            dtype=run.dtype,
+            seed=run.seed,
+            seeds=run.seeds,
+            batch_size=run.batch_size,
+            seq_len=run.seq_len,
+            data=run.data,
+            data_sha256=done.fingerprint,
+            lens_rows=min(LENS_ROWS, subject.vocab_size),
+            query_rows=min(QUERY_ROWS, run.seq_len),
+        ),
+        embedding=average_place([r.embedding for r in results]),
+        layers=tuple(average_place([r.layers[i] for r in results]) for i in range(n_layer)),
+        final=average_place([r.final for r in results]),
+        whole=average_place([r.whole for r in results]),
+        notes=done.notes,
+    )
+    return _with_prediction(profile, subject, done.ids)
+
+
+def measure_seeds(
+    subject: Subject,
+    run: RunConfig,
+    *,
+    tokens: npt.ArrayLike | None = None,
+    progress: Progress | None = None,
+) -> tuple[SeedResult, ...]:
+    """What `measure` averages: the statistics of every seed of `run`, in order.
+
+    The engine is chosen and the model is built once for all seeds; nothing is predicted.
+
+    Args and errors are those of `measure`.
+    """
+    return _run_seeds(subject, run, tokens, progress).results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """All seeds of a run.
+
+    Attributes:
+        run: as it was asked for, with its length.
+        engine: that measured.
+        device: that it ran on.
+        ids: tokens of every seed.
+        fingerprint: SHA-256 of what the tokens are.
+        results: of every seed.
+        notes: how the numbers came to be.
+    """
+
+    run: RunConfig
+    engine: str
+    device: torch.device
+    ids: Sequence[npt.NDArray[np.int64]]
+    fingerprint: str
+    results: tuple[SeedResult, ...]
+    notes: tuple[Note, ...]
+
+
+def _run_seeds(
+    subject: Subject, run: RunConfig, tokens: npt.ArrayLike | None, progress: Progress | None
+) -> _Done:
+    """Every seed of a run; arguments and errors are those of `measure`."""
     facts = subject.facts
     device, dtype = choose_device(run.device), _dtype(run.dtype)
     source, run = tokens_of_run(
@@ -92,33 +165,15 @@ def measure(
         pass_.run(_draws(subject, seed, device, dtype), drawn, steps)
         for seed, drawn in zip(seeds, ids, strict=True)
     ]
-    embedding, layers, final, whole = _places(results)
-    profile = Profile(
-        torch=torch.__version__,
-        model=facts,
-        scheme=subject.scheme,
-        run=RunFacts(
-            engine=engine,
-            weights=run.weights,
-            device=device.type,
-            device_name=_device_name(device),
-            dtype=run.dtype,
-            seed=run.seed,
-            seeds=run.seeds,
-            batch_size=run.batch_size,
-            seq_len=seq_len,
-            data=run.data,
-            data_sha256=source.fingerprint(seeds),
-            lens_rows=min(LENS_ROWS, subject.vocab_size),
-            query_rows=min(QUERY_ROWS, seq_len),
-        ),
-        embedding=embedding,
-        layers=layers,
-        final=final,
-        whole=whole,
+    return _Done(
+        run=run,
+        engine=engine,
+        device=device,
+        ids=ids,
+        fingerprint=source.fingerprint(seeds),
+        results=tuple(results),
         notes=(choice.note, *pass_.notes, *subject.notes, *_without_lens(subject)),
     )
-    return _with_prediction(profile, subject, ids)
 
 
 def _with_prediction(
@@ -288,50 +343,6 @@ def _without_lens(subject: Subject) -> tuple[Note, ...]:
         return ()
     message = "What follows the last block is more than a lens can do: layers have no logit_std."
     return (Note(kind="approximate", where="logit_std", message=message),)
-
-
-def _places(results: Sequence[SeedResult]) -> tuple[Place, tuple[Place, ...], Place, Place]:
-    """Means over seeds at the embedding, the layers, the logits and the whole."""
-    related = [_with_ratios(r) for r in results]
-    n_layer = len(results[0].layers)
-    layers = tuple(average_place([r.layers[i] for r in related]) for i in range(n_layer))
-    whole = [SeedPlace(values=_whole(r.layers)) for r in related]
-    return (
-        average_place([r.embedding for r in related]),
-        layers,
-        average_place([r.final for r in related]),
-        average_place(whole),
-    )
-
-
-def _whole(layers: Sequence[SeedPlace]) -> dict[str, float]:
-    """What one seed says about the whole depth; what is not defined is left out."""
-    found = {
-        "resid_growth": layers[-1].values.get("resid_growth"),
-        "angle_exponent": angle_exponent([p.values.get("token_cosine", nan) for p in layers]),
-        "gradient_exponent": gradient_exponent([p.values.get("grad_rms", nan) for p in layers]),
-    }
-    return {stat: value for stat, value in found.items() if value is not None}
-
-
-def _with_ratios(result: SeedResult) -> SeedResult:
-    """The same with growth of the stream and of its gradient, each seed against itself."""
-    start = result.embedding.values.get("resid_var")
-    last = result.layers[-1].values.get("grad_rms")
-
-    def related(place: SeedPlace, *, growth: bool) -> SeedPlace:
-        values = dict(place.values)
-        if growth and start and "resid_var" in values:
-            values["resid_growth"] = values["resid_var"] / start
-        if last and "grad_rms" in values:
-            values["grad_growth"] = values["grad_rms"] / last
-        return SeedPlace(values=values, weight_grad=place.weight_grad)
-
-    return SeedResult(
-        embedding=related(result.embedding, growth=False),
-        layers=tuple(related(place, growth=True) for place in result.layers),
-        final=result.final,
-    )
 
 
 def _dtype(name: str) -> torch.dtype:

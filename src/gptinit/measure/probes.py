@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -22,22 +21,13 @@ from gptinit.measure.statistics import (
     variance,
 )
 from gptinit.measure.subject import Lens
-from gptinit.results.averaging import SeedPlace
+from gptinit.results.averaging import SeedPlace, SeedResult, with_ratios
 from gptinit.results.program import Program
 from gptinit.weights.policy import Installed, SquareSums
 
-__all__ = ["Probes", "SeedResult"]
+__all__ = ["Probes"]
 
 _EMBEDDING, _FINAL = -1, -2  # keys of the two places beside the layers, inside this file only
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedResult:
-    """Everything one seed gave, as numbers."""
-
-    embedding: SeedPlace
-    layers: tuple[SeedPlace, ...]
-    final: SeedPlace
 
 
 class Probes:
@@ -124,13 +114,12 @@ class Probes:
         for (layer, role), pool in pools.items():
             grad, weight = (math.sqrt(next(squares) / pool.count) for _ in range(2))
             weight_grad.setdefault(layer, {})[role] = (grad / tokens, weight)
-        return SeedResult(
-            embedding=SeedPlace(values=places[_EMBEDDING]),
-            layers=tuple(
-                SeedPlace(values=places.get(layer, {}), weight_grad=weight_grad.get(layer, {}))
-                for layer in range(len(self._blocks))
-            ),
-            final=SeedPlace(values=places[_FINAL]),
+        layers = [
+            SeedPlace(values=places.get(layer, {}), weight_grad=weight_grad.get(layer, {}))
+            for layer in range(len(self._blocks))
+        ]
+        return with_ratios(
+            SeedPlace(values=places[_EMBEDDING]), layers, SeedPlace(values=places[_FINAL])
         )
 
     def _keep(self, place: int, values: dict[str, Tensor]) -> None:

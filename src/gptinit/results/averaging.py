@@ -5,9 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.results.profile import Place, WeightGrad
+from gptinit.results.exponents import angle_exponent, gradient_exponent
+from gptinit.results.profile import Place, WeightGrad, named_places
 
-__all__ = ["SeedPlace", "average_place", "mean_and_stderr"]
+__all__ = [
+    "SeedPlace",
+    "SeedResult",
+    "average_place",
+    "mean_and_stderr",
+    "whole_of",
+    "with_ratios",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +29,60 @@ class SeedPlace:
 
     values: Mapping[str, float]
     weight_grad: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedResult:
+    """What one seed gave at every place."""
+
+    embedding: SeedPlace
+    layers: tuple[SeedPlace, ...]
+    final: SeedPlace
+    whole: SeedPlace
+
+    def places(self) -> tuple[tuple[str, SeedPlace], ...]:
+        """Every place with its name: embedding, layer 0, layer 1 ..., final, whole."""
+        return named_places(self.embedding, self.layers, self.final, self.whole)
+
+
+def with_ratios(embedding: SeedPlace, layers: Sequence[SeedPlace], final: SeedPlace) -> SeedResult:
+    """One seed with the growth of its stream and gradient, and what that says of the whole depth.
+
+    `resid_growth` is resid_var over its value at the embedding, `grad_growth` is grad_rms over its
+    value at the last layer; each is left out where the value to divide by is 0 or absent.
+    """
+    start = embedding.values.get("resid_var")
+    last = layers[-1].values.get("grad_rms")
+
+    def related(place: SeedPlace, *, growth: bool) -> SeedPlace:
+        values = dict(place.values)
+        if growth and start and "resid_var" in values:
+            values["resid_growth"] = values["resid_var"] / start
+        if last and "grad_rms" in values:
+            values["grad_growth"] = values["grad_rms"] / last
+        return SeedPlace(values=values, weight_grad=place.weight_grad)
+
+    found = tuple(related(place, growth=True) for place in layers)
+    return SeedResult(
+        embedding=related(embedding, growth=False),
+        layers=found,
+        final=final,
+        whole=SeedPlace(values=whole_of([place.values for place in found])),
+    )
+
+
+def whole_of(layers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Growth over the whole depth and the two exponents, each where it is defined.
+
+    Args:
+        layers: statistic name to value at every layer, first to last.
+    """
+    found = {
+        "resid_growth": layers[-1].get("resid_growth"),
+        "angle_exponent": angle_exponent([p.get("token_cosine", math.nan) for p in layers]),
+        "gradient_exponent": gradient_exponent([p.get("grad_rms", math.nan) for p in layers]),
+    }
+    return {stat: value for stat, value in found.items() if value is not None}
 
 
 def average_place(seeds: Sequence[SeedPlace]) -> Place:

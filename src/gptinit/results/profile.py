@@ -1,8 +1,9 @@
 """The one shape of a result: what measuring and theory return; gate and reports read only this."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gptinit.config import ModelFacts
 
@@ -17,6 +18,7 @@ __all__ = [
     "Ranking",
     "RunFacts",
     "WeightGrad",
+    "named_places",
 ]
 
 
@@ -80,6 +82,17 @@ class Place:
     stderr: Mapping[str, float] = field(default_factory=dict)
     predicted: Mapping[str, float] = field(default_factory=dict)
     weight_grad: Mapping[str, WeightGrad] = field(default_factory=dict)
+
+
+PlaceT = TypeVar("PlaceT")
+
+
+def named_places(
+    embedding: PlaceT, layers: Sequence[PlaceT], final: PlaceT, whole: PlaceT
+) -> tuple[tuple[str, PlaceT], ...]:
+    """Every place with its name: embedding, layer 0, layer 1 ..., final, whole."""
+    numbered = ((f"layer {i}", place) for i, place in enumerate(layers))
+    return (("embedding", embedding), *numbered, ("final", final), ("whole", whole))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +159,7 @@ class Profile:
 
     def places(self) -> tuple[tuple[str, Place], ...]:
         """Every place with its name: embedding, layer 0, layer 1 ..., final, whole."""
-        layers = [(f"layer {i}", place) for i, place in enumerate(self.layers)]
-        return (
-            ("embedding", self.embedding),
-            *layers,
-            ("final", self.final),
-            ("whole", self.whole),
-        )
+        return named_places(self.embedding, self.layers, self.final, self.whole)
 
     @property
     def first_nonfinite_layer(self) -> int | None:

@@ -9,8 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
-from gptinit.results.averaging import SeedPlace, average_place
-from gptinit.results.exponents import angle_exponent, gradient_exponent
+from gptinit.results.averaging import (
+    SeedPlace,
+    SeedResult,
+    average_place,
+    whole_of,
+    with_ratios,
+)
 from gptinit.results.profile import Note
 from gptinit.theory.model import TheoryModel
 from gptinit.theory.sequence import SequencePlaces, follow
@@ -95,14 +100,13 @@ def predict(
             for batch in ids
         ]  # fmt: skip
     layers = tuple(
-        average_place([SeedPlace(values=seed.layers[i]) for seed in seeds]).values
-        for i in range(model.n_layer)
+        average_place([seed.layers[i] for seed in seeds]).values for i in range(model.n_layer)
     )
     found = Prediction(
-        embedding=average_place([SeedPlace(values=s.embedding) for s in seeds]).values,
+        embedding=average_place([seed.embedding for seed in seeds]).values,
         layers=layers,
-        final=average_place([SeedPlace(values=s.final) for s in seeds]).values,
-        whole=_whole(layers),
+        final=average_place([seed.final for seed in seeds]).values,
+        whole=whole_of(layers),
     )
     if _sharpest(found) > _HOPELESS:
         std = f"attention scores of std {_sharpest(found):.3g}"
@@ -177,19 +181,13 @@ def _without_averages(found: Prediction, few: Sequence[str]) -> Prediction:
     return replace(_without(found, stats), notes=(*found.notes, note))
 
 
-def _one_seed(sequences: Sequence[SequencePlaces]) -> SequencePlaces:
-    """Sequences of one seed together, with growth of the stream and of its gradient."""
-    embedding = _pool([s.embedding for s in sequences])
-    layers = [_pool([s.layers[i] for s in sequences]) for i in range(len(sequences[0].layers))]
-    start, last = embedding["resid_var"], layers[-1].get("grad_rms", 0.0)
-    for place in (embedding, *layers):
-        if last:
-            place["grad_growth"] = place["grad_rms"] / last
-    for place in layers:
-        if start and "resid_var" in place:
-            place["resid_growth"] = place["resid_var"] / start
-    return SequencePlaces(
-        embedding=embedding, layers=layers, final=_pool([s.final for s in sequences])
+def _one_seed(sequences: Sequence[SequencePlaces]) -> SeedResult:
+    """Sequences of one seed together."""
+    n_layer = len(sequences[0].layers)
+    return with_ratios(
+        SeedPlace(values=_pool([s.embedding for s in sequences])),
+        [SeedPlace(values=_pool([s.layers[i] for s in sequences])) for i in range(n_layer)],
+        SeedPlace(values=_pool([s.final for s in sequences])),
     )
 
 
@@ -207,13 +205,3 @@ def _pool(sequences: Sequence[Mapping[str, float]]) -> dict[str, float]:
         mean = math.sqrt((values**2).mean()) if name in _SQUARED else values.mean()
         pooled[name] = float(mean)
     return pooled
-
-
-def _whole(layers: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Growth over the whole depth and the two exponents, each where it is defined."""
-    found = {
-        "resid_growth": layers[-1].get("resid_growth"),
-        "angle_exponent": angle_exponent([p.get("token_cosine", math.nan) for p in layers]),
-        "gradient_exponent": gradient_exponent([p.get("grad_rms", math.nan) for p in layers]),
-    }
-    return {name: value for name, value in found.items() if value is not None}
