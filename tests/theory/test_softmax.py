@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gptinit.theory.build_tables import gain, log_sum_gain
+from benchmarks.softmax_tables import gain, log_sum, log_sum_gain, overlap, participation
 from gptinit.theory.grids import CORRELATIONS, COUNTS, STDS
-from gptinit.theory.softmax import log_sum, overlap, participation
 from gptinit.theory.tables import _tables, entropy_deficit, softmax_rows
 
 Floats = npt.NDArray[np.float64]
@@ -88,6 +87,8 @@ def test_equal_scores_give_uniform_weights() -> None:
     rows = softmax_rows(counts, np.zeros(3))
 
     assert rows.participation[1:] == pytest.approx(1 / counts[1:])
+    assert participation(4, 0.0) == pytest.approx(0.25, abs=1e-12)
+    assert log_sum(8, 0.0) == pytest.approx(math.log(8), abs=5e-5)
     assert np.allclose(rows.coefficients.sum(0), 1)
     assert np.allclose(entropy_deficit(counts, np.zeros(3)), 0)
 

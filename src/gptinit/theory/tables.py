@@ -1,7 +1,7 @@
 """What softmax rows of Gaussian scores do, read from `softmax_tables.npz`.
 
-The file is made by `build_tables`; between its points values are interpolated linearly in the
-logarithm of the number of keys and in the standard deviation of the scores.
+The file is made by benchmarks/softmax_tables.py; between its points values are interpolated
+linearly in the logarithm of the number of keys and in the standard deviation of the scores.
 """
 
 import math
