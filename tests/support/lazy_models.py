@@ -60,7 +60,7 @@ def lazy_parameter(
     def give_up(owner: LazyParameter, operator: str) -> Any:
         raise NeedsDrawingError(operator)
 
-    def ask_again(owner: LazyParameter) -> Any:
+    def requery(owner: LazyParameter) -> Any:
         raise NeedsKeepingError
 
     return LazyParameter(
@@ -68,7 +68,7 @@ def lazy_parameter(
         draws=cpu_draws(seed),
         rules=operate,
         give_up=give_up,
-        ask_again=ask_again,
+        requery=requery,
         blocks={"h.0"} if in_block else set(),
     )
 

@@ -7,7 +7,7 @@ import torch
 from support.lazy_models import ROUNDING, rounding_gap, some
 from torch import Tensor
 
-from gptinit.weights.lazy.basis import Basis, StaleQuestionError
+from gptinit.weights.lazy.basis import Basis, StaleQueryError
 from gptinit.weights.lazy.factor import Rows, forget_last_rows, last_rows
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def all_directions(made: Basis) -> Tensor:
 
 
 def check(made: Basis, asked: list[tuple[Tensor, Tensor]]) -> None:
-    """Directions are orthonormal and every answer's coordinates give its rows."""
+    """Directions are orthonormal and every response's coordinates give its rows."""
     directions = all_directions(made)
     assert len(directions) == made.rank <= made.size
     assert rounding_gap(directions @ directions.T, torch.eye(made.rank)) <= ROUNDING
@@ -234,7 +234,7 @@ def test_rows_that_were_written_over_cannot_be_made_later(ask: Callable[[Basis],
 
     x += 1
 
-    with pytest.raises(StaleQuestionError):
+    with pytest.raises(StaleQueryError):
         ask(made)
 
 

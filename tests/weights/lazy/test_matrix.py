@@ -1,8 +1,8 @@
 """Matrices that are not there: whatever is asked, in any order, is told of one matrix of the law.
 
 Consistency: asked for its product with the identity at last, a matrix reproduces every earlier
-answer to float32 rounding. Law: joint moments of answers over thousands of seeds are those of
-answers of a drawn matrix, within computed standard errors.
+response to float32 rounding. Law: joint moments of responses over thousands of seeds are those of
+responses of a drawn matrix, within computed standard errors.
 """
 
 from collections.abc import Callable, Sequence
@@ -95,15 +95,15 @@ def rows_of_few_tokens() -> Tensor:
 def test_rounding_of_a_question_hardly_moves_its_answer(
     rows: Callable[[], Tensor], defers: bool
 ) -> None:
-    """The law alone leaves the answer free to be any other draw: no seed would mean anything."""
+    """The law alone leaves the response free to be any other draw: no seed would mean anything."""
     x = rows()
     rounded = x * (1 + 1e-7 * some(*x.shape, seed=9))
 
-    answer = gaussian(50, x.shape[1], mean=0.0, defers=defers).right(x)[0]
+    response = gaussian(50, x.shape[1], mean=0.0, defers=defers).right(x)[0]
     other = gaussian(50, x.shape[1], mean=0.0, defers=defers).right(rounded)[0]
 
     longest = x.norm(dim=1).amax()
-    assert (answer - other).abs().amax() <= 1e-3 * 0.5 * longest
+    assert (response - other).abs().amax() <= 1e-3 * 0.5 * longest
 
 
 def test_a_direction_that_is_just_left_out_moves_no_other() -> None:
@@ -153,12 +153,12 @@ ORDERS = [
     "rcl",
     "cwlc",
 ]
-"""Questions: r right, l left, w rows, z zeros, R and L as many rows as there are, e equal rows,
+"""Queries: r right, l left, w rows, z zeros, R and L as many rows as there are, e equal rows,
 c collapsed onto two directions and nearly equal ones."""
 
 
-def question(matrix: LazyMatrix, kind: str, seed: int) -> tuple[str, Tensor]:
-    """A side and what is asked there."""
+def query_of(matrix: LazyMatrix, kind: str, seed: int) -> tuple[str, Tensor]:
+    """A side and a query from there."""
     m, n = matrix.shape
     shuffled = torch.randperm(m, generator=torch.Generator().manual_seed(seed))
     flat = some(6, 2, seed=seed) @ some(2, n, seed=seed + 1)
@@ -174,15 +174,15 @@ def question(matrix: LazyMatrix, kind: str, seed: int) -> tuple[str, Tensor]:
     }[kind]
 
 
-def ask(matrix: LazyMatrix, side: str, x: Tensor) -> Tensor:
-    """The answer."""
+def respond(matrix: LazyMatrix, side: str, x: Tensor) -> Tensor:
+    """The response to a query."""
     if side == "row":
         return matrix.row(x)
     return (matrix.right(x) if side == "right" else matrix.left(x))[0].clone()
 
 
-def dense_answer(entries: Tensor, side: str, x: Tensor) -> Tensor:
-    """What a matrix with these entries answers."""
+def dense_response(entries: Tensor, side: str, x: Tensor) -> Tensor:
+    """The response of a matrix with these entries."""
     if side == "row":
         return entries[x]
     return x @ entries.T if side == "right" else x @ entries
@@ -190,18 +190,18 @@ def dense_answer(entries: Tensor, side: str, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", MATRICES)
-def test_all_answers_are_of_one_matrix(name: str, order: str) -> None:
+def test_all_responses_are_of_one_matrix(name: str, order: str) -> None:
     matrix = MATRICES[name]()
     told = []
     for i, kind in enumerate(order):
-        side, x = question(matrix, kind, seed=10 * i)
-        told.append((side, x, ask(matrix, side, x)))
+        side, x = query_of(matrix, kind, seed=10 * i)
+        told.append((side, x, respond(matrix, side, x)))
 
     entries = matrix.right(torch.eye(matrix.shape[1]))[0].T
 
-    for side, x, answer in told:
-        # Directions below 1e-5 of the longest row are dropped: twice that of the largest answer.
-        assert rounding_gap(answer, dense_answer(entries, side, x)) <= ROUNDING + 2e-5
+    for side, x, response in told:
+        # Directions below 1e-5 of the longest row are dropped: twice that of the largest response.
+        assert rounding_gap(response, dense_response(entries, side, x)) <= ROUNDING + 2e-5
     other = matrix.left(torch.eye(matrix.shape[0]))[0]
     assert rounding_gap(other, entries) <= ROUNDING
     assert rounding_gap(matrix.square_sum(), entries.square().sum()) <= 2 * ROUNDING
@@ -212,7 +212,7 @@ def test_all_answers_are_of_one_matrix(name: str, order: str) -> None:
 def test_an_orthogonal_matrix_is_orthogonal(shape: tuple[int, int], order: str) -> None:
     matrix = haar(*shape)
     for i, kind in enumerate(order):
-        ask(matrix, *question(matrix, kind, seed=10 * i))
+        respond(matrix, *query_of(matrix, kind, seed=10 * i))
 
     entries = matrix.right(torch.eye(shape[1]))[0].T / 1.5
 
@@ -241,14 +241,14 @@ PROBES: Sequence[tuple[str, Tensor]] = (
 """Questions to matrices of 5 outputs and 4 inputs; some come to more than there are directions."""
 
 
-def answers(matrix: LazyMatrix, order: Sequence[int]) -> Tensor:
-    """All answers in the order of PROBES, asked in another."""
-    told = {i: ask(matrix, *PROBES[i]).flatten() for i in order}
+def responses(matrix: LazyMatrix, order: Sequence[int]) -> Tensor:
+    """All responses in the order of PROBES, asked in another."""
+    told = {i: respond(matrix, *PROBES[i]).flatten() for i in order}
     return torch.cat([told[i] for i in range(len(PROBES)) if i in told])
 
 
 def moment_probabilities(lazy: Tensor, dense: Tensor) -> list[float]:
-    """Chances of every first and second moment: two samples of vectors, (seeds, answers) each."""
+    """Chances of every first and second moment: two samples of vectors, (seeds, responses) each."""
     found = []
     for power in (1, 2):
         pairs = []
@@ -287,11 +287,11 @@ def test_answers_have_the_joint_moments_of_a_drawn_matrix(kind: str, order: Sequ
     lazy, dense = [], []
     for seed in range(SEEDS):
         if kind == "normal":
-            lazy.append(answers(gaussian(5, 4, seed=seed), order))
-            dense.append(answers(DrawnMatrix(0.3 + 0.5 * some(5, 4, seed=SEEDS + seed)), order))
+            lazy.append(responses(gaussian(5, 4, seed=seed), order))
+            dense.append(responses(DrawnMatrix(0.3 + 0.5 * some(5, 4, seed=SEEDS + seed)), order))
         else:
-            lazy.append(answers(haar(5, 4, seed=seed), order))
-            dense.append(answers(drawn_orthogonal(5, 4, SEEDS + seed), order))
+            lazy.append(responses(haar(5, 4, seed=seed), order))
+            dense.append(responses(drawn_orthogonal(5, 4, SEEDS + seed), order))
 
     found = moment_probabilities(torch.stack(lazy), torch.stack(dense))
 
@@ -308,7 +308,7 @@ def test_answers_of_a_wide_orthogonal_matrix_have_the_moments_of_a_drawn_one() -
             (lazy, haar(4, 5, seed=seed)),
             (dense, drawn_orthogonal(4, 5, SEEDS + seed)),
         ):
-            told = [ask(matrix, "left", g), ask(matrix, "right", x)]
+            told = [respond(matrix, "left", g), respond(matrix, "right", x)]
             sample.append(torch.cat([t.flatten() for t in told]))
 
     found = moment_probabilities(torch.stack(lazy), torch.stack(dense))
@@ -317,12 +317,12 @@ def test_answers_of_a_wide_orthogonal_matrix_have_the_moments_of_a_drawn_one() -
 
 
 def test_the_entries_of_a_normal_matrix_are_independent_and_normal() -> None:
-    """After questions from both sides, the sum of squares of all entries is chi-square."""
+    """After queries from both sides, the sum of squares of all entries is chi-square."""
     sums, entries = [], []
     for seed in range(500):
         matrix = gaussian(6, 5, seed=seed, mean=0.0, std=2.0)
-        ask(matrix, "right", some(2, 5))
-        ask(matrix, "left", some(2, 6))
+        respond(matrix, "right", some(2, 5))
+        respond(matrix, "left", some(2, 6))
         whole = matrix.right(torch.eye(5))[0] / 2.0
         sums.append(float(whole.square().sum()))
         entries.append(whole.flatten())
@@ -339,7 +339,7 @@ def test_a_square_sum_has_the_law_of_that_of_a_drawn_matrix(order: str, mean: fl
     for seed in range(400):
         matrix = gaussian(8, 7, seed=seed, mean=mean)
         for i, kind in enumerate(order):
-            ask(matrix, *question(matrix, kind, seed=i))
+            respond(matrix, *query_of(matrix, kind, seed=i))
         lazy.append(float(matrix.square_sum()))
         dense.append(float((mean + 0.5 * some(8, 7, seed=10_000 + seed)).square().sum()))
 
@@ -357,40 +357,40 @@ def test_a_square_sum_has_the_law_of_that_of_a_drawn_matrix(order: str, mean: fl
 @pytest.mark.parametrize("asked", ["", "l", "w", "wl"])
 def test_a_matrix_is_split_between_columns(asked: str) -> None:
     matrix = gaussian(24, 20)
-    told = [(*q, ask(matrix, *q)) for q in (question(matrix, k, 3) for k in asked)]
+    told = [(*q, respond(matrix, *q)) for q in (query_of(matrix, k, 3) for k in asked)]
 
     halves = matrix.split(8, 1, (numbers(1, mean=0.3, std=0.5), numbers(2, mean=0.3, std=0.5)))
 
     assert halves is not None
     assert [h.shape for h in halves] == [(24, 8), (24, 12)]
-    for half in halves:  # new questions in both
-        ask(half, "right", some(3, half.shape[1], seed=4))
+    for half in halves:  # new queries in both
+        respond(half, "right", some(3, half.shape[1], seed=4))
     entries = torch.cat([h.right(torch.eye(h.shape[1]))[0].T for h in halves], 1)
-    for side, x, answer in told:
-        assert rounding_gap(answer, dense_answer(entries, side, x)) <= ROUNDING
+    for side, x, response in told:
+        assert rounding_gap(response, dense_response(entries, side, x)) <= ROUNDING
 
 
 @pytest.mark.parametrize("asked", ["", "r", "w", "R", "wr"])
 def test_a_matrix_is_split_between_rows(asked: str) -> None:
     matrix = gaussian(24, 20)
-    told = [(*q, ask(matrix, *q)) for q in (question(matrix, k, 3) for k in asked)]
+    told = [(*q, respond(matrix, *q)) for q in (query_of(matrix, k, 3) for k in asked)]
 
     halves = matrix.split(9, 0, (numbers(1, mean=0.3, std=0.5), numbers(2, mean=0.3, std=0.5)))
 
     assert halves is not None
     assert [h.shape for h in halves] == [(9, 20), (15, 20)]
     for half in halves:
-        ask(half, "left", some(3, half.shape[0], seed=4))
+        respond(half, "left", some(3, half.shape[0], seed=4))
     entries = torch.cat([h.right(torch.eye(20))[0].T for h in halves])
-    for side, x, answer in told:
-        assert rounding_gap(answer, dense_answer(entries, side, x)) <= ROUNDING
+    for side, x, response in told:
+        assert rounding_gap(response, dense_response(entries, side, x)) <= ROUNDING
 
 
 @pytest.mark.parametrize(("asked", "axis"), [("r", 1), ("rl", 1), ("l", 0), ("rl", 0)])
 def test_a_matrix_is_not_split_across_a_question(asked: str, axis: int) -> None:
     matrix = gaussian(24, 20)
     for kind in asked:
-        ask(matrix, *question(matrix, kind, 3))
+        respond(matrix, *query_of(matrix, kind, 3))
 
     assert matrix.split(8, axis, (numbers(1), numbers(2))) is None
 
@@ -416,11 +416,11 @@ def test_nan_in_a_question_spoils_its_own_row_only(name: str) -> None:
     x = some(3, matrix.shape[1])
     x[1, 2] = torch.nan
 
-    answer = ask(matrix, "right", x)
+    response = respond(matrix, "right", x)
     entries = matrix.right(torch.eye(matrix.shape[1]))[0].T
 
-    assert answer[1].isnan().any()
-    assert rounding_gap(answer[[0, 2]], x[[0, 2]] @ entries.T) <= ROUNDING
+    assert response[1].isnan().any()
+    assert rounding_gap(response[[0, 2]], x[[0, 2]] @ entries.T) <= ROUNDING
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -428,16 +428,16 @@ def test_a_question_of_no_rows_has_an_answer_of_none(name: str) -> None:
     matrix = MATRICES[name]()
     m, n = matrix.shape
 
-    assert ask(matrix, "right", torch.zeros(0, n)).shape == (0, m)
-    assert ask(matrix, "left", torch.zeros(0, m)).shape == (0, n)
-    assert ask(matrix, "row", torch.zeros(0, dtype=torch.int64)).shape == (0, n)
+    assert respond(matrix, "right", torch.zeros(0, n)).shape == (0, m)
+    assert respond(matrix, "left", torch.zeros(0, m)).shape == (0, n)
+    assert respond(matrix, "row", torch.zeros(0, dtype=torch.int64)).shape == (0, n)
 
 
 def test_what_a_deferred_answer_leaves_to_be_made_is_what_it_was_made_of() -> None:
     at_once, later = gaussian(24, 20), gaussian(24, 20, defers=True)
     x, g = some(3, 20), some(2, 24)
 
-    pairs = [(ask(m, "right", x), ask(m, "left", g)) for m in (at_once, later)]
+    pairs = [(respond(m, "right", x), respond(m, "left", g)) for m in (at_once, later)]
 
     assert rounding_gap(pairs[0][0], pairs[1][0]) <= ROUNDING
     assert rounding_gap(pairs[0][1], pairs[1][1]) <= ROUNDING

@@ -116,7 +116,7 @@ LAWS: dict[str, Distribution] = {
 }
 
 
-def ask_many(weight: Tensor) -> list[Tensor]:
+def query_many(weight: Tensor) -> list[Tensor]:
     """Answers to views from both sides, small and large, in one order."""
     told = []
     for i, view in enumerate(VIEWS.values()):
@@ -134,10 +134,10 @@ def ask_many(weight: Tensor) -> list[Tensor]:
 def test_questions_to_any_parts_are_answered_by_one_matrix(law: str, in_block: bool) -> None:
     weight = lazy_weight(24, 20, law=LAWS[law], in_block=in_block)
 
-    told = ask_many(weight)
+    told = query_many(weight)
     entries = all_entries(weight)
 
-    for one, other in zip(told, ask_many(entries), strict=True):
+    for one, other in zip(told, query_many(entries), strict=True):
         assert rounding_gap(one, other) <= ROUNDING
 
 
@@ -154,7 +154,7 @@ def test_parts_have_the_law_of_their_rows() -> None:
     assert abs(float(entries[:, 16:].square().mean()) - 1 / 3) < 4 * (4 / 45 / count) ** 0.5  # k=4
 
 
-@pytest.mark.parametrize("rows", [3, 30], ids=["few questions", "many"])
+@pytest.mark.parametrize("rows", [3, 30], ids=["few queries", "many"])
 def test_copies_in_one_parameter_have_the_same_values(rows: int) -> None:
     weight = lazy_weight(24, 20, law=LAWS["copies"])
 
@@ -231,7 +231,7 @@ def test_a_weight_that_is_forgotten_and_asked_the_same_gives_the_same(law: str) 
 
     told = []
     for _ in range(2):
-        told.append(ask_many(weight_of(owner)))
+        told.append(query_many(weight_of(owner)))
         owner.forget()
         owner.is_forgotten = False
 

@@ -1,10 +1,10 @@
-"""Orthonormal rows: the directions in which a lazy matrix has been asked about.
+"""Orthonormal rows: the directions in which a lazy matrix has been queried.
 
 exact for: rows of any rank, equal and nearly equal ones included, to the rounding of float32.
 approximate for: directions below 1e-5 of the rows that point in them, which are dropped.
 
-Rows are kept by reference until they are asked for again. What writes over them meanwhile is
-noticed by their version: not what goes round it (x.data, x.numpy()).
+Rows are kept by reference until they are needed again. A write to them in between is noticed by
+their version; writes through x.data or x.numpy() are not.
 """
 
 from copy import copy
@@ -14,20 +14,20 @@ from torch import Tensor
 
 from gptinit.weights.lazy.factor import Factor, Rows, last_rows
 
-__all__ = ["Basis", "StaleQuestionError"]
+__all__ = ["Basis", "StaleQueryError"]
 
 
-class StaleQuestionError(Exception):
+class StaleQueryError(Exception):
     """Rows that were to be kept by reference have been written over since."""
 
 
 class Basis:
-    """Unit vectors and orthonormal rows that span everything asked for on one side of a matrix.
+    """Unit vectors and orthonormal rows that span all queries from one side of a matrix.
 
     Args:
         size: length n of a row.
         device: where they are.
-        defers: whether the first rows may be made orthonormal when they are asked for again, if
+        defers: whether the first rows may be made orthonormal only when they are needed again, if
             ever: half of the work where nobody does.
 
     Attributes:
@@ -55,12 +55,12 @@ class Basis:
         """(count, n) orthonormal rows, zero at `units`.
 
         Raises:
-            StaleQuestionError: if they were deferred and can no longer be made.
+            StaleQueryError: if they were deferred and can no longer be made.
         """
         if self._deferred is not None:
             factor, x, version = self._deferred
             if x._version != version:
-                raise StaleQuestionError
+                raise StaleQueryError
             self._rows = factor.directions(x)
             self._deferred = None
         return self._rows
@@ -93,7 +93,7 @@ class Basis:
         return torch.cat((known, inner), 1), len(rows)
 
     def copy(self) -> "Basis":
-        """The same, to be extended on its own."""
+        """A copy, to be extended on its own."""
         return copy(self)
 
     def add(self, rows: Tensor) -> None:
@@ -106,8 +106,8 @@ class Basis:
         self.units = torch.cat((self.units, indices))
 
     def _begin(self, x: Tensor) -> tuple[Tensor, int]:
-        """See `extend`: the first rows."""
-        defers = self._defers and not x.is_inference()  # those cannot tell that they were written
+        # The first rows: nothing is known that they could share.
+        defers = self._defers and not x.is_inference()  # those have no version counter
         rows = last_rows(x) if defers else Rows(x)
         if defers and rows.factor is not None:
             self._deferred = rows.factor, x, x._version
@@ -116,7 +116,7 @@ class Basis:
         return coordinates, len(self._rows)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates in what there is, (t, rank), and what lies outside, (t, n)."""
+        """Coordinates in the present directions, (t, rank), and the rest outside them, (t, n)."""
         inside = x @ self.rows.T
         rest = torch.addmm(x, inside, self.rows, alpha=-1)
         if not len(self.units):

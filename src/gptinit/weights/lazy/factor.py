@@ -132,12 +132,12 @@ def _cholesky(gram: Tensor, floors: Tensor) -> tuple[Tensor, float]:
 def _has_single_products(x: Tensor) -> bool:
     """Whether float32 products are cheaper than float64 ones and really float32.
 
-    On a CPU they are, by a factor of three to five, unless torch is told to make do with less; a
+    On a CPU they are, by a factor of three to five, unless torch may use less (TF32, bfloat16); a
     GPU takes TF32 for them then.
     """
     try:
         precision = torch.get_float32_matmul_precision()
-    except RuntimeError:  # it was told so backend by backend
+    except RuntimeError:  # set backend by backend
         return False
     return x.device.type == "cpu" and precision == "highest"
 
@@ -171,7 +171,7 @@ def _by_eigenvectors(x: Tensor, gram: Tensor, whole: Tensor | None) -> tuple[Ten
     """See `Rows.split`: the principal directions of rows, each over its length.
 
     Left out is what is under 1e-5 of a row of unit length, or of the largest direction. The longest
-    comes first and each has a sign of its own: which random numbers answer it then depends neither
+    comes first and each has a sign of its own: which random numbers it gets then depends neither
     on how many are left out nor on what a library makes of the signs.
     """
     own = gram.diagonal().sqrt()
@@ -224,7 +224,7 @@ class Rows:
 
 
 class _Last(threading.local):
-    """The rows that were asked about last: queries, keys and values share theirs."""
+    """The rows of the last query: the matrices of q, k and v share theirs."""
 
     def __init__(self) -> None:
         self.rows: Rows | None = None
@@ -235,7 +235,7 @@ _last = _Last()
 
 
 def last_rows(x: Tensor) -> Rows:
-    """Rows, remembered until others are asked about; (t, n)."""
+    """Rows, remembered until a query with others; (t, n)."""
     key = (x.data_ptr(), tuple(x.shape), x.stride(), x._version, x.device)
     if _last.rows is None or key != _last.key:
         _last.rows, _last.key = Rows(x), key
@@ -243,5 +243,5 @@ def last_rows(x: Tensor) -> Rows:
 
 
 def forget_last_rows() -> None:
-    """Let go of the rows that were asked about last: no other matrix will be asked the same."""
+    """Drop the rows of the last query: no other matrix will be queried with them."""
     _last.rows = None

@@ -1,7 +1,7 @@
-"""A matrix of independent normal entries, known only through what has been asked of it.
+"""A matrix of independent normal entries, known only through queries.
 
 exact for: products from either side, rows and columns, any number of times, in any order: what lies
-inside the span of earlier questions is computed, the rest is drawn and kept.
+inside the span of earlier queries is computed, the rest is drawn and kept.
 approximate for: entries that are not normal, in products, by the central limit (`distance`).
 
 References:
@@ -23,46 +23,48 @@ __all__ = ["GaussianMatrix"]
 
 @dataclass(slots=True)
 class Side:
-    """What was asked from one side, and the answers.
+    """Queries from one side, and their responses.
 
     Attributes:
-        basis: directions asked about, of length n.
-        unit_answers: (u, m) answers to the unit vectors.
+        basis: the directions queried, of length n.
+        unit_responses: (u, m) responses to the unit vectors.
     """
 
     basis: Basis
-    unit_answers: Tensor
-    _answers: Tensor
+    unit_responses: Tensor
+    _responses: Tensor
     _deferred: Callable[[], Tensor] | None = None
 
     @classmethod
     def empty(cls, size: int, other: int, device: torch.device, *, defers: bool) -> "Side":
-        """Nothing asked yet."""
         nothing = torch.empty(0, other, device=device)
         basis = Basis(size, device, defers=defers)
         return cls(basis, nothing, nothing)
 
     @property
-    def answers(self) -> Tensor:
-        """(k, m) answers to the rows of the basis."""
+    def responses(self) -> Tensor:
+        """(k, m) responses to the rows of the basis."""
         if self._deferred is not None:
-            self._answers, self._deferred = self._deferred(), None
-        return self._answers
+            self._responses, self._deferred = self._deferred(), None
+        return self._responses
 
-    def defer(self, answers: Callable[[], Tensor]) -> None:
-        """Keep how to have the first answers in their place."""
-        self._deferred = answers
+    def defer(self, responses: Callable[[], Tensor]) -> None:
+        """Keep how to compute the first responses, in their place."""
+        self._deferred = responses
 
     def product(self, coordinates: Tensor) -> Tensor:
-        """Answers to combinations of what was asked; (t, rank) to (t, m)."""
-        units = len(self.unit_answers)
+        """Responses to combinations of the directions queried; (t, rank) to (t, m)."""
+        units = len(self.unit_responses)
         if not units:
-            return coordinates @ self.answers
-        return coordinates[:, :units] @ self.unit_answers + coordinates[:, units:] @ self.answers
+            return coordinates @ self.responses
+        return (
+            coordinates[:, :units] @ self.unit_responses + coordinates[:, units:] @ self.responses
+        )
 
-    def add_answers(self, answers: Tensor) -> None:
-        """Keep the answers to directions that the basis has just been given."""
-        self._answers = torch.cat((self.answers, answers)) if len(self.answers) else answers
+    def add_responses(self, responses: Tensor) -> None:
+        """Keep the responses to directions that were just added to the basis."""
+        old = self.responses
+        self._responses = torch.cat((old, responses)) if len(old) else responses
 
 
 class GaussianMatrix:
@@ -73,8 +75,8 @@ class GaussianMatrix:
         mean: of an entry.
         std: of an entry.
         randomness: where its numbers come from.
-        device: where it is asked.
-        defers: whether it is likely to be asked once only.
+        device: of the queries.
+        defers: whether a second query is unlikely.
     """
 
     def __init__(  # noqa: PLR0913 - a law, its numbers and where they are
@@ -95,7 +97,7 @@ class GaussianMatrix:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nothing has been asked."""
+        """Whether no query has been made."""
         return not self.inputs.basis.rank and not self.outputs.basis.rank
 
     def right(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +106,7 @@ class GaussianMatrix:
         Shape:
             x: (t, n); results: (t, m), (t, rank).
         """
-        return self._ask(self.inputs, self.outputs, x)
+        return self._query(self.inputs, self.outputs, x)
 
     def left(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """The product g W and coordinates of g.
@@ -112,45 +114,45 @@ class GaussianMatrix:
         Shape:
             g: (t, m); results: (t, n), (t, rank).
         """
-        return self._ask(self.outputs, self.inputs, g)
+        return self._query(self.outputs, self.inputs, g)
 
-    def _ask(self, near: Side, far: Side, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _query(self, near: Side, far: Side, x: Tensor) -> tuple[Tensor, Tensor]:
         is_first = self._defers and not near.basis.rank and not far.basis.rank
         coordinates, added = near.basis.extend(x)
         if added and is_first:
-            answer, again = self._random.times(coordinates, far.basis.size)
+            response, again = self._random.times(coordinates, far.basis.size)
             near.defer(again)
-            return self._scaled(answer, x), coordinates
+            return self._scaled(response, x), coordinates
         if added and not far.basis.rank:
-            near.add_answers(self._random.normals((added, far.basis.size)))
+            near.add_responses(self._random.normals((added, far.basis.size)))
         elif added:
-            near.add_answers(self._drawn(near.basis.rows[-added:], far))
+            near.add_responses(self._drawn(near.basis.rows[-added:], far))
         return self._scaled(near.product(coordinates), x), coordinates
 
-    def _scaled(self, answer: Tensor, x: Tensor) -> Tensor:
+    def _scaled(self, response: Tensor, x: Tensor) -> Tensor:
         """The product of W from that of G, in place."""
-        answer = answer.mul_(self._std)
+        response = response.mul_(self._std)
         if self._mean:
-            answer += self._mean * x.sum(1, keepdim=True)
-        return answer
+            response += self._mean * x.sum(1, keepdim=True)
+        return response
 
     def _drawn(self, directions: Tensor, far: Side) -> Tensor:
-        """Answers to new orthonormal directions, given all that the other side has told.
+        """Responses to new orthonormal directions, given what the other side revealed.
 
         Shape:
             directions: (r, n); result: (r, m).
         """
         drawn = self._random.normals((len(directions), far.basis.size))
         if far.basis.count:
-            rows = far.basis.rows  # (k, m); their answers (k, n)
-            told = directions @ far.answers.T  # (r, k)
-            drawn.addmm_(told - drawn @ rows.T, rows)
-        if len(far.unit_answers):
-            drawn.index_copy_(1, far.basis.units, directions @ far.unit_answers.T)
+            rows = far.basis.rows  # (k, m); their responses (k, n)
+            revealed = directions @ far.responses.T  # (r, k)
+            drawn.addmm_(revealed - drawn @ rows.T, rows)
+        if len(far.unit_responses):
+            drawn.index_copy_(1, far.basis.units, directions @ far.unit_responses.T)
         return drawn
 
     def row(self, indices: Tensor) -> Tensor:
-        """Rows of W, from their true distribution while no product has been taken.
+        """Rows of W; from the true distribution of its entries until a product has been taken.
 
         Shape:
             indices: (r,), all different; result: (r, n).
@@ -161,37 +163,38 @@ class GaussianMatrix:
         old = torch.isin(indices, near.basis.units)
         new = indices[~old]
         if len(new):
-            near.unit_answers = torch.cat((near.unit_answers, self._new_rows(new, far)))
+            near.unit_responses = torch.cat((near.unit_responses, self._new_rows(new, far)))
             near.basis.add_units(new)
         order = near.basis.units.argsort()
         places = order[torch.searchsorted(near.basis.units[order], indices)]
-        return near.unit_answers[places] * self._std + self._mean
+        return near.unit_responses[places] * self._std + self._mean
 
     def _new_rows(self, indices: Tensor, far: Side) -> Tensor:
-        """Standardised rows that no one has seen; (r,) to (r, n)."""
+        """Standardised rows that no query has revealed; (r,) to (r, n)."""
         if far.basis.rank:
             return self._drawn(embed(indices, self.shape[0]), far)
         entries = self._random.entries((len(indices), self.shape[1]))
         return (entries - self._mean) / self._std if self._std else torch.zeros_like(entries)
 
     def square_sum(self) -> Tensor:
-        """Sum of the squares of all entries, given what was told; a question for the end.
+        """Sum of the squares of all entries, given what queries revealed; the last query.
 
         Shape:
             result: ().
         """
         outputs, inputs = self.shape
-        total = torch.zeros((), device=self.inputs.answers.device)
+        total = torch.zeros((), device=self.inputs.responses.device)
         if self._mean:
             ones = total.new_ones(1, inputs)
-            sum_ = self._ask(self.inputs, self.outputs, ones)[0].sum()  # of W
+            sum_ = self._query(self.inputs, self.outputs, ones)[0].sum()  # of W
             # W = mean + std G: |W|^2 = |std G|^2 + 2 mean sum(W) - m n mean^2
             total = 2 * self._mean * sum_ - outputs * inputs * self._mean**2
         near, far = self.inputs, self.outputs
-        told = _all(near.unit_answers, near.answers)  # (k, m)
-        overlap = told.index_select(1, far.basis.units).square().sum()
-        overlap = overlap + (told @ far.basis.rows.T).square().sum()
-        known = told.square().sum() + _all(far.unit_answers, far.answers).square().sum() - overlap
+        revealed = _all(near.unit_responses, near.responses)  # (k, m)
+        overlap = revealed.index_select(1, far.basis.units).square().sum()
+        overlap = overlap + (revealed @ far.basis.rows.T).square().sum()
+        beyond = _all(far.unit_responses, far.responses).square().sum()
+        known = revealed.square().sum() + beyond - overlap
         left = (outputs - far.basis.rank) * (inputs - near.basis.rank)
         rest = self._random.chi_square(left) if left else torch.zeros_like(known)
         return total + self._std**2 * (known + rest)
@@ -199,7 +202,7 @@ class GaussianMatrix:
     def split(
         self, at: int, axis: int, halves: tuple[Randomness, Randomness]
     ) -> "tuple[GaussianMatrix, GaussianMatrix] | None":
-        """Two independent matrices that are its parts; None where an earlier question spans both.
+        """Two independent matrices that are its parts; None where an earlier query spans both.
 
         Args:
             at: first index of the second part.
@@ -210,7 +213,7 @@ class GaussianMatrix:
         if across.basis.count:
             return None
         made = []
-        device = self.inputs.answers.device
+        device = self.inputs.responses.device
         for (start, stop), randomness in zip(
             ((0, at), (at, self.shape[axis])), halves, strict=True
         ):
@@ -227,17 +230,17 @@ class GaussianMatrix:
             along = self.inputs if axis == 0 else self.outputs
             mine = part.inputs if axis == 0 else part.outputs
             mine.basis = along.basis.copy()
-            mine.unit_answers = along.unit_answers[:, start:stop]
+            mine.unit_responses = along.unit_responses[:, start:stop]
             if along.basis.count:
-                mine.add_answers(along.answers[:, start:stop])
+                mine.add_responses(along.responses[:, start:stop])
             cut = part.outputs if axis == 0 else part.inputs
             inside = (across.basis.units >= start) & (across.basis.units < stop)
             cut.basis.units = across.basis.units[inside] - start
-            cut.unit_answers = across.unit_answers[inside]
+            cut.unit_responses = across.unit_responses[inside]
             made.append(part)
         return made[0], made[1]
 
 
 def _all(units: Tensor, rows: Tensor) -> Tensor:
-    """Answers to both kinds of directions."""
+    """Responses to both kinds of directions."""
     return torch.cat((units, rows)) if len(units) else rows

@@ -1,4 +1,4 @@
-"""A matrix with orthonormal rows or columns, uniform over them all, known only by what was asked.
+"""A matrix with orthonormal rows or columns, Haar-distributed, known only through queries.
 
 exact for: products from either side, rows and columns, any number of times, in any order.
 
@@ -26,7 +26,7 @@ class HaarMatrix:
         shape: outputs m and inputs n.
         gain: every singular value.
         randomness: where its numbers come from.
-        device: where it is asked.
+        device: of the queries.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class HaarMatrix:
         Shape:
             x: (t, n); results: (t, m), (t, rank).
         """
-        return self._ask(self._inputs, self._outputs, x, self.shape[0])
+        return self._query(self._inputs, self._outputs, x, self.shape[0])
 
     def left(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """The product g W and coordinates of g.
@@ -50,9 +50,9 @@ class HaarMatrix:
         Shape:
             g: (t, m); results: (t, n), (t, rank).
         """
-        return self._ask(self._outputs, self._inputs, g, self.shape[1])
+        return self._query(self._outputs, self._inputs, g, self.shape[1])
 
-    def _ask(self, near: Basis, far: Basis, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    def _query(self, near: Basis, far: Basis, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
         coordinates, added = near.extend(F.pad(x, (0, self._size - x.shape[1])))
         if added:
             self._pair(far, added)

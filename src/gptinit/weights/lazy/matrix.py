@@ -1,4 +1,4 @@
-"""What can be asked of a matrix that is not there."""
+"""The queries that a lazy matrix responds to."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -10,7 +10,7 @@ __all__ = ["DrawnMatrix", "LazyMatrix", "Randomness", "embed"]
 
 
 class Randomness(Protocol):
-    """Gives a matrix its numbers: the same ones to a matrix that is asked the same again."""
+    """The random numbers of a matrix: equal queries in equal order get equal numbers."""
 
     def normals(self, shape: tuple[int, int]) -> Tensor:
         """Independent standard normal numbers, float32."""
@@ -34,7 +34,7 @@ class Randomness(Protocol):
 
 
 class LazyMatrix(Protocol):
-    """What is asked of a weight: m outputs, n inputs."""
+    """A weight with m outputs and n inputs, as its queries see it."""
 
     shape: tuple[int, int]
 
@@ -51,12 +51,12 @@ class LazyMatrix(Protocol):
         ...
 
     def square_sum(self) -> Tensor:
-        """Sum of the squares of all entries, (); the last question."""
+        """Sum of the squares of all entries, (); the last query."""
         ...
 
 
 class DrawnMatrix:
-    """A matrix whose entries are all there: coordinates are the vectors themselves."""
+    """A matrix whose entries are all drawn: coordinates are the vectors themselves."""
 
     def __init__(self, entries: Tensor) -> None:
         self._entries = entries

@@ -108,20 +108,20 @@ class LazyParameter:
         draws: of this seed.
         rules: what operators do with it: (operator, arguments, keywords) to the result.
         give_up: called with an operator that has no rule: does not return.
-        ask_again: called when it is needed after it has been forgotten: does not return.
+        requery: called by a query after it has been forgotten: does not return.
         blocks: paths of the blocks that hold it or a copy.
         distance: largest distance in law of a product from a normal one (Berry-Esseen), () or None.
         is_forgotten: whether what was known has been dropped.
-        is_kept: whether it is asked again and again.
-        keeps_uses: whether a backward pass will answer the products that are taken now.
-        open_uses: products that no backward pass has answered, by the name of the parameter.
+        is_kept: whether later queries need what earlier ones revealed.
+        keeps_uses: whether the products taken now will have a backward pass.
+        open_uses: products without a backward pass yet, by the name of the parameter.
     """
 
     parameter: ParameterProgram
     draws: Draws
     rules: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
     give_up: Callable[["LazyParameter", str], NoReturn]
-    ask_again: Callable[["LazyParameter"], NoReturn]
+    requery: Callable[["LazyParameter"], NoReturn]
     blocks: set[str] = field(default_factory=set)
     distance: Tensor | None = None
     is_forgotten: bool = False
@@ -142,7 +142,7 @@ class LazyParameter:
 
     @property
     def tiles(self) -> Tiles:
-        """Its matrices; a rectangle must have been asked for."""
+        """Its matrices; `areas` or `whole_rows` must have been called."""
         assert self._tiles is not None
         return self._tiles
 
@@ -152,7 +152,7 @@ class LazyParameter:
         return self._tiles is not None
 
     def forget(self) -> None:
-        """Drop what is known; asked the same again, it gives the same."""
+        """Drop what is known; equal queries get equal responses again."""
         self.is_forgotten = self.is_forgotten or self.is_touched
         self._tiles, self._row_length = None, 0
         self.open_uses.clear()
@@ -208,7 +208,7 @@ class LazyParameter:
         self.distance = bound if self.distance is None else torch.maximum(self.distance, bound)
 
     def _length_of(self, size: tuple[int, ...], stride: tuple[int, ...]) -> int:
-        """Columns of its matrices: a product of last dimensions that suits the first view asked."""
+        """Columns of its matrices: a product of last dimensions that suits the first view."""
         shape = self.parameter.shape
         if len(shape) == 2:
             return shape[1]

@@ -4,7 +4,7 @@ exact for: matrices of independent normal entries, constants, Haar-orthogonal ma
 rows of them, copies; forward, backward and the norms of their gradients.
 approximate for: products with uniform and truncated normal entries (central limit; the distance is
 noted); embeddings of such entries are looked up exactly.
-not covered: other distributions, and operators without a rule: such a parameter is drawn for real.
+not covered: other distributions, and operators without a rule: such a parameter is materialised.
 """
 
 import re
@@ -50,7 +50,7 @@ class LazyPolicy:
         self._distances: dict[str, float] = {}
 
     def __call__(self, module: nn.Module, program: Program, draws: Draws) -> Installed:
-        """Install the parameters of `program`: matrices lazily, all others for real."""
+        """Install the parameters of `program`: matrices lazily, all others as real tensors."""
         names = tied_names(module)
         laws = {p.name: p for p in program}
         sources = self._sources(laws, draws)
@@ -82,7 +82,7 @@ class LazyPolicy:
         return _LazyWeights(program=laws, owners=made, blocks=self._blocks, tell=self._tell)
 
     def _say_why(self, parameter: ParameterProgram) -> None:
-        """Note a matrix that is drawn for what it is, not for an operator."""
+        """Note a matrix that is materialised because of its distribution, not of an operator."""
         pattern = _pattern(parameter.name)
         if len(parameter.shape) < 2 or pattern in self._drawn:
             return
@@ -98,14 +98,14 @@ class LazyPolicy:
             draws=draws,
             rules=operate,
             give_up=self._give_up,
-            ask_again=self._ask_again,
+            requery=self._requery,
             is_kept=parameter.name in self._kept,
         )
 
     def _sources(
         self, program: Mapping[str, ParameterProgram], draws: Draws
     ) -> dict[str, ParameterProgram | None]:
-        """Parameter to the one whose matrices it has; None where it is drawn for real.
+        """Parameter to the one whose matrices it has; None where it is materialised.
 
         What is replayed from the draws of others, such as a scaled copy, has those drawn too.
         """
@@ -140,17 +140,17 @@ class LazyPolicy:
         return {b for b in self._blocks for name in names if name.startswith(f"{b}.")}
 
     def _give_up(self, owner: LazyParameter, operator: str) -> NoReturn:
-        """Draw a parameter, and its likes in other layers, for real from now on."""
+        """Materialise a parameter and its likes in other layers; start this seed over."""
         self._drawn[_pattern(owner.parameter.name)] = operator
         raise Restart
 
-    def _ask_again(self, owner: LazyParameter) -> NoReturn:
-        """Keep all that is known of a parameter from now on: it is asked in ways that need it."""
+    def _requery(self, owner: LazyParameter) -> NoReturn:
+        """Keep from now on all that queries reveal of a parameter, and start this seed over."""
         self._kept.add(owner.parameter.name)
         raise Restart
 
     def _tell(self, weights: "_LazyWeights") -> tuple[Note, ...]:
-        """What was drawn for real, and how far products are from normal."""
+        """Notes: what was materialised and why, and how far products are from normal."""
         for owner in weights.owners.values():
             if owner.distance is not None:
                 role = owner.parameter.role
@@ -238,11 +238,11 @@ class _LazyWeights:
     _sums: dict[str, SquareSums | None] = field(default_factory=dict)
 
     def forms_gradient(self, parameter: ParameterProgram) -> bool:
-        """Whether a parameter is there."""
+        """Whether a parameter is a real tensor."""
         return parameter.name not in self.owners
 
     def enter(self, block: str, *, rehearsal: bool) -> None:
-        """Ask the weights of a block anew; where it runs again, those of the last one are done."""
+        """Start a block; where it is recomputed, the gradients of the one before are complete."""
         is_again = torch._C._current_autograd_node() is not None  # for the backward pass
         if is_again:
             passing = [item for item in self.owners.items() if self._is_passing(item[1])]
@@ -257,7 +257,7 @@ class _LazyWeights:
             owner.is_forgotten = owner.is_forgotten and not is_again
 
     def leave(self, block: str) -> None:
-        """Forget what is known of a block's weights: asked the same again, they give the same."""
+        """Forget what is known of a block's weights: equal queries get equal responses again."""
         for owner in self.owners.values():
             owner.keeps_uses = True
         for owner in self._inside(block):
@@ -270,7 +270,7 @@ class _LazyWeights:
         return [owner for owner in self.owners.values() if block in owner.blocks]
 
     def _is_passing(self, owner: LazyParameter) -> bool:
-        """Whether one block alone has it, and runs once."""
+        """Whether one block alone uses it, and runs once."""
         if len(owner.blocks) != 1 or owner.is_kept:
             return False
         (block,) = owner.blocks
@@ -287,9 +287,9 @@ class _LazyWeights:
 
     @property
     def without_gradient(self) -> list[str]:
-        """Names of those of which a backward pass did not tell the gradient."""
+        """Names of the parameters whose gradient the backward pass did not give."""
         return [name for name, sums in self._sums.items() if sums is None]
 
     def notes(self) -> tuple[Note, ...]:
-        """What was drawn for real, and how far products are from normal."""
+        """Notes: what was materialised and why, and how far products are from normal."""
         return self.tell(self)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from gptinit.weights.lazy.basis import StaleQuestionError
+from gptinit.weights.lazy.basis import StaleQueryError
 from gptinit.weights.lazy.parameter import LazyParameter
 from gptinit.weights.lazy.tiles import Rectangle, Use
 from gptinit.weights.tensor import WeightTensor, weights_in
@@ -49,16 +49,16 @@ def operate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _owner(weight: WeightTensor) -> LazyParameter:
-    """The parameter of a weight, which can be asked now."""
+    """The owner of a weight, ready for a query."""
     owner = weight.owner
     assert isinstance(owner, LazyParameter)  # weights drawn for real have rules of their own
     if owner.is_forgotten:
-        owner.ask_again(owner)
+        owner.requery(owner)
     return owner
 
 
 def _is_backward() -> bool:
-    """Whether autograd asks, and not a forward pass that is run again for it."""
+    """Whether the query is autograd's, not that of a forward pass recomputed for it."""
     return not torch.is_grad_enabled() and torch._C._current_autograd_node() is not None
 
 
@@ -89,8 +89,8 @@ def _products(
             made = _back(wide, weight, areas, sides, noted)
         else:
             made = _forward(wide, weight, areas, sides, alpha)
-    except StaleQuestionError:
-        owner.ask_again(owner)
+    except StaleQueryError:
+        owner.requery(owner)
     return [one.to(x[0].dtype) for one in made]
 
 
@@ -109,9 +109,9 @@ def _forward(
     for one, area, side in zip(x, areas, sides, strict=True):
         if side:
             owner.note_distance(one)
-        answer, used = owner.tiles.product(one, area, from_inputs=side, keep=keep)
+        response, used = owner.tiles.product(one, area, from_inputs=side, keep=keep)
         uses.append(used)
-        made.append(answer if weight.factor == 1 else answer * weight.factor)
+        made.append(response if weight.factor == 1 else response * weight.factor)
     if keep and owner.keeps_uses:
         name = weight.parameter
         owner.open_uses[name] = owner.open_uses.get(name, 0) + 1
@@ -126,7 +126,7 @@ def _back(
     sides: list[bool],
     noted: "_Noted",
 ) -> list[Tensor]:
-    """Products of a backward pass, which tell the weight's gradient too."""
+    """Products of a backward pass; from them follows the norm of the weight's gradient."""
     owner, name = _owner(weight), weight.parameter
     owner.open_uses[name] -= 1
     return [
@@ -140,7 +140,7 @@ class _Noted:
     """A product of a forward pass.
 
     Attributes:
-        sides: of each matrix, whether it was asked from its inputs.
+        sides: of each matrix, whether the query came from its inputs.
         alpha: what the caller multiplied the result by.
         uses: of each matrix.
     """
@@ -151,7 +151,7 @@ class _Noted:
 
 
 def _noted(weight: WeightTensor, sides: list[bool]) -> _Noted | None:
-    """The forward product that a backward one, asked from these sides, belongs to; forgets it.
+    """Take the forward product that a backward query from these sides belongs to.
 
     The last one of the same wrapper, as autograd goes backwards.
     """
@@ -287,22 +287,22 @@ def _rows(weight: Tensor, indices: Tensor) -> Tensor | None:
     wanted, places = indices.unique(return_inverse=True)
     if len(wanted) and not 0 <= int(wanted[0]) <= int(wanted[-1]) < weight.shape[0]:
         raise IndexError("index out of range in self")
-    rows = _asked_rows(owner, wanted + area.rows.start)
+    rows = _queried_rows(owner, wanted + area.rows.start)
     rows = rows[:, area.columns.start : area.columns.stop]
     rows = rows[:, :: area.columns.step] * weight.factor
     return rows.to(weight.dtype)[places]
 
 
-def _asked_rows(owner: LazyParameter, indices: Tensor) -> Tensor:
+def _queried_rows(owner: LazyParameter, indices: Tensor) -> Tensor:
     """Whole rows of a parameter's matrices; (r,) to (r, columns)."""
     try:
         return owner.tiles.row(indices)
-    except StaleQuestionError:
-        owner.ask_again(owner)
+    except StaleQueryError:
+        owner.requery(owner)
 
 
 def _wants_gradient(owner: LazyParameter) -> bool:
-    """Whether the gradient of a weight is asked for: only products tell it."""
+    """Whether a gradient is wanted: only products can give it, not lookups of rows."""
     return torch.is_grad_enabled() and bool(owner.blocks)
 
 
@@ -317,7 +317,7 @@ def _values(weight: WeightTensor, func: Any) -> Tensor:
     owner.whole_rows()
     if not few or not owner.has_rows:
         owner.give_up(owner, str(func))
-    rows = _asked_rows(owner, torch.arange(first, last + 1, device=owner.draws.device))
+    rows = _queried_rows(owner, torch.arange(first, last + 1, device=owner.draws.device))
     offset = place.storage_offset() - first * length
     values = rows.contiguous().as_strided(place.shape, place.stride(), offset)
     return (values * weight.factor).to(weight.dtype)

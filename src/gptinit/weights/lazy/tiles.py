@@ -1,6 +1,6 @@
 """A lazy parameter as rectangles, each a matrix of its own: what slices and row blocks need.
 
-Entries are independent, so a rectangle can be cut in two before anything was asked across the cut.
+Entries are independent, so a rectangle can be cut in two until a query has spanned the cut.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +72,7 @@ class Tile:
         matrix: what is known of it.
         randomness: where its numbers come from.
         is_whole: whether it must not be cut: others share it, or its entries depend on each other.
-        moments: parameter to its gradient in the coordinates of what was asked, (outputs, inputs).
+        moments: parameter to its gradient in the coordinates of its queries, (outputs, inputs).
     """
 
     area: Rectangle
@@ -82,7 +82,7 @@ class Tile:
     is_used: bool = False
     moments: dict[str, Tensor] = field(default_factory=dict)
 
-    def ask(self, x: Tensor, *, from_inputs: bool) -> tuple[Tensor, Tensor]:
+    def query(self, x: Tensor, *, from_inputs: bool) -> tuple[Tensor, Tensor]:
         """The product from one side, and the coordinates of `x` there."""
         matrix = self.matrix
         is_new = isinstance(matrix, GaussianMatrix) and matrix.is_untouched
@@ -106,7 +106,7 @@ class Tile:
 
 
 def _padded(x: Tensor, height: int, width: int) -> Tensor:
-    """The same with zeros below and at the right: directions that were not yet known."""
+    """X with zeros below and at the right, for directions that were not yet known."""
     return F.pad(x, (0, width - x.shape[1], 0, height - x.shape[0]))
 
 
@@ -140,26 +140,26 @@ class Tiles:
             area: which part.
             from_inputs: from which side.
             keep: whether a gradient is wanted, for which tiles must stay as they are: the same
-                in a rehearsal, so that what runs again is asked the same.
+                in a rehearsal, so that recomputed blocks make the same queries.
         """
         near, far = (area.columns, area.rows) if from_inputs else (area.rows, area.columns)
-        answer: Tensor | None = None
+        response: Tensor | None = None
         uses: list[Use] = []
         for tile in self._within(area):
             mine, other = tile.area.columns, tile.area.rows
             if not from_inputs:
                 mine, other = other, mine
-            part, coordinates = tile.ask(_moved(x, near, mine), from_inputs=from_inputs)
+            part, coordinates = tile.query(_moved(x, near, mine), from_inputs=from_inputs)
             if keep:
                 uses.append((tile, coordinates, from_inputs))
                 tile.is_used = True
             placed = _moved(part, other, far)
-            answer = placed if answer is None else answer + placed
-        if answer is None:  # nothing is asked of a part without rows or columns
-            answer = x.new_zeros(len(x), len(far))
-        return answer, uses
+            response = placed if response is None else response + placed
+        if response is None:  # a part without rows or columns
+            response = x.new_zeros(len(x), len(far))
+        return response, uses
 
-    def back(  # noqa: PLR0913 - a product, and whose gradient it tells
+    def back(  # noqa: PLR0913 - a product, and whose gradient follows
         self,
         g: Tensor,
         area: Rectangle,
@@ -176,11 +176,11 @@ class Tiles:
             area: of that product.
             uses: of that product.
             parameter: whose gradient it is.
-            from_inputs: from which side g asks.
+            from_inputs: the side g queries from.
             alpha: what that product was multiplied by.
         """
-        product, answers = self.product(g, area, from_inputs=from_inputs, keep=True)
-        theirs = {id(tile): coordinates for tile, coordinates, _ in answers}
+        product, used = self.product(g, area, from_inputs=from_inputs, keep=True)
+        theirs = {id(tile): coordinates for tile, coordinates, _ in used}
         for tile, forward, was_inputs in uses:
             backward = theirs[id(tile)]
             outputs, inputs = (backward, forward) if was_inputs else (forward, backward)
