@@ -253,7 +253,7 @@ def test_what_an_operator_without_a_rule_needs_is_drawn_and_noted() -> None:
 
     (note,) = [n for n in profile.notes if n.kind == "materialised"]
     assert note.where == "h.*.mlp.c_proj.weight"
-    assert "has no rule for weights that are not there: it was drawn." in note.message
+    assert "; the weight was materialised." in note.message
 
 
 def test_products_that_are_not_normal_are_noted_with_a_bound() -> None:

@@ -16,12 +16,11 @@ from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
+
+from gptinit.theory.arrays import Floats, Gram
 
 __all__ = ["ACTIVATION_CURVES", "Curve", "Kernel", "erf", "kernel", "relu_kernel", "step_kernel"]
 
-Floats = npt.NDArray[np.float64]
-Gram = npt.NDArray[np.float32]
 
 _DEGREE = 8
 _GRID = 0.01  # of ln s, between whose points kernels are interpolated

@@ -6,7 +6,8 @@ Letters in shapes: T positions. float32.
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
+
+from gptinit.theory.arrays import Gram
 
 __all__ = [
     "average_back",
@@ -16,8 +17,6 @@ __all__ = [
     "transposed_average",
     "uniform_matrix",
 ]
-
-Gram = npt.NDArray[np.float32]
 
 
 def causal_average(x: Gram) -> Gram:

@@ -6,9 +6,9 @@ Letters in shapes: T positions. Grams are per channel: K_ij = E[x_i . x_j] / C.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from gptinit.theory.activations import kernel
+from gptinit.theory.arrays import Gram
 from gptinit.theory.averages import average_back
 from gptinit.theory.mixing import Mixing, mix
 from gptinit.theory.model import LayerMoments, Moments, TheoryModel
@@ -23,8 +23,6 @@ __all__ = [
     "mlp_slope",
     "normed",
 ]
-
-Gram = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,16 +14,14 @@ Letters in shapes: T positions. float32.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from gptinit.theory.arrays import Gram, Ids
 from gptinit.theory.averages import average_back
 from gptinit.theory.blocks import Normed, mlp_slope
 from gptinit.theory.head import Logits, Softmax
 from gptinit.theory.model import LayerMoments, TheoryModel
 
 __all__ = ["Coherence", "coherence_of"]
-
-Gram = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +64,7 @@ class Coherence:
 
 
 def coherence_of(
-    K: Gram, logits: Logits, softmax: Softmax, tokens: npt.NDArray[np.int64], model: TheoryModel
+    K: Gram, logits: Logits, softmax: Softmax, tokens: Ids, model: TheoryModel
 ) -> Coherence:
     """The coherence of the loss's gradient with the last stream, of Gram K, under a tied head.
 

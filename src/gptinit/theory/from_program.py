@@ -74,14 +74,14 @@ def model_of_program(
 
 
 class _Reader:
-    """Reads one program, part by part."""
+    """Reads an init program, part by part."""
 
     def __init__(self, facts: ModelFacts, program: Program, forward: ForwardFacts) -> None:
         self._facts, self._forward = facts, forward
         self._at = Parameters(program)
 
     def model(self) -> TheoryModel:
-        """The whole model."""
+        """The model; raises NoFormula where a part has none."""
         facts, forward = self._facts, self._forward
         self._require_known_architecture()
         blocks = [self._block(layer) for layer in range(facts.n_layer)]
@@ -146,7 +146,6 @@ class _Reader:
                 raise NoFormula(p.name, "what this parameter does has no formula.")
 
     def _block(self, layer: int) -> "_Block":
-        """One block."""
         inside = [p for p in self._at.all if p.layer == layer]
         counts = {r: [p for p in inside if p.role == r] for r in _BRANCH_ROLES}
         for role, found in counts.items():
@@ -257,7 +256,7 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    """One block as it was read."""
+    """One block as read from its parameters."""
 
     moments: LayerMoments
     is_gated: bool

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from gptinit.theory.arrays import Floats, Gram, Ids
 from gptinit.theory.model import TheoryModel
 from gptinit.theory.softmax import expected_log, log_grid, normal_grid
 
 __all__ = ["Logits", "Softmax", "logits_of", "loss_gradient", "predicted_softmax"]
 
-Gram = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 _NODES = 7  # values of the own token's logit, between which positions are interpolated
 
@@ -93,9 +91,7 @@ class Softmax:
     own: Floats
     others: Floats
 
-    def loss(
-        self, logits: Logits, ids: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
-    ) -> float:
+    def loss(self, logits: Logits, ids: Ids, targets: Ids) -> float:
         """Mean next-token cross-entropy in nats.
 
         Shape:
@@ -125,7 +121,7 @@ def predicted_softmax(logits: Logits, model: TheoryModel) -> Softmax:
 
 
 def _rounded(std: float) -> float:
-    """To four digits: sequences differ in the fifth, and share their integrals so."""
+    """Round to four digits, so that sequences that differ in the fifth share their integrals."""
     return float(f"{std:.4g}")
 
 
@@ -192,7 +188,7 @@ def _with_own(others: _Vocabulary, mean: float, std: float) -> tuple[float, floa
 
 
 def loss_gradient(
-    K: Gram, logits: Logits, softmax: Softmax, tokens: npt.NDArray[np.int64], model: TheoryModel
+    K: Gram, logits: Logits, softmax: Softmax, tokens: Ids, model: TheoryModel
 ) -> Gram:
     """The Gram of the gradient of the summed losses in the stream after the last block.
 
@@ -214,7 +210,7 @@ def loss_gradient(
     held, root = logits.held, np.sqrt(np.maximum(K.diagonal().astype(np.float64), 1e-37))
     cosine = K / (root[:, None] * root)
 
-    def pairs(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> Floats:
+    def pairs(one: Ids, other: Ids) -> Floats:
         """Products of the projected embeddings of a token of one row and one of another."""
         a, b = held * (one == ids), held * (other == ids)  # what lies along the row's own stream
         result: Floats = (one[:, None] == other) * (1 - a[:, None] - b)

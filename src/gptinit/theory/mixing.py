@@ -23,6 +23,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from gptinit.theory.arrays import Floats, Gram
 from gptinit.theory.averages import (
     average_back,
     both_averages,
@@ -35,8 +36,6 @@ from gptinit.theory.model import TheoryModel
 from gptinit.theory.tables import Rows, softmax_rows
 
 __all__ = ["Mixing", "mix", "rotary_kernel"]
-
-Gram = npt.NDArray[np.float32]
 
 
 _LEAST_SHIFTED = 0.25
@@ -101,7 +100,7 @@ class Mixing:
     squares: Gram
     correlation: Gram
     rows: Rows
-    score_variance: npt.NDArray[np.float64]
+    score_variance: Floats
 
     def gain(self) -> Gram:
         """What multiplies the first order of the output's Gram. Shape: (T, T)."""
@@ -221,19 +220,19 @@ def _shift(keys: tuple[Gram, Gram], values: tuple[Gram, Gram], queries: Gram, ro
     return shift
 
 
-def _varied(keys: Gram, keys_average: Gram) -> npt.NDArray[np.float64]:
+def _varied(keys: Gram, keys_average: Gram) -> Floats:
     """Tr S~ / N_i of every row i. Shape: (T,)."""
     counts = np.arange(1, len(keys) + 1)
     mean_square = np.cumsum(keys.diagonal().astype(np.float64)) / counts
-    varied: npt.NDArray[np.float64] = np.maximum(mean_square - keys_average.diagonal(), 1e-12)
+    varied: Floats = np.maximum(mean_square - keys_average.diagonal(), 1e-12)
     varied[0] = 0.0  # one key has all the weight
     return varied
 
 
 def _effective_rows(
-    varied: npt.NDArray[np.float64],
+    varied: Floats,
     own: Gram,
-    score_variance: npt.NDArray[np.float64],
+    score_variance: Floats,
     head_dim: int,
 ) -> Rows:
     """The rows as if their scores were independent, with as many keys as act like that."""
@@ -254,7 +253,7 @@ def _correlations(queries: Gram, rotary: Gram | None) -> Gram:
     return r
 
 
-def _gain(coefficients: npt.NDArray[np.float64], r: Gram) -> Gram:
+def _gain(coefficients: Floats, r: Gram) -> Gram:
     """A polynomial in r with the coefficients of the later of the two rows. Shape: (T, T)."""
     highest, *lower = coefficients[::-1].astype(np.float32)
     gain = np.repeat(highest[:, None], len(r), axis=1)

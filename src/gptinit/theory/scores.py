@@ -6,16 +6,14 @@ Letters in shapes: R query rows.
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from gptinit.theory.arrays import Gram, Positions
 from gptinit.theory.blocks import AttentionGram, Normed
 from gptinit.theory.model import TheoryModel
 from gptinit.theory.tables import entropy_deficit
 
 __all__ = ["score_statistics"]
 
-Gram = npt.NDArray[np.float32]
-Positions = npt.NDArray[np.intp]
 
 _FEW = 8
 """Rows of which all pairs are looked at where positions are rotary."""

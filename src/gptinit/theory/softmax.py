@@ -8,11 +8,11 @@ strip of half-width pi/2 around the real line.
 import math
 
 import numpy as np
-import numpy.typing as npt
+
+from gptinit.theory.arrays import Floats
 
 __all__ = ["expected_log", "log_grid", "normal_grid"]
 
-Floats = npt.NDArray[np.float64]
 
 _REACH = 8.0  # standard deviations of a score that are summed over
 

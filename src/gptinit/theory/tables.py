@@ -10,13 +10,12 @@ from functools import cache
 from importlib import resources
 
 import numpy as np
-import numpy.typing as npt
 
+from gptinit.theory.arrays import Floats, Positions
 from gptinit.theory.grids import CORRELATIONS, COUNTS, STDS
 
 __all__ = ["Rows", "entropy_deficit", "softmax_rows"]
 
-Floats = npt.NDArray[np.float64]
 
 _STD_POINTS, _COUNT_POINTS = np.array(STDS), np.log(COUNTS)
 _COARSE = (0, 3, 6)  # correlations 0, 1/2 and 1
@@ -105,7 +104,7 @@ def entropy_deficit(counts: Floats, stds: Floats, head_dim: int = 0) -> Floats:
 
 
 def _deficit(counts: Floats, stds: Floats) -> Floats:
-    """See `entropy_deficit`; of normal scores. Shape: (rows,)."""
+    """`entropy_deficit` of normal scores. Shape: (rows,)."""
     held, beyond = _held(stds)
     weight, log_sum = _tables()
     gain = np.exp(_interpolate(weight[..., -1:], counts, held)[:, 0])
@@ -146,7 +145,7 @@ def _interpolate(table: Floats, counts: Floats, stds: Floats) -> Floats:
     return value
 
 
-def _locate(points: Floats, values: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+def _locate(points: Floats, values: Floats) -> tuple[Positions, Floats]:
     """The interval of each value and where in it the value lies, 0 to 1."""
     i = np.clip(np.searchsorted(points, values) - 1, 0, len(points) - 2)
     return i, (values - points[i]) / (points[i + 1] - points[i])

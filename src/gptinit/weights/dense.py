@@ -1,4 +1,4 @@
-"""Every weight drawn once and resident.
+"""Every weight drawn once and kept.
 
 exact for: everything a program can hold. Needs memory for all parameters.
 """
@@ -13,7 +13,7 @@ __all__ = ["install_dense"]
 
 
 def install_dense(module: nn.Module, program: Program, draws: Draws) -> Installed:
-    """Draw every parameter; a second seed reuses the memory of the first."""
+    """Draw every parameter of a module; a second seed reuses the memory of the first."""
     names = tied_names(module)
     for parameter in program:
         current = module.get_parameter(parameter.name)

@@ -36,17 +36,17 @@ enough that starting a generator does not count."""
 
 
 _SCRATCH: Mapping[str, int] = MappingProxyType({"cpu": 1 << 21, "cuda": 1 << 27, "mps": 1 << 27})
-"""Normal numbers that are there at once in a product with them."""
+"""Normal numbers held at once while a product with them is computed."""
 
 
 class _Scratch(threading.local):
-    """Memory for numbers that are multiplied and forgotten, the same one for every product."""
+    """Memory for numbers that are multiplied and dropped, reused by every product."""
 
     def __init__(self) -> None:
         self._held: dict[torch.device, Tensor] = {}
 
     def of(self, device: torch.device, numel: int) -> Tensor:
-        """So many float32 entries; the next call may give the same ones. (numel,)."""
+        """Return (numel,) float32 entries, which the next call overwrites."""
         held = self._held.get(device)
         if held is None or held.numel() < numel:
             held = self._held[device] = torch.empty(numel, device=device)
@@ -57,7 +57,7 @@ _scratch = _Scratch()
 
 
 def _stripe_of(rows: int, device: torch.device) -> int:
-    """Columns of so many rows that one generator draws."""
+    """How many columns of this many rows one generator draws."""
     return max(_CHUNK[device.type] // 2 // max(rows, 1), 1)
 
 
@@ -102,9 +102,9 @@ class Draws:
         return out.to(self.dtype)
 
     def replayed(self, name: str) -> Tensor:
-        """The values of a parameter or buffer that only its record can tell, in its own dtype.
+        """The values of a parameter or buffer that must be replayed, in its own dtype.
 
-        Copies, factors, projections.
+        Copies, tensors scaled by a statistic of their own, projections.
         """
         recipe = self.recipes[name]
 
@@ -203,7 +203,7 @@ def is_drawable(law: Distribution) -> bool:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """Threads that draw: a draw holds one core and releases the interpreter."""
+    """Threads that draw: torch's generators use one core each and release the GIL."""
     return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="gptinit-draw")
 
 
@@ -217,7 +217,6 @@ def _chunks(out: Tensor, distribution: Distribution) -> list[tuple[Tensor, Distr
 
 
 def _fill(flat: Tensor, distribution: Distribution, generator: torch.Generator) -> None:
-    """Draw `flat` in place from `distribution`."""
     match distribution:
         case Normal(mean=mean, std=std):
             flat.normal_(mean, std, generator=generator)
@@ -228,13 +227,13 @@ def _fill(flat: Tensor, distribution: Distribution, generator: torch.Generator) 
         case Constant(value=value):
             flat.fill_(value)
         case _:
-            raise AssertionError(distribution)  # _chunks took row blocks apart; see is_drawable
+            raise AssertionError(distribution)  # _chunks split row blocks; see is_drawable
 
 
 def _fill_truncated(
     flat: Tensor, distribution: TruncatedNormal, generator: torch.Generator
 ) -> None:
-    """Draw a normal and redraw what falls outside, until nothing does."""
+    """Draw normals and redraw those outside the bounds, until none is."""
     if distribution.scale == 0:
         flat.fill_(distribution.loc)
         return
@@ -248,6 +247,5 @@ def _fill_truncated(
 
 
 def _outside(values: Tensor, distribution: TruncatedNormal) -> Tensor:
-    """Indices of the values beyond the bounds."""
     beyond = (values < distribution.low) | (values > distribution.high)
     return beyond.nonzero().squeeze(1)

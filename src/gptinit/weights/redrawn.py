@@ -1,4 +1,4 @@
-"""A weight that is drawn again for every operator that needs it.
+"""A weight that is drawn anew, with equal values, for every operator that needs it.
 
 exact for: everything a program can hold.
 """
@@ -19,7 +19,7 @@ __all__ = ["Redrawn", "redrawn"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redrawn:
-    """Owner of a weight that is drawn for the operator that asks.
+    """Owner of a weight that is drawn for one operator at a time.
 
     Attributes:
         draws: the draws of this seed.
@@ -37,7 +37,7 @@ class Redrawn:
 
         def materialise(weight: WeightTensor) -> Tensor:
             owner = weight.owner
-            if not isinstance(owner, Redrawn):  # the operator will ask it in its turn
+            if not isinstance(owner, Redrawn):  # its own owner computes with it
                 return weight
             if id(owner) not in drawn:
                 drawn[id(owner)] = owner.draws.new(owner.parameter).contiguous()
@@ -49,7 +49,7 @@ class Redrawn:
 
 
 def redrawn(parameter: ParameterProgram, draws: Draws, *, engine: str = "stream") -> WeightTensor:
-    """A parameter without storage that draws its values for the operator that asks."""
+    """Return a parameter without storage that draws its values for one operator at a time."""
     place = torch.empty(parameter.shape, device="meta")
     owner = Redrawn(draws=draws, parameter=parameter, engine=engine)
     return WeightTensor(

@@ -17,7 +17,7 @@ __all__ = ["install_stream"]
 
 
 def install_stream(module: nn.Module, program: Program, draws: Draws) -> Installed:
-    """Make the parameters inside blocks streamed ones, and draw the few outside for good."""
+    """Stream the parameters inside blocks; draw the few outside once, as `dense` does."""
     names = tied_names(module)
     for parameter in program:
         if parameter.layer is None:

@@ -1,8 +1,8 @@
-"""A weight without storage: a tensor that asks its owner whenever an operator needs it.
+"""A weight without storage: its owner computes the result of every operator that meets it.
 
 exact for: whatever its owner is. Views of it are wrappers too, so a saved transpose costs no
 memory; any other operator is the owner's, and its result an ordinary tensor.
-not covered: writing to a weight (refused); to a copy of one is its owner's to answer.
+not covered: writing to a weight (refused). Writes to a copy of one are left to its owner.
 """
 
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ class WeightTensor(torch.Tensor):
             contiguous.
         parent: the wrapper that this one is a view of, or None.
         factor: what the parameter's values are multiplied by.
-        uses: what the owner notes about products with this very wrapper.
+        uses: the owner's record of products with this very wrapper.
         parameter: canonical name of the parameter.
         is_detached: whether no gradient of it is wanted.
         is_copy: whether the program holds a copy of the parameter, which is its own to write to.
@@ -82,7 +82,7 @@ class WeightTensor(torch.Tensor):
 
     @property
     def data(self) -> Tensor:
-        """The same without a gradient."""
+        """The weight without a gradient."""
         return self.detach()
 
     @data.setter
@@ -119,7 +119,7 @@ class WeightTensor(torch.Tensor):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Answer a view by a wrapper, leave anything else to the owner.
+        """Return a view as a wrapper, leave any other operator to the owner.
 
         Raises:
             MeasureError: if the operator writes to a weight.
@@ -144,7 +144,7 @@ def _viewed(func: Any, weight: WeightTensor, args: tuple[Any, ...], kwargs: dict
     """A view of a weight as wrappers; None where its strides do not allow it."""
     try:
         places = func(weight.place, *args, **kwargs)
-    except (RuntimeError, ValueError):  # after a copy was left out, say
+    except (RuntimeError, ValueError):  # its strides do not allow it, as after a copy
         return None
     if isinstance(places, Tensor) and not _is_part(places, weight.place):
         return None
@@ -169,7 +169,6 @@ def _written_to(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> lis
 
 
 def _written(weight: WeightTensor, what: str) -> MeasureError:
-    """That a weight was to be written."""
     return MeasureError(
         f"weights must not be written while engine={weight.owner.engine} measures, got {what}. "
         "Use --engine dense."

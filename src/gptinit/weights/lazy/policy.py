@@ -87,9 +87,9 @@ class LazyPolicy:
         if len(parameter.shape) < 2 or pattern in self._drawn:
             return
         law = parameter.distribution
-        why = f"{law} is no distribution that can stay undrawn"
+        why = f"{law} has no lazy form"
         if parameter.is_entangled or isinstance(law, Copy):
-            why = "its values and another parameter's are made of the same draws"
+            why = "another parameter is made of the same draws"
         self._unlike[pattern] = why
 
     def _owner(self, parameter: ParameterProgram, draws: Draws) -> LazyParameter:
@@ -160,12 +160,12 @@ class LazyPolicy:
             Note(
                 kind="materialised",
                 where=pattern,
-                message=f"{operator} has no rule for weights that are not there: it was drawn.",
+                message=f"No lazy rule for {operator}; the weight was materialised.",
             )
             for pattern, operator in self._drawn.items()
         )
         unlike = tuple(
-            Note(kind="materialised", where=pattern, message=f"It was drawn: {why}.")
+            Note(kind="materialised", where=pattern, message=f"The weight was materialised: {why}.")
             for pattern, why in self._unlike.items()
         )
         for name in weights.without_gradient:
@@ -174,7 +174,7 @@ class LazyPolicy:
             Note(
                 kind="approximate",
                 where=pattern,
-                message="A product with it had no backward pass of its own: weight_grad is absent.",
+                message="weight_grad is absent: one of its products had no backward pass.",
             )
             for pattern in self._unknown
         )
@@ -182,8 +182,8 @@ class LazyPolicy:
             Note(
                 kind="approximate",
                 where=role,
-                message="Entries are not normal but products are taken as normal: distributions "
-                f"differ by at most {distance:.2g} (Berry-Esseen).",
+                message="Its entries are not normal, but lazy products with it are drawn as normal: "
+                f"distribution functions differ by at most {distance:.2g} (Berry-Esseen).",
             )
             for role, distance in self._distances.items()
         )
