@@ -3,6 +3,11 @@
 exact for: rows of any rank and length, copies, multiples and zeros included, to the rounding of
 float32.
 approximate for: rows that are nearly dependent: what is below 1e-5 of them is left out.
+
+A QR would be three lines. What this file buys (two CPU cores, 64 to 256 rows of 3072 to 16384, in
+the time of `torch.linalg.qr` in float32): 0.2 to 0.9 for coordinates and directions, 0.02 to 0.6
+for the coordinates alone, which is all that a first query needs. Equal rows, the usual case where
+tokens repeat, stay exact.
 """
 
 import threading

@@ -182,7 +182,7 @@ class LazyPolicy:
             Note(
                 kind="approximate",
                 where=role,
-                message="Its entries are not normal, but lazy products with it are drawn as normal: "
+                message="Its entries are not normal, but its lazy products are drawn as normal: "
                 f"distribution functions differ by at most {distance:.2g} (Berry-Esseen).",
             )
             for role, distance in self._distances.items()
