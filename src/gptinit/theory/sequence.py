@@ -86,7 +86,7 @@ def embedded(model: TheoryModel, ids: Ids) -> Gram:
 
 _STALE = 0.01
 """Growth of a stream up to which a block of equal weights is taken to add the same again. With 400
-layers, 256 tokens and both passes that saves a third of the time, and no statistic moves by 0.3 %."""
+layers, 256 tokens and both passes it saves a third of the time, no statistic moves by 0.3 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
