@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
+from gptinit.facts.names import model_label
 from gptinit.facts.presets import PRESETS, get_config, is_preset, model_facts
 from gptinit.facts.schemes import DEFAULT_SCHEME, Scheme, get_scheme
 from gptinit.results.profile import Profile
@@ -72,7 +73,7 @@ class Job:
     def name(self) -> str:
         """A preset with what replaces its shape: "gpt2, n_layer=48"."""
         ordered = [k for k in GPTConfig.field_names() if k in self.shape]
-        return ", ".join([str(self.model), *(f"{k}={self.shape[k]}" for k in ordered)])
+        return model_label(str(self.model), {k: self.shape[k] for k in ordered})
 
     def subject(self) -> "Subject":
         """The model as measuring sees it.

@@ -11,6 +11,7 @@ from gptinit import tomlfile
 from gptinit.config import DATA_KINDS, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
+from gptinit.facts.names import model_label
 from gptinit.facts.presets import DEFAULT_PRESET, get_config, is_preset
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import SITE_NAMES, STATISTICS
@@ -325,9 +326,8 @@ def _label(model: str, scheme: str | None, overrides: Mapping[str, object]) -> s
         >>> _label("gpt2", "plain", {"n_layer": 48, "bias": False})
         'gpt2 scheme=plain n_layer=48 bias=false'
     """
-    said = {"scheme": scheme} if scheme else {}
-    shown = {k: str(v).lower() if isinstance(v, bool) else v for k, v in overrides.items()}
-    return " ".join([model, *(f"{k}={v}" for k, v in {**said, **shown}.items())])
+    named = {"scheme": scheme} if scheme else {}
+    return model_label(model, {**named, **overrides}, separator=" ")
 
 
 def _bounds(value: object, where: str, names: Sequence[str]) -> tuple[ScopedBound, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
+from gptinit.facts.names import ranges
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.student_t import student_quantile
 from gptinit.results.profile import Finding, Place, Profile
@@ -402,14 +403,7 @@ def _place_list(places: Iterable[str]) -> str:
     first, *more = places
     if not more:
         return first
-    runs: list[list[int]] = []
-    for layer in sorted(int(p.removeprefix("layer ")) for p in (first, *more)):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    spans = [f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs]
-    return f"layers {', '.join(spans)}"
+    return f"layers {ranges(int(p.removeprefix('layer ')) for p in (first, *more))}"
 
 
 def _excess(result: BoundResult) -> float:

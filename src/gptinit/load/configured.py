@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from torch import Tensor, nn
 
 from gptinit.errors import ConfigError, SubjectError
+from gptinit.facts.names import model_label
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on, guarded, isolated
 from gptinit.load.settings import (
@@ -19,7 +20,6 @@ from gptinit.load.settings import (
     SCALARS,
     Setting,
     kinds_of,
-    named,
     resolve,
     sizes,
     typed,
@@ -100,7 +100,7 @@ def configured_factory(target: Target, overrides: Mapping[str, object]) -> Facto
 
     changed = {name: values[name] for name in values if values[name] is not MISSING}
     return Factory(
-        name=named(target.label, changed),
+        name=model_label(target.label, changed),
         source=target.source,
         build=guarded(target.label, lambda: _call(target, plan, values), target.within),
         settings=settings,

@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from gptinit.errors import ConfigError, SubjectError
+from gptinit.facts.names import model_label
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on, guarded, isolated
-from gptinit.load.settings import SCALARS, kinds_of, named, resolve, sizes, typed
+from gptinit.load.settings import SCALARS, kinds_of, resolve, sizes, typed
 
 __all__ = ["huggingface_factory"]
 
@@ -93,7 +94,7 @@ def _factory(
             yield
 
     return Factory(
-        name=named(label, values),
+        name=model_label(label, values),
         source=f"{file}, transformers {transformers.__version__}",
         build=guarded(label, lambda: build(configure(copy.deepcopy(changed))), within),
         settings=settings,

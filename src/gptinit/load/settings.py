@@ -15,7 +15,6 @@ __all__ = [
     "Setting",
     "Sizes",
     "kinds_of",
-    "named",
     "resolve",
     "sizes",
     "typed",
@@ -150,17 +149,6 @@ def resolve(what: str, name: str, known: Iterable[str]) -> str:
     if names:
         raise unknown_name(what, name, names)
     raise ConfigError(f"{what} must be one that it takes, got {name!r}. It takes none.")
-
-
-def named(name: str, overrides: Mapping[str, object]) -> str:
-    """A model's name with the settings that differ.
-
-    Example:
-        >>> named("model.py:GPT", {"n_layer": 48, "bias": False})
-        'model.py:GPT, n_layer=48, bias=false'
-    """
-    told = [f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in overrides.items()]
-    return ", ".join([name, *told])
 
 
 def typed(name: str, value: object, kinds: frozenset[type]) -> object:

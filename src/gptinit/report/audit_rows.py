@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gptinit.facts.distributions import Distribution, Measured
+from gptinit.facts.names import layer_pattern, ranges
 from gptinit.facts.vocabulary import ROLES
 from gptinit.report.audit_words import SEVERITIES
 from gptinit.report.numbers import span
@@ -85,11 +86,7 @@ def shown_parameters(audit: Audit, *, buffers: bool = False) -> list[AuditedPara
 
 def pattern_of(audited: AuditedParameter) -> str:
     """A parameter's name with its layer as a wildcard: "transformer.h.*.attn.c_proj.weight"."""
-    parts = audited.program.name.split(".")
-    layer = str(audited.program.layer)
-    if layer in parts:
-        parts[parts.index(layer)] = "*"
-    return ".".join(parts)
+    return layer_pattern(audited.program.name, audited.program.layer)
 
 
 def _grouped(shown: Iterable[AuditedParameter]) -> list[list[AuditedParameter]]:
@@ -163,13 +160,7 @@ def _row(group: Sequence[AuditedParameter], audit: Audit) -> Row:
 
 def _layers(layers: set[int]) -> str:
     """Layers as ranges: "0-2, 5"; as a count where that is long."""
-    ends: list[list[int]] = []
-    for layer in sorted(layers):
-        if ends and layer == ends[-1][1] + 1:
-            ends[-1][1] = layer
-        else:
-            ends.append([layer, layer])
-    text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)
+    text = ranges(layers)
     return text if len(text) <= _LONGEST else f"{len(layers)} layers"
 
 

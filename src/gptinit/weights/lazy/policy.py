@@ -7,7 +7,6 @@ noted); embeddings of such entries are looked up exactly.
 not covered: other distributions, and operators without a rule: such a parameter is materialised.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from gptinit.facts.distributions import Copy, Orthogonal
+from gptinit.facts.names import number_pattern
 from gptinit.results.profile import Note
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies
@@ -83,7 +83,7 @@ class LazyPolicy:
 
     def _say_why(self, parameter: ParameterProgram) -> None:
         """Note a matrix that is materialised because of its distribution, not of an operator."""
-        pattern = _pattern(parameter.name)
+        pattern = number_pattern(parameter.name)
         if len(parameter.shape) < 2 or pattern in self._drawn:
             return
         law = parameter.distribution
@@ -123,7 +123,7 @@ class LazyPolicy:
     ) -> ParameterProgram | None:
         """The parameter whose matrices it has: itself, or what it copies; None if not lazy."""
         law = parameter.distribution
-        if _pattern(parameter.name) in self._drawn or len(parameter.shape) < 2:
+        if number_pattern(parameter.name) in self._drawn or len(parameter.shape) < 2:
             return None
         if isinstance(law, Copy):
             source = program.get(law.of)
@@ -141,7 +141,7 @@ class LazyPolicy:
 
     def _give_up(self, owner: LazyParameter, operator: str) -> NoReturn:
         """Materialise a parameter and its likes in other layers; start this seed over."""
-        self._drawn[_pattern(owner.parameter.name)] = operator
+        self._drawn[number_pattern(owner.parameter.name)] = operator
         raise Restart
 
     def _requery(self, owner: LazyParameter) -> NoReturn:
@@ -169,7 +169,7 @@ class LazyPolicy:
             for pattern, why in self._unlike.items()
         )
         for name in weights.without_gradient:
-            self._unknown[_pattern(name)] = None
+            self._unknown[number_pattern(name)] = None
         unknown = tuple(
             Note(
                 kind="approximate",
@@ -188,11 +188,6 @@ class LazyPolicy:
             for role, distance in self._distances.items()
         )
         return drawn + unlike + unknown + limits
-
-
-def _pattern(name: str) -> str:
-    """A name with * for the numbers of layers and experts."""
-    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
 
 
 def _drawn_for(parameter: ParameterProgram, draws: Draws) -> set[str]:
