@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gptinit.errors import MeasureError
+from gptinit.facts.algebra import is_iid, row_blocks
 from gptinit.facts.distributions import (
     Constant,
     Distribution,
@@ -196,9 +197,7 @@ def is_drawn_alone(parameter: ParameterProgram) -> bool:
 
 def is_drawable(law: Distribution) -> bool:
     """Whether independent draws make it: anything else needs the record of how it was made."""
-    if isinstance(law, Piecewise):
-        return all(is_drawable(piece) for _, piece in law.pieces)
-    return isinstance(law, Normal | TruncatedNormal | Uniform | Constant)
+    return all(map(is_iid, row_blocks(law)))
 
 
 @cache

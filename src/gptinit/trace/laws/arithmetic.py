@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gptinit.facts.algebra import affine_distribution, is_iid
 from gptinit.facts.distributions import Constant, Measured, Normal, Orthogonal, Scaled
 from gptinit.trace.graph import Node, Read, dependencies
 from gptinit.trace.laws.expected import averaged, expected, source_of
-from gptinit.trace.laws.law import Known, Law, affine, affine_distribution, is_alike
+from gptinit.trace.laws.law import Known, Law, affine
 from gptinit.trace.laws.pieces import Part, joined
 from gptinit.trace.replay.replay import LIMIT, Unanswerable, base_name
 
@@ -180,7 +181,7 @@ def _centred(known: Known, node: Node) -> Law | None:
         return None
     found = averaged(source)
     law = known.read(node.args[0])
-    if found is None or not is_alike(law.distribution) or not _are_same(known, law, found[0]):
+    if found is None or not is_iid(law.distribution) or not _are_same(known, law, found[0]):
         return None
     centred = affine_distribution(law.distribution, 1.0, -law.distribution.mean)
     basis = (law.basis, "centred", source.args[1:]) if law.basis else None
@@ -245,7 +246,7 @@ def _by_table(known: Known, law: Law, node: Node, factor: Any) -> Law | None:
         if factor.numel > LIMIT or any(d.is_random for d in dependencies(factor)):
             return None
         factor = known.replay.value(factor)
-    if not isinstance(factor, Tensor) or not is_alike(law.distribution) or node.numel > LIMIT:
+    if not isinstance(factor, Tensor) or not is_iid(law.distribution) or node.numel > LIMIT:
         return None
     table = factor.expand(node.shape).flatten()
     values, run = table.unique_consecutive(return_counts=True)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gptinit.facts.algebra import is_iid, moments_only
 from gptinit.facts.distributions import Constant, Unset
 from gptinit.trace.graph import (
     Node,
@@ -25,8 +26,8 @@ from gptinit.trace.graph import (
     reads_in,
 )
 from gptinit.trace.laws import arithmetic, selection
-from gptinit.trace.laws.law import Basis, Known, Law, is_alike
-from gptinit.trace.laws.moments import measured, moments_only, of_fixed_values, unanswered
+from gptinit.trace.laws.law import Basis, Known, Law
+from gptinit.trace.laws.moments import measured, of_fixed_values, unanswered
 from gptinit.trace.laws.pieces import Part, covers, joined, reshaped, seen_blocks, without_order
 from gptinit.trace.replay.replay import LIMIT, Replay, Unanswerable, base_name, sample_positions
 
@@ -101,10 +102,10 @@ class Laws:
         law, numel = self._known(write.node), write.node.numel
         basis: Basis = (law.basis, write.region, read.geometry) if law.basis else None
         if _repeats(read):
-            if not is_alike(law.distribution) or isinstance(law.distribution, Constant):
+            if not is_iid(law.distribution) or isinstance(law.distribution, Constant):
                 return None if read.numel != numel else replace(law, basis=None)
             return Law(moments_only(law.distribution.mean, law.distribution.std))
-        if is_alike(law.distribution):
+        if is_iid(law.distribution):
             return replace(law, basis=basis)
         if read.numel == numel:
             return replace(without_order(law, numel), basis=basis)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gptinit.facts.distributions import Constant, Distribution, Fixed, Measured, Unset
 
-__all__ = ["measured", "moments_only", "of_fixed_values", "unanswered"]
+__all__ = ["measured", "of_fixed_values", "unanswered"]
 
 
 def measured(values: Tensor) -> Measured:
@@ -36,14 +36,6 @@ def measured(values: Tensor) -> Measured:
         kurtosis=kurtosis,
         count=count,
     )
-
-
-def moments_only(mean: float, std: float) -> Measured:
-    """Moments that are exact, of what has no distribution of ours: dependent entries, mostly."""
-    return Measured(
-        mean=mean, std=std, mean_stderr=0.0, std_stderr=0.0,
-        low=-math.inf, high=math.inf, kurtosis=3.0, count=1,
-    )  # fmt: skip
 
 
 def unanswered() -> Measured:

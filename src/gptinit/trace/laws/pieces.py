@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gptinit.facts.algebra import is_iid, moments_only
 from gptinit.facts.distributions import (
     Constant,
     Distribution,
@@ -18,8 +19,7 @@ from gptinit.facts.distributions import (
     Unset,
 )
 from gptinit.trace.graph import Geometry, Read
-from gptinit.trace.laws.law import Law, is_alike
-from gptinit.trace.laws.moments import moments_only
+from gptinit.trace.laws.law import Law
 from gptinit.trace.replay.points import in_region, sample_positions, to_storage
 from gptinit.trace.replay.replay import LIMIT
 
@@ -54,7 +54,7 @@ def joined(parts: Sequence[Part], size: tuple[int, ...], *, in_order: bool) -> L
         basis = None
     if len(parts) == 1:
         return parts[0].law
-    if len({p.law.distribution for p in parts}) == 1 and is_alike(parts[0].law.distribution):
+    if len({p.law.distribution for p in parts}) == 1 and is_iid(parts[0].law.distribution):
         return Law(parts[0].law.distribution, basis)
     row = math.prod(size[1:])
     if in_order and row and all(p.count % row == 0 for p in parts):
@@ -177,7 +177,7 @@ def _merged(parts: list[tuple[int, Distribution]]) -> Distribution:
         if any(n * m % whole for m, _ in inner):
             inner, whole = ((1, d),), 1
         for m, piece in inner:
-            if merged and merged[-1][1] == piece and is_alike(piece):
+            if merged and merged[-1][1] == piece and is_iid(piece):
                 merged[-1] = (merged[-1][0] + n * m // whole, piece)
             else:
                 merged.append((n * m // whole, piece))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gptinit.facts.algebra import is_iid, moments_only
 from gptinit.facts.distributions import Constant, Normal, Orthogonal, TruncatedNormal, Uniform
 from gptinit.trace.graph import Node, Read, dependencies
 from gptinit.trace.laws.arithmetic import shape_of
-from gptinit.trace.laws.law import Known, Law, is_alike
-from gptinit.trace.laws.moments import moments_only
+from gptinit.trace.laws.law import Known, Law
 from gptinit.trace.laws.pieces import Part, joined, mixed
 from gptinit.trace.replay.replay import LIMIT, base_name
 
@@ -51,7 +51,7 @@ def masked(known: Known, node: Node) -> Law | None:
     law, mask, value = known.argument(node.args[0]), node.args[1], known.argument(node.args[2])
     if law is None or value is None or not isinstance(mask, Tensor) or node.numel > LIMIT:
         return None
-    if not is_alike(law.distribution) or not isinstance(value.distribution, Constant):
+    if not is_iid(law.distribution) or not isinstance(value.distribution, Constant):
         return None
     marks = mask.expand(node.shape)
     return _marked(marks, value, law)
@@ -62,9 +62,9 @@ def chosen(known: Known, node: Node) -> Law | None:
     if len(node.args) != 3 or not isinstance(node.args[0], Tensor) or node.numel > LIMIT:
         return None
     one, other = (known.argument(a) for a in node.args[1:])
-    if one is None or other is None or not is_alike(one.distribution):
+    if one is None or other is None or not is_iid(one.distribution):
         return None
-    if not is_alike(other.distribution) or _are_small(node, one, other):
+    if not is_iid(other.distribution) or _are_small(node, one, other):
         return None
     return _marked(node.args[0].expand(node.shape), one, other)
 
@@ -74,7 +74,7 @@ def indexed(known: Known, node: Node) -> Law | None:
     law, indices, value = known.argument(node.args[0]), node.args[1], known.argument(node.args[2])
     if law is None or value is None or (len(node.args) > 3 and node.args[3]):
         return None
-    if not (is_alike(law.distribution) and is_alike(value.distribution)):
+    if not (is_iid(law.distribution) and is_iid(value.distribution)):
         return None
     if any(i is not None and not isinstance(i, Tensor) for i in indices):
         return None
@@ -91,7 +91,7 @@ def indexed(known: Known, node: Node) -> Law | None:
 def triangle(known: Known, node: Node) -> Law | None:
     """A triangle of a law of independent entries, zeros beside it."""
     law = known.argument(node.args[0])
-    if law is None or not is_alike(law.distribution) or node.numel > LIMIT:
+    if law is None or not is_iid(law.distribution) or node.numel > LIMIT:
         return None
     ones = torch.ones(node.shape)
     kept = int(node.op(ones, *node.args[1:], **node.kwargs).sum())
@@ -101,7 +101,7 @@ def triangle(known: Known, node: Node) -> Law | None:
 def picked(known: Known, node: Node) -> Law | None:
     """Rows taken by known indices; where one is taken twice its entries are not independent."""
     law, where = known.argument(node.args[0]), node.args[2 if _by_dimension(node) else 1]
-    if law is None or not is_alike(law.distribution):
+    if law is None or not is_iid(law.distribution):
         return None
     indices = [where] if isinstance(where, Tensor) else where
     if isinstance(indices, Read) or any(not isinstance(i, Tensor | None) for i in indices):
@@ -117,7 +117,7 @@ def picked(known: Known, node: Node) -> Law | None:
 def shuffled(known: Known, node: Node) -> Law | None:
     """The same entries in an order of their own: flipped or rolled."""
     law = known.argument(node.args[0])
-    if law is None or not is_alike(law.distribution):
+    if law is None or not is_iid(law.distribution):
         return None
     basis = (law.basis, base_name(node.op), str(node.args[1:])) if law.basis else None
     return Law(law.distribution, basis, law.scale)
@@ -126,7 +126,7 @@ def shuffled(known: Known, node: Node) -> Law | None:
 def repeated(known: Known, node: Node) -> Law | None:
     """The same entries several times: their moments, for they are not independent."""
     law = known.argument(node.args[0])
-    if law is None or not is_alike(law.distribution):
+    if law is None or not is_iid(law.distribution):
         return None
     return law if node.numel == math.prod(shape_of(node.args[0])) else _dependent(law)
 
