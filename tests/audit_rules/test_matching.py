@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from support.programs import D, L, facts, gpt2, llama, matrix, nanogpt
 
-from gptinit.audit_rules.matching import expectations, ratio_of, same_law, settled
+from gptinit.audit_rules.matching import expectations, ratio_of, same_law
+from gptinit.facts.algebra import simplified
 from gptinit.facts.distributions import (
     Constant,
     Copy,
@@ -96,8 +97,8 @@ def test_a_ratio_needs_two_known_sizes() -> None:
 
 
 def test_a_mixture_of_one_law_is_that_law() -> None:
-    assert settled(Mixture(((5, N), (3, Copy("a", N))))) == N
-    assert settled(Mixture(((5, N), (3, Constant(0.0))))).kind == "mixture"
+    assert simplified(Mixture(((5, N), (3, Copy("a", N))))) == N
+    assert simplified(Mixture(((5, N), (3, Constant(0.0))))).kind == "mixture"
 
 
 def with_rules(**formulas: str) -> Scheme:

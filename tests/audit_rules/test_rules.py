@@ -27,7 +27,6 @@ from support.programs import (
 )
 
 from gptinit.audit_rules import FINDERS, RULES, explain
-from gptinit.audit_rules.grouping import collapsed
 from gptinit.auditing.program import findings_of
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import (
@@ -42,7 +41,9 @@ from gptinit.facts.distributions import (
     Uniform,
     Unset,
 )
+from gptinit.facts.names import layer_pattern
 from gptinit.facts.schemes import Scheme, get_scheme
+from gptinit.facts.step import Step
 from gptinit.results.profile import Finding
 from gptinit.results.program import Draw, ModelProgram, ParameterProgram
 
@@ -268,7 +269,7 @@ def lingua() -> ModelProgram:
 
 def olmo_ffout() -> ModelProgram:
     program = redrawn(llama(), "down_proj.weight", normal(0.02 / DEPTH))
-    drawn = (Draw(distribution=normal(0.02), step="normal_(0, 0.02) at model.py:9"),)
+    drawn = (Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 9)),)
     return every(program, lambda p: p.role == "mlp_down", lambda p: replace(p, history=drawn))
 
 
@@ -316,8 +317,8 @@ def embedding_as_head() -> ModelProgram:
 
 def overwritten() -> ModelProgram:
     drawn = (
-        Draw(distribution=normal(0.02 / DEPTH), step="normal_(0, 0.0041) at model.py:12"),
-        Draw(distribution=normal(0.02), step="normal_(0, 0.02) at model.py:30"),
+        Draw(distribution=normal(0.02 / DEPTH), step=Step("normal_", (0, 0.0041), "model.py", 12)),
+        Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 30)),
     )
     program = gpt2(plain)
     return every(
@@ -327,8 +328,8 @@ def overwritten() -> ModelProgram:
 
 def reloaded() -> ModelProgram:
     drawn = (
-        Draw(distribution=Constant(0.5), step="copy_ at modeling_utils.py:700"),
-        Draw(distribution=normal(0.02), step="normal_(0, 0.02) at model.py:30"),
+        Draw(distribution=Constant(0.5), step=Step("copy_", None, "modeling_utils.py", 700)),
+        Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 30)),
     )
     return every(llama(), lambda p: p.role == "q", lambda p: replace(p, history=drawn))
 
@@ -706,10 +707,10 @@ def test_a_measured_uniform_is_told_from_a_normal_by_its_kurtosis() -> None:
 
 
 def test_placeholders_and_draws_that_all_share_are_no_overwritten_init() -> None:
-    zeros = Draw(distribution=ZERO, step="zeros(256, 256) at model.py:3")
-    general = Draw(distribution=normal(0.02), step="normal_(0, 0.02) at model.py:9")
-    default = Draw(distribution=Uniform(-1.0, 1.0), step="uniform_", by_default=True)
-    last = Draw(distribution=normal(0.02), step="normal_(0, 0.02) at model.py:12")
+    zeros = Draw(distribution=ZERO, step=Step("zeros", (256, 256), "model.py", 3))
+    general = Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 9))
+    default = Draw(distribution=Uniform(-1.0, 1.0), step=Step("uniform_"), by_default=True)
+    last = Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 12))
     program = every(
         llama(),
         lambda p: len(p.shape) == 2,
@@ -720,8 +721,10 @@ def test_placeholders_and_draws_that_all_share_are_no_overwritten_init() -> None
 
 
 def test_a_special_draw_after_the_general_one_is_right() -> None:
-    general = Draw(distribution=normal(0.02), step="normal_(0, 0.02) at model.py:9")
-    special = Draw(distribution=normal(0.02 / DEPTH), step="normal_(0, 0.0041) at model.py:12")
+    general = Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 9))
+    special = Draw(
+        distribution=normal(0.02 / DEPTH), step=Step("normal_", (0, 0.0041), "model.py", 12)
+    )
     program = every(
         gpt2(),
         lambda p: len(p.shape) == 2,
@@ -746,9 +749,9 @@ def test_copies_of_constants_and_tables_are_no_duplicates() -> None:
 def test_every_place_accepts_the_parameters_it_stands_for() -> None:
     for name in ("model.layers.11.mlp.experts.3.up_proj.weight", "transformer.h.3.mlp.0.weight"):
         layer = 11 if "11" in name else 3
-        assert fnmatchcase(name, collapsed(name, layer))
+        assert fnmatchcase(name, layer_pattern(name, layer, experts=True))
     assert not fnmatchcase(
-        "transformer.h.3.mlp.2.weight", collapsed("transformer.h.3.mlp.0.weight", 3)
+        "transformer.h.3.mlp.2.weight", layer_pattern("transformer.h.3.mlp.0.weight", 3)
     )
 
 

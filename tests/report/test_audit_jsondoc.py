@@ -81,6 +81,10 @@ LAWS: list[tuple[Distribution, dict[str, Any]]] = [
         {"kind": "copy", "mean": 0.0, "std": 0.02, "of": "h.0.w", "source": _NORMAL},
     ),
     (
+        Copy("h.0.w", Normal(0.0, 0.02), block=3),
+        {"kind": "copy", "mean": 0.0, "std": 0.02, "of": "h.0.w[3]", "source": _NORMAL},
+    ),
+    (
         Scaled(Normal(0.0, 0.02), -0.5),
         {"kind": "scaled", "mean": -0.0, "std": 0.01, "base": _NORMAL, "factor": -0.5},
     ),

@@ -19,10 +19,11 @@ from support.audit_reports import (
 )
 
 from gptinit.facts.distributions import Constant, Normal
+from gptinit.facts.step import Step
 from gptinit.report.audit_rows import Row, pattern_of, rows_of, shown_parameters
 from gptinit.report.audit_terminal import AuditLayout, audit_view, rule_view
 from gptinit.report.audit_words import closest_words, explain_hint, how_read, verdict_of
-from gptinit.report.origins import Place, is_about, origin_of, place_of
+from gptinit.report.origins import is_about, origin_of, place_of
 from gptinit.results.audit import Audit, ClosestScheme
 
 
@@ -329,7 +330,7 @@ def test_a_wildcard_stands_for_one_part_of_a_name() -> None:
 
 def test_ways_to_be_drawn_are_counted_where_they_differ() -> None:
     first, second = scaled(0), scaled(1)
-    other = replace(second, program=replace(second.program, provenance=("zeros(64, 64)",)))
+    other = replace(second, program=replace(second.program, provenance=(Step("zeros", (64, 64)),)))
     unknown = replace(second, program=replace(second.program, provenance=()))
 
     def told(*parameters: object) -> str:
@@ -345,20 +346,22 @@ def test_ways_to_be_drawn_are_counted_where_they_differ() -> None:
 @pytest.mark.parametrize(
     ("step", "place"),
     [
-        ("normal_(0, 0.02) at model.py:151", Place(file="model.py", line=151)),
-        ("fill at my models/a b.py:7", Place(file="my models/a b.py", line=7)),
-        ("fill at /x/m.py:7", Place(file="/x/m.py", line=7)),
-        ("fill at model.py:0", None),
-        ("fill at model.py", None),
-        ("fill", None),
+        (Step("normal_", (0, 0.02), "model.py", 151), ("model.py", 151)),
+        (Step("fill_", (0,), "my models/a b.py", 7), ("my models/a b.py", 7)),
+        (Step("fill_", (0,), "/x/m.py", 7), ("/x/m.py", 7)),
+        (Step("fill_", (0,), "model.py"), None),
+        (Step("fill_", (0,)), None),
     ],
 )
-def test_the_place_of_a_finding_is_read_from_its_last_step(step: str, place: Place | None) -> None:
+def test_the_place_of_a_finding_is_that_of_its_last_step(
+    step: Step, place: tuple[str, int] | None
+) -> None:
     one = scaled(0)
-    program = replace(one.program, provenance=("empty(1)", step))
+    program = replace(one.program, provenance=(Step("empty", (1,)), step))
     audit = small_audit(parameters=(replace(one, program=program),))
 
-    assert place_of(MISSING, audit) == place
+    found = place_of(MISSING, audit)
+    assert (found and (found.file, found.line)) == place
 
 
 def test_a_rule_is_told_in_chapters() -> None:

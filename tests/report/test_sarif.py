@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from support.audit_reports import MISSING, clean_audit, documented, scaled, small_audit
 
+from gptinit.facts.step import Step
 from gptinit.report.jsondoc import render_json
 from gptinit.report.sarif import audit_sarif
 from gptinit.results.audit import Audit
@@ -176,7 +177,7 @@ def test_a_result_stands_at_the_line_that_drew_it() -> None:
 )
 def test_files_are_written_as_references(file: str, uri: str) -> None:
     one = scaled(0)
-    program = replace(one.program, provenance=(f"normal_() at {file}:3",))
+    program = replace(one.program, provenance=(Step("normal_", (), file, 3),))
     audit = small_audit(parameters=(replace(one, program=program),), findings=(MISSING,))
 
     (result,) = run_of(audit)["results"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Constant, Distribution, Measured, Normal, Unset
+from gptinit.facts.step import Step
 from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ParameterProgram
@@ -21,7 +22,7 @@ FACTS = ModelFacts(
 )
 """A model of which little is known."""
 
-STEP = "normal_(0, 0.02) at model.py:151"
+STEP = Step("normal_", (0, 0.02), "model.py", 151)
 
 MISSING = Finding(
     rule="residual-scaling-missing",
@@ -35,9 +36,9 @@ UNSET = Finding(
 )
 
 
-def documented(**changes: str) -> Rule:
+def documented(**changes: Any) -> Rule:
     """A rule with its documentation."""
-    words = {
+    words: dict[str, Any] = {
         "name": "residual-scaling-missing",
         "severity": "error",
         "title": "Not scaled | by depth",
@@ -88,7 +89,7 @@ def scaled(i: int, drawn: Distribution | None = None) -> AuditedParameter:
         expected=Normal(0.0, 0.00816),
         ratio=2.449,
         hint="sqrt(2 n_layer): residual scaling missing",
-        provenance=("empty(64, 64)", STEP),
+        provenance=(Step("empty", (64, 64)), STEP),
     )
 
 

@@ -1,86 +1,86 @@
-"""Tensors that start with the very values of another."""
+"""Tensors that start with the values of another tensor, or of another part of themselves."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from gptinit.audit_rules.context import Context
-from gptinit.audit_rules.grouping import Hit, collapsed, grouped
-from gptinit.audit_rules.matching import leaves
+from gptinit.audit_rules.grouping import Hit
+from gptinit.facts.algebra import is_random
 from gptinit.facts.distributions import Copy, Distribution, Mixture, Piecewise
-from gptinit.results.profile import Finding
+from gptinit.facts.names import layer_pattern
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["duplicate_experts", "duplicate_layers", "duplicate_shards", "duplicate_tensors"]
 
+_Kind = Literal["layers", "experts", "shards", "tensors"]
+"""What is equal: one parameter of two layers, two experts, two blocks of rows, or two names."""
+
 _STACKED = 3  # dimensions of experts that share a tensor; the blocks of a matrix are shards
 
 
-def duplicate_layers(program: ModelProgram, _: Context) -> Iterator[Finding]:
+def duplicate_layers(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """Parameters with the values of the same parameter in another layer."""
-    yield from grouped("duplicate-layers", _hits(program, "duplicate-layers"), program)
+    return _duplicates("layers", program)
 
 
-def duplicate_experts(program: ModelProgram, _: Context) -> Iterator[Finding]:
+def duplicate_experts(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """Experts with the values of another expert of the same layer."""
-    yield from grouped("duplicate-experts", _hits(program, "duplicate-experts"), program)
+    return _duplicates("experts", program)
 
 
-def duplicate_shards(program: ModelProgram, _: Context) -> Iterator[Finding]:
+def duplicate_shards(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """Matrices whose blocks of rows hold the same values."""
-    yield from grouped("duplicate-shards", _hits(program, "duplicate-shards"), program)
+    return _duplicates("shards", program)
 
 
-def duplicate_tensors(program: ModelProgram, _: Context) -> Iterator[Finding]:
+def duplicate_tensors(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """Parameters with the values of a parameter of another name."""
-    yield from grouped("duplicate-tensors", _hits(program, "duplicate-tensors"), program)
+    return _duplicates("tensors", program)
 
 
-def _hits(program: ModelProgram, rule: str) -> Iterator[Hit]:
-    """Every copy of random values that is of the kind that `rule` names."""
-    origin = {p.name: p for p in program.parameters}
+def _duplicates(kind: _Kind, program: ModelProgram) -> Iterator[Hit]:
+    """Every parameter that copies random values in this way.
+
+    Equal constants and tables are no fault: no seed could make them differ.
+    """
+    parameters = {p.name: p for p in program.parameters}
     for p in program.parameters:
         for copy in _copies(p.distribution):
-            if _is_random(copy) and _kind(p, copy.of, origin.get(copy.of)) == rule:
-                matrix = len(p.shape) > 1 and rule != "duplicate-tensors"
-                yield p, "error" if matrix else "warning", _message(copy, rule)
+            if is_random(copy) and _kind(p, copy, parameters.get(copy.of)) == kind:
+                is_matrix = len(p.shape) > 1 and kind != "tensors"
+                yield p, "error" if is_matrix else "warning", _message(copy, kind)
                 break
 
 
-def _message(copy: Copy, rule: str) -> str:
-    """The sentence about one copy."""
-    if rule == "duplicate-shards":
+def _copies(d: Distribution) -> Iterator[Copy]:
+    """Every copy in a distribution."""
+    match d:
+        case Copy():
+            yield d
+        case Piecewise(pieces=parts) | Mixture(parts=parts):
+            for _, part in parts:
+                yield from _copies(part)
+
+
+def _kind(p: ParameterProgram, copy: Copy, source: ParameterProgram | None) -> _Kind:
+    """What `p` has in common with the parameter that it copies."""
+    if copy.of == p.name:
+        return "experts" if len(p.shape) >= _STACKED else "shards"
+    layer = source.layer if source else None
+    theirs = layer_pattern(copy.of, layer, experts=True)
+    if theirs != layer_pattern(p.name, p.layer, experts=True):
+        return "tensors"
+    return "experts" if layer == p.layer else "layers"
+
+
+def _message(copy: Copy, kind: _Kind) -> str:
+    if kind == "shards":
         return (
             "Blocks of a matrix must be drawn apart, got the same values in several blocks of "
             "rows, as when ranks draw their shards from one seed: the std looks right, the rank of "
             "the matrix does not."
         )
     return (
-        f"Each tensor must be drawn by itself, got the very values of {copy.of} "
+        f"Each tensor must be drawn by itself, got the very values of {copy.origin} "
         f"({copy.source}): units that start equal learn alike."
     )
-
-
-def _copies(law: Distribution) -> Iterator[Copy]:
-    """Every copy in a distribution."""
-    match law:
-        case Copy():
-            yield law
-        case Piecewise(pieces=parts) | Mixture(parts=parts):
-            for _, part in parts:
-                yield from _copies(part)
-
-
-def _is_random(copy: Copy) -> bool:
-    """Whether a seed changes what is copied: constants and tables are equal by design."""
-    return any(
-        leaf.kind not in ("constant", "fixed", "unset") and leaf.std > 0 for leaf in leaves(copy)
-    )
-
-
-def _kind(p: ParameterProgram, of: str, source: ParameterProgram | None) -> str:
-    """Which rule a copy belongs to."""
-    if of == p.name or of.startswith(f"{p.name}["):
-        return "duplicate-experts" if len(p.shape) >= _STACKED else "duplicate-shards"
-    layer = source.layer if source else None
-    if collapsed(of, layer) != collapsed(p.name, p.layer):
-        return "duplicate-tensors"
-    return "duplicate-experts" if layer == p.layer else "duplicate-layers"

@@ -4,25 +4,19 @@ import math
 from collections.abc import Iterator
 
 from gptinit.audit_rules.context import Context
-from gptinit.audit_rules.grouping import Hit, grouped
+from gptinit.audit_rules.grouping import Hit
 from gptinit.facts.architectures import SCALED_LOGITS
-from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["logit_scale", "tie_broken", "tie_unexpected", "tied_role_std_conflict"]
 
 _WIDE = 3.0  # logit_std^2/2 = 4.5 nats above ln(vocab_size)
-_SCALED_IF_TIED = ("t5", "umt5")  # of SCALED_LOGITS those that do so for a tied head alone
-_EMBEDDING_STD = 0.5  # an embedding drawn to be the stream itself; heads are far below
+_SCALED_IF_TIED = ("t5", "umt5")  # of SCALED_LOGITS those that scale the logits of a tied head only
+_EMBEDDING_STD = 0.5  # embeddings drawn at the scale of the stream have more, heads far less
 
 
-def logit_scale(program: ModelProgram, context: Context) -> Iterator[Finding]:
-    """Heads whose logits start so wide that the first loss is far above ln(vocab_size)."""
-    yield from grouped("logit-scale", _wide(program), program)
-
-
-def _wide(program: ModelProgram) -> Iterator[Hit]:
-    """The head, if it is too wide."""
+def logit_scale(program: ModelProgram, _: Context) -> Iterator[Hit]:
+    """The head, if its logits start so wide that the first loss is far above ln(vocab_size)."""
     head, width = _head(program), program.facts.n_embd
     if head is None or _scales_logits(program):
         return
@@ -42,7 +36,7 @@ def _wide(program: ModelProgram) -> Iterator[Hit]:
 
 
 def _scales_logits(program: ModelProgram) -> bool:
-    """Whether the architecture makes its logits narrower in a forward that was not followed."""
+    """Whether the architecture is known to scale its logits, in a forward that was not followed."""
     if program.logit_multiplier is not None:  # the forward was followed, and is accounted for
         return False
     scaled = program.architecture in SCALED_LOGITS
@@ -50,7 +44,7 @@ def _scales_logits(program: ModelProgram) -> bool:
 
 
 def _excess(std: float, frozen: float) -> float:
-    """Loss above ln(vocab_size) for normal logits: std^2/2, linear once one token has all."""
+    """Nats above ln(vocab_size) for normal logits: std^2/2, linear once one token has it all."""
     return std**2 / 2 if std < frozen else std * frozen - frozen**2 / 2
 
 
@@ -73,13 +67,8 @@ def _logit_std(head: ParameterProgram, program: ModelProgram) -> float | None:
     return head.distribution.std * math.sqrt(program.facts.n_embd) * gain
 
 
-def tied_role_std_conflict(program: ModelProgram, context: Context) -> Iterator[Finding]:
-    """Tied tensors drawn as an embedding is, although they are the head as well."""
-    yield from grouped("tied-role-std-conflict", _conflict(program, context), program)
-
-
-def _conflict(program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """The tied tensor, if it has the std of one role only, or two claims."""
+def tied_role_std_conflict(program: ModelProgram, context: Context) -> Iterator[Hit]:
+    """The tied tensor, if its std suits the embedding alone, or the claim draws its roles apart."""
     head = _head(program)
     if head is None or not (head.aliases and program.facts.tied):
         return
@@ -111,8 +100,8 @@ def _two_claims(head: ParameterProgram, program: ModelProgram, context: Context)
         yield head, "warning", message
 
 
-def tie_broken(program: ModelProgram, context: Context) -> Iterator[Finding]:
-    """Heads that are tensors of their own where the settings tie them to the embedding."""
+def tie_broken(program: ModelProgram, _: Context) -> Iterator[Hit]:
+    """The head, if the settings tie it to the embedding and it is a tensor of its own."""
     heads = [p for p in program.parameters if p.role == "lm_head"]
     embedded = [p for p in program.parameters if p.role == "tok_emb"]
     if not (program.claims_tied and heads and embedded) or program.facts.tied:
@@ -121,11 +110,11 @@ def tie_broken(program: ModelProgram, context: Context) -> Iterator[Finding]:
         f"The settings tie the head to {embedded[0].name}, got two tensors of {heads[0].numel:,} "
         "values each, which training will move apart."
     )
-    yield from grouped("tie-broken", [(heads[0], "error", message)], program)
+    yield heads[0], "error", message
 
 
-def tie_unexpected(program: ModelProgram, context: Context) -> Iterator[Finding]:
-    """Heads that are the embedding where the settings say that they are not."""
+def tie_unexpected(program: ModelProgram, _: Context) -> Iterator[Hit]:
+    """The embedding, if it is the head too and the settings say that it is not."""
     shared = [p for p in program.parameters if p.role in ("tok_emb", "lm_head") and p.aliases]
     if program.claims_tied is not False or not program.facts.tied or not shared:
         return
@@ -133,4 +122,4 @@ def tie_unexpected(program: ModelProgram, context: Context) -> Iterator[Finding]
         f"The settings say that the head is a tensor of its own, got one tensor for it and the "
         f"embedding ({', '.join((shared[0].name, *shared[0].aliases))})."
     )
-    yield from grouped("tie-unexpected", [(shared[0], "error", message)], program)
+    yield shared[0], "error", message

@@ -1,31 +1,47 @@
-"""What a tell-tale ratio of a real to an expected std means: facts, in words."""
+"""Ratios of a real to an expected std with a known cause."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES
 from gptinit.config import ModelFacts
 
-__all__ = ["AMBIGUOUS", "HINTS", "Hint", "hint_of"]
+__all__ = [
+    "AMBIGUOUS",
+    "ANY_ROLE",
+    "HINTS",
+    "RESIDUAL_EXTRA",
+    "RESIDUAL_MISSING",
+    "RESIDUAL_TWICE",
+    "Hint",
+    "hint_of",
+]
 
 AMBIGUOUS = 0.005
-"""Two meanings closer than this are told together."""
+"""Relative; causes whose ratios are closer than this are given together."""
+
+ANY_ROLE = "*"
+"""Key of `Hint.rules` for parameters of every role."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """A ratio that gives its cause away.
+    """A ratio of a real to an expected std with a known cause.
 
     Attributes:
         formula: the ratio, as a person writes it.
-        meaning: what it tells.
-        value: the ratio for a model and an expected std; a number that is not positive and
-            finite says that there is none.
+        meaning: its cause.
+        value: the ratio for a model and an expected std; not positive or not finite where the model
+            has no such ratio.
+        rules: role of a parameter (or ANY_ROLE) to the rule that it breaks by this ratio; empty
+            where the ratio alone does not tell which rule is broken.
     """
 
     formula: str
     meaning: str
     value: Callable[[ModelFacts, float], float]
+    rules: Mapping[str, str] = field(default_factory=dict)
 
 
 def _over(top: float, below: float) -> float:
@@ -34,23 +50,35 @@ def _over(top: float, below: float) -> float:
 
 
 def _cut(sigmas: float) -> float:
-    """Std of a standard normal cut at so many sigmas, to both sides."""
+    """Std of a standard normal truncated at so many sigmas, to both sides."""
     mass = math.erf(sigmas / math.sqrt(2))
     edge = 2 * sigmas * math.exp(-sigmas * sigmas / 2) / math.sqrt(2 * math.pi)
     return math.sqrt(1 - edge / mass)
 
 
+RESIDUAL_MISSING = Hint(
+    formula="sqrt(2 n_layer)",
+    meaning="residual scaling missing",
+    value=lambda m, _: math.sqrt(2 * m.n_layer),
+    rules=dict.fromkeys(RESIDUAL_ROLES, "residual-scaling-missing"),
+)
+RESIDUAL_EXTRA = Hint(
+    formula="1/sqrt(2 n_layer)",
+    meaning="residual scaling applied where none is expected, or applied twice",
+    value=lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
+    rules=dict.fromkeys(RESIDUAL_ROLES, "scaled-twice")
+    | dict.fromkeys(INPUT_ROLES, "residual-scaling-wrong-tensor"),
+)
+RESIDUAL_TWICE = Hint(
+    formula="1/(2 n_layer)",
+    meaning="residual scaling twice where none is expected",
+    value=lambda m, _: _over(1, 2 * m.n_layer),
+    rules=dict.fromkeys(RESIDUAL_ROLES, "scaled-twice"),
+)
+
 HINTS: tuple[Hint, ...] = (
-    Hint(
-        formula="sqrt(2 n_layer)",
-        meaning="residual scaling missing",
-        value=lambda m, _: math.sqrt(2 * m.n_layer),
-    ),
-    Hint(
-        formula="1/sqrt(2 n_layer)",
-        meaning="residual scaling where none is expected, or twice",
-        value=lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
-    ),
+    RESIDUAL_MISSING,
+    RESIDUAL_EXTRA,
     Hint(
         formula="sqrt(n_layer)",
         meaning="residual scaling by 1/sqrt(n_layer) missing",
@@ -61,11 +89,7 @@ HINTS: tuple[Hint, ...] = (
         meaning="residual scaling by 1/sqrt(n_layer) where none is expected",
         value=lambda m, _: _over(1, math.sqrt(m.n_layer)),
     ),
-    Hint(
-        formula="1/(2 n_layer)",
-        meaning="residual scaling twice where none is expected",
-        value=lambda m, _: _over(1, 2 * m.n_layer),
-    ),
+    RESIDUAL_TWICE,
     Hint(
         formula="sqrt(n_layer/(n_layer + 1))",
         meaning="n_layer + 1 in place of n_layer",
@@ -126,29 +150,31 @@ HINTS: tuple[Hint, ...] = (
         formula="the expected std",
         meaning="variance given for std",
         value=lambda _, std: std if std < 1 else math.nan,
+        rules={ANY_ROLE: "std-vs-variance"},
     ),
     Hint(
         formula="1/sqrt(the expected std)",
         meaning="square root of the std taken once too often",
         value=lambda _, std: _over(1, math.sqrt(std)) if std < 1 else math.nan,
+        rules={ANY_ROLE: "std-vs-variance"},
     ),
 )
-"""Every ratio with a known meaning."""
+"""Every ratio with a known cause."""
 
 
 def hint_of(
     ratio: float, facts: ModelFacts, expected_std: float, tolerance: float = 1e-4
 ) -> str | None:
-    """What `ratio` tells; None where it is 1 or tells nothing.
+    """The known cause of `ratio`, with its formula; None where it is 1 or has none.
 
     Args:
         ratio: real over expected std.
         facts: the model's shape.
-        expected_std: std that is expected.
+        expected_std: in units of the weight entries.
         tolerance: relative error of the ratio itself; at most AMBIGUOUS counts.
 
     Returns:
-        One meaning, or all those within AMBIGUOUS of it, joined by "or".
+        The nearest cause and all others within AMBIGUOUS of the ratio, joined by "or".
 
     Example:
         >>> facts = ModelFacts(name="m", source="m.py", n_layer=12, n_embd=250, bias=True,

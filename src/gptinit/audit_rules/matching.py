@@ -1,19 +1,17 @@
 """Whether a parameter is drawn from what a scheme says: laws, ratios and their tolerances."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
+from gptinit.facts.algebra import FAR_CUT, leaves, simplified
 from gptinit.facts.distributions import (
     Constant,
-    Copy,
     Distribution,
     Measured,
     Mixture,
     Normal,
-    Orthogonal,
     Piecewise,
-    Scaled,
     TruncatedNormal,
     Uniform,
 )
@@ -24,13 +22,11 @@ __all__ = [
     "STANDARD_ERRORS",
     "agrees",
     "expectations",
-    "leaves",
     "ratio_of",
     "relative_error",
     "rms",
     "same_law",
     "same_moments",
-    "settled",
     "tolerance_of",
     "without_padding",
 ]
@@ -42,7 +38,6 @@ _ROUNDING: Mapping[str, float] = MappingProxyType(
     {"bfloat16": 2.0**-8, "float16": 2.0**-10, "float64": 1e-9}
 )
 _FLOAT32 = 1e-6  # some ten operations, each rounded to 24 bits
-_FAR_CUT = 5.0  # a cut so many scales away takes 6e-7 of the mass
 _GAIN = 0.02  # a norm's gain is read from a forward that has an epsilon
 
 
@@ -54,67 +49,6 @@ def tolerance_of(dtype: str) -> float:
         0.00390625
     """
     return _ROUNDING.get(dtype, _FLOAT32)
-
-
-def settled(distribution: Distribution) -> Distribution:
-    """The same law in its plainest form: no copies, no far cuts, no equal pieces.
-
-    Example:
-        >>> str(settled(Copy("a", TruncatedNormal(0.0, 0.02, -2.0, 2.0))))
-        'N(0, 0.02)'
-    """
-    plain: Distribution
-    match distribution:
-        case Copy(source=source):
-            plain = settled(source)
-        case Scaled(base=base, factor=factor):
-            plain = _scaled(settled(base), factor)
-        case Piecewise(pieces=parts) | Mixture(parts=parts):
-            plain = _joined(distribution, parts)
-        case TruncatedNormal(loc=loc, scale=scale, low=low, high=high) if (
-            min(high - loc, loc - low) >= _FAR_CUT * scale
-        ):
-            plain = Normal(loc, scale)
-        case _:
-            plain = distribution
-    random = isinstance(plain, (Normal, TruncatedNormal, Uniform))
-    return Constant(plain.mean) if random and plain.std == 0 else plain
-
-
-def _joined(
-    whole: Piecewise | Mixture, parts: tuple[tuple[int, Distribution], ...]
-) -> Distribution:
-    """One law where all parts have it; else the parts, each in its plainest form."""
-    plain = tuple((n, settled(d)) for n, d in parts if n > 0)
-    if plain and all(d == plain[0][1] for _, d in plain):
-        return plain[0][1]
-    return Piecewise(plain) if isinstance(whole, Piecewise) else Mixture(plain)
-
-
-def _scaled(base: Distribution, factor: float) -> Distribution:
-    """`factor` times a settled law, as a law of its own where there is one."""
-    size = abs(factor)
-    match base:
-        case Normal(mean=mean, std=std):
-            return Normal(factor * mean, size * std)
-        case Constant(value=value):
-            return Constant(factor * value)
-        case Orthogonal(gain=gain, longest=longest):
-            return Orthogonal(factor * gain, longest)
-        case _:
-            return Scaled(base, factor)
-
-
-def leaves(distribution: Distribution) -> Iterator[Distribution]:
-    """Every law that a distribution is put together from."""
-    match distribution:
-        case Piecewise(pieces=parts) | Mixture(parts=parts):
-            for _, part in parts:
-                yield from leaves(part)
-        case Copy(source=inner) | Scaled(base=inner):
-            yield from leaves(inner)
-        case _:
-            yield distribution
 
 
 def rms(distribution: Distribution) -> float:
@@ -173,7 +107,7 @@ def same_law(actual: Distribution, expected: Distribution, dtype: str = "float32
         >>> same_law(Uniform(-1.0, 1.0), Normal(0.0, 1 / 3**0.5))
         False
     """
-    actual, expected = settled(actual), settled(expected)
+    actual, expected = simplified(actual), simplified(expected)
     if isinstance(actual, Piecewise) or isinstance(expected, Piecewise):
         pairs = _aligned(actual, expected)
         return bool(pairs) and all(same_law(a, b, dtype) for a, b in pairs)
@@ -188,7 +122,7 @@ def _same_bounds(actual: Distribution, expected: Distribution, tolerance: float)
     """Whether two truncated normals are cut alike; true of everything else."""
     if not isinstance(actual, TruncatedNormal) or not isinstance(expected, TruncatedNormal):
         return True
-    room = tolerance * expected.scale * _FAR_CUT
+    room = tolerance * expected.scale * FAR_CUT
     return abs(actual.low - expected.low) <= room and abs(actual.high - expected.high) <= room
 
 
@@ -260,7 +194,7 @@ def without_padding(parameter: ParameterProgram, program: ModelProgram) -> Distr
         held = end - rows <= row < end and rows == 1 and part == Constant(0.0)
         if not held:
             kept.append((rows, part))
-    return settled(Piecewise(tuple(kept))) if kept else law
+    return simplified(Piecewise(tuple(kept))) if kept else law
 
 
 def agrees(parameter: ParameterProgram, expected: Distribution, program: ModelProgram) -> bool:
@@ -332,7 +266,7 @@ def _fused(
         parts.append((rows or 1, law))
     by_rows = parameter.shape[0] == parameter.fan_out
     whole = Piecewise(tuple(parts)) if by_rows else Mixture(tuple(parts))
-    plain = settled(whole)
+    plain = simplified(whole)
     known = parameter.fan_out is not None and sum(n for n, _ in parts) == parameter.fan_out
     return plain if known or not isinstance(plain, (Piecewise, Mixture)) else None
 

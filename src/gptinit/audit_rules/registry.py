@@ -1,6 +1,6 @@
-"""Every rule by its name: finders from the files here, documentation from rule_docs.toml."""
+"""Every rule by its name: a function from the files here, documentation from rule_docs.toml."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from types import MappingProxyType
 from typing import TypeAlias
@@ -16,16 +16,24 @@ from gptinit.audit_rules import (
     scale,
     unwritten,
 )
+from gptinit.audit_rules.blame import blamed
 from gptinit.audit_rules.context import Context
+from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.errors import unknown_name
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram
 from gptinit.results.rule import Rule
 
-__all__ = ["FINDERS", "RULES", "Finder", "explain"]
+__all__ = ["FINDERS", "RULES", "Finder", "explain", "findings"]
 
-Finder: TypeAlias = Callable[[ModelProgram, Context], Iterable[Finding]]
-"""Everything that one rule finds in a program."""
+Finder: TypeAlias = Callable[[ModelProgram, Context], Iterable[Hit]]
+"""The hits of one rule, apart from parameters on which a claim speaks: those are `blamed`."""
+
+
+def _nothing(_: ModelProgram, __: Context) -> Iterable[Hit]:
+    """No hits: only a claim can show that this rule is broken."""
+    return ()
+
 
 FINDERS: Mapping[str, Finder] = MappingProxyType(
     {
@@ -39,7 +47,7 @@ FINDERS: Mapping[str, Finder] = MappingProxyType(
         "scaled-twice": residual.scaled_twice,
         "fan-in-wrong": scale.fan_in_wrong,
         "std-vs-variance": scale.std_vs_variance,
-        "role-std-mismatch": scale.role_std_mismatch,
+        "role-std-mismatch": _nothing,
         "wrong-distribution": scale.wrong_distribution,
         "tied-role-std-conflict": head.tied_role_std_conflict,
         "logit-scale": head.logit_scale,
@@ -76,14 +84,23 @@ def _rules() -> Mapping[str, Rule]:
 
 def _rule(name: str, table: object) -> Rule:
     """One rule from its table."""
-    keys = ("severity", "title", "what", "why", "bug", "fix")
-    fields = tomlfile.table(table, f"rule_docs.toml [{name}]", known=keys)
-    words = {key: tomlfile.text(fields.get(key), f"rule_docs.toml [{name}] {key}") for key in keys}
-    return Rule(name=name, **words)
+    where, keys = f"rule_docs.toml [{name}]", ("severity", "title", "what", "why", "bug", "fix")
+    fields = tomlfile.table(table, where, known=(*keys, "silenced_by"))
+    words = {key: tomlfile.text(fields.get(key), f"{where} {key}") for key in keys}
+    silenced_by = tomlfile.texts(fields.get("silenced_by", []), f"{where} silenced_by")
+    return Rule(name=name, silenced_by=silenced_by, **words)
 
 
 RULES: Mapping[str, Rule] = _rules()
 """Every rule: those of `FINDERS`, then those that need more than one program."""
+
+
+def findings(program: ModelProgram, context: Context) -> Iterator[Finding]:
+    """What every rule finds in a program, in the order of `FINDERS`."""
+    by_claim = blamed(program, context)
+    for name, find in FINDERS.items():
+        hits = (*by_claim.get(name, ()), *find(program, context))
+        yield from grouped(name, hits, program)
 
 
 def explain(name: str) -> Rule:

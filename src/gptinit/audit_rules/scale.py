@@ -1,18 +1,17 @@
-"""Whether a std is the number that was meant: claims, fans, variances."""
+"""Stds and distributions that nobody can have meant: squared, by the wrong fans, off centre."""
 
 import math
 from collections.abc import Iterator
 
-from gptinit.audit_rules.blame import blamed
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, Context, Layer
-from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.audit_rules.matching import STANDARD_ERRORS, relative_error, settled
+from gptinit.audit_rules.grouping import Hit
+from gptinit.audit_rules.matching import STANDARD_ERRORS, relative_error
 from gptinit.audit_rules.overwritten import is_loaded
+from gptinit.facts.algebra import simplified
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Uniform
-from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 
-__all__ = ["fan_in_wrong", "role_std_mismatch", "std_vs_variance", "wrong_distribution"]
+__all__ = ["fan_in_wrong", "std_vs_variance", "wrong_distribution"]
 
 _EXACT = 1e-4  # relative: a formula that was applied leaves its number exactly
 _TYPICAL = (0.001, 0.2)  # stds of matrices whose square and root are no std of a matrix
@@ -20,50 +19,30 @@ _PRODUCTS = (*INPUT_ROLES, *RESIDUAL_ROLES, "lm_head")
 _SQUARED_ROLES = ("mlp_up", "mlp_gate", *RESIDUAL_ROLES)  # T5 has such a rule for q
 
 
-def role_std_mismatch(program: ModelProgram, context: Context) -> Iterator[Finding]:
-    """Parameters with another std than the claim, where no other rule knows why."""
-    name = "role-std-mismatch"
-    yield from grouped(name, blamed(name, program, context), program)
-
-
-def wrong_distribution(program: ModelProgram, context: Context) -> Iterator[Finding]:
-    """Parameters with the std of the claim and another law."""
-    name = "wrong-distribution"
-    hits = [*blamed(name, program, context), *_off_centre(program, context)]
-    yield from grouped(name, hits, program)
-
-
-def _off_centre(program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """Matrices of products that are drawn around a mean above their std, or hold one value."""
+def wrong_distribution(program: ModelProgram, context: Context) -> Iterator[Hit]:
+    """Matrices that hold one value, or are drawn around a mean above their std."""
     for p in program.parameters:
-        law = settled(p.distribution)
+        d = simplified(p.distribution)
         if p.role not in _PRODUCTS or not context.free(p):
             continue
-        if p.history and is_loaded(p.history[-1]):  # given values: not what was drawn
+        if p.history and is_loaded(p.history[-1]):  # checkpoints may hold any values
             continue
-        if isinstance(law, Constant) and law.value and p.fan_out and p.fan_out > 1:
+        if isinstance(d, Constant) and d.value and p.fan_out and p.fan_out > 1:
             message = (
-                f"The entries of a matrix must differ, got {law} in all of them: its outputs start "
+                f"The entries of a matrix must differ, got {d} in all of them: its outputs start "
                 "equal and stay so."
             )
             yield p, "error", message
-        elif isinstance(law, Normal | Uniform | TruncatedNormal) and abs(law.mean) > law.std > 0:
+        elif isinstance(d, Normal | Uniform | TruncatedNormal) and abs(d.mean) > d.std > 0:
             message = (
-                f"A matrix must be drawn around 0, got {law} with mean {law.mean:.4g} and std "
-                f"{law.std:.4g}: every output starts as a multiple of the sum of its inputs."
+                f"A matrix must be drawn around 0, got {d} with mean {d.mean:.4g} and std "
+                f"{d.std:.4g}: every output starts as a multiple of the sum of its inputs."
             )
             yield p, "warning", message
 
 
-def std_vs_variance(program: ModelProgram, context: Context) -> Iterator[Finding]:
-    """Stds that are the square or the root of what was meant."""
-    name = "std-vs-variance"
-    hits = [*blamed(name, program, context), *_squared(program, context)]
-    yield from grouped(name, hits, program)
-
-
-def _squared(program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """Block matrices whose std is the square or the root of their siblings'."""
+def std_vs_variance(program: ModelProgram, context: Context) -> Iterator[Hit]:
+    """Block matrices whose std is the square or the square root of the input matrices' std."""
     for layer in context.layers:
         if not _TYPICAL[0] < layer.std < _TYPICAL[1]:
             continue
@@ -79,15 +58,11 @@ def _squared(program: ModelProgram, context: Context) -> Iterator[Hit]:
                     yield p, "warning", message
 
 
-def fan_in_wrong(program: ModelProgram, context: Context) -> Iterator[Finding]:
+def fan_in_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
     """Stds that count the wrong number of inputs."""
-    name = "fan-in-wrong"
-    hits = [
-        *blamed(name, program, context),
-        *_packed(program, context),
-        *(hit for layer in context.layers for hit in _swapped(layer, program, context)),
-    ]
-    yield from grouped(name, hits, program)
+    yield from _packed(program, context)
+    for layer in context.layers:
+        yield from _swapped(layer, program, context)
 
 
 def _packed(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -96,7 +71,7 @@ def _packed(program: ModelProgram, context: Context) -> Iterator[Hit]:
         if p.role != "qkv" or not p.fan_in or not p.fan_out or not context.free(p):
             continue
         packed, apart = (math.sqrt(2 / (p.fan_in + n)) for n in (p.fan_out, p.fan_out / 3))
-        if isinstance(settled(p.distribution), (Normal, Uniform)) and _is(p, packed):
+        if isinstance(simplified(p.distribution), (Normal, Uniform)) and _is(p, packed):
             message = (
                 f"q, k and v must each be drawn by their own fans, std sqrt(2/(fan_in + fan_out)) "
                 f"= {apart:.4g}, got {p.distribution} (std {packed:.4g}): ratio "
@@ -106,7 +81,7 @@ def _packed(program: ModelProgram, context: Context) -> Iterator[Hit]:
 
 
 def _swapped(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """MLP matrices with one over sqrt(fan_out) where attention has one over sqrt(fan_in)."""
+    """Both MLP matrices at c/sqrt(fan_out) where attention has c/sqrt(fan_in)."""
     attention = [p for p in layer.of("q", "qkv", "v") if p.fan_in]
     if not attention:
         return
@@ -114,7 +89,7 @@ def _swapped(layer: Layer, program: ModelProgram, context: Context) -> Iterator[
     found = [p for p in layer.of("mlp_up", "mlp_down") if _by_fan_out(p, unit)]
     ups = [p for p in found if p.role == "mlp_up"]
     if not ups or len(ups) == len(found) or layer.depth_scaled(ups[0], program.facts):
-        return  # one of the two alone is a rule of the width
+        return  # one matrix alone may follow a rule of the width
     for p in found:
         if context.free(p):
             yield p, "warning", _swapped_message(p)
@@ -128,7 +103,6 @@ def _by_fan_out(parameter: ParameterProgram, unit: float) -> bool:
 
 
 def _swapped_message(p: ParameterProgram) -> str:
-    """The sentence about one matrix with its fans exchanged."""
     right = p.distribution.std * math.sqrt((p.fan_out or 1) / (p.fan_in or 1))
     return (
         f"The std must follow fan_in = {p.fan_in}, which gives {right:.4g} by the rule of the "
@@ -138,6 +112,6 @@ def _swapped_message(p: ParameterProgram) -> str:
 
 
 def _is(parameter: ParameterProgram, std: float) -> bool:
-    """Whether its std is this number, as well as it is known."""
+    """Whether its std is this number, within the error of a measured std."""
     room = _EXACT + STANDARD_ERRORS * relative_error(parameter.distribution)
     return std > 0 and abs(parameter.distribution.std / std - 1) <= room

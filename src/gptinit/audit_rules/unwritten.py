@@ -1,51 +1,42 @@
-"""Which parameters were never written: read from memory as it happened to be."""
+"""Parameters that nothing wrote: their values are whatever the memory held."""
 
 from collections.abc import Iterator
 
 from gptinit.audit_rules.context import Context
-from gptinit.audit_rules.grouping import Hit, grouped
-from gptinit.audit_rules.matching import leaves
+from gptinit.audit_rules.grouping import Hit
+from gptinit.facts.algebra import leaves
 from gptinit.facts.distributions import Unset
-from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["init_never_called", "uninitialised"]
 
 
-def init_never_called(program: ModelProgram, _: Context) -> Iterator[Finding]:
-    """One finding if no parameter of the model was ever written."""
-    if not _nothing_written(program):
-        return
-    count = sum(p.numel for p in program.parameters)
-    yield Finding(
-        rule="init-never-called",
-        severity="error",
-        where="*",
-        message=(
+def init_never_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
+    """The whole model, if none of its parameters was ever written."""
+    if _nothing_written(program):
+        count = sum(p.numel for p in program.parameters)
+        message = (
             f"All {len(program.parameters)} parameters ({count:,} values) are read from memory "
             "that nothing wrote: the init did not run, or drew nothing."
-        ),
-    )
+        )
+        yield None, "error", message
 
 
-def uninitialised(program: ModelProgram, _: Context) -> Iterator[Finding]:
+def uninitialised(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """Parameters and buffers that nothing wrote, wholly or in part."""
     parameters = () if _nothing_written(program) else program.parameters
-    hits = (hit for p in (*parameters, *program.buffers) for hit in _unset(p))
-    yield from grouped("uninitialised", hits, program)
+    for p in (*parameters, *program.buffers):
+        unset = [isinstance(part, Unset) for part in leaves(p.distribution)]
+        if any(unset):
+            much = "is" if all(unset) else "is in part"
+            severity = "error" if p.kind == "parameter" else "warning"
+            yield p, severity, f"The {p.kind} {much} read from memory that nothing wrote."
 
 
 def _nothing_written(program: ModelProgram) -> bool:
-    """Whether every parameter is wholly unset."""
-    laws = [p.distribution for p in program.parameters]
-    return bool(laws) and all(isinstance(part, Unset) for law in laws for part in leaves(law))
+    """Whether the model has parameters and all of them are wholly unset."""
+    return bool(program.parameters) and all(map(_is_unset, program.parameters))
 
 
-def _unset(parameter: ParameterProgram) -> Iterator[Hit]:
-    """The hit, if any entry was never written."""
-    parts = [isinstance(part, Unset) for part in leaves(parameter.distribution)]
-    if any(parts):
-        much = "is" if all(parts) else "is in part"
-        severity = "error" if parameter.kind == "parameter" else "warning"
-        message = f"The {parameter.kind} {much} read from memory that nothing wrote."
-        yield parameter, severity, message
+def _is_unset(parameter: ParameterProgram) -> bool:
+    return all(isinstance(part, Unset) for part in leaves(parameter.distribution))

@@ -1,10 +1,9 @@
 """A traced program into an audit: findings of every rule, expectations, ratios and hints."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 
-from gptinit.audit_rules import FINDERS, make_context
+from gptinit.audit_rules import RULES, findings, make_context
 from gptinit.audit_rules.closest import closest_scheme
 from gptinit.audit_rules.hints import hint_of
 from gptinit.audit_rules.matching import (
@@ -27,16 +26,6 @@ _SAME_BASE = 0.01
 """How near the std of the embedding is to a documented one where it is the same."""
 
 _SEVERITIES = ("error", "warning", "note")
-_SILENCED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "logit-scale": ("tied-role-std-conflict",),
-        "residual-scaling-missing": ("special-init-overwritten",),
-        "role-std-mismatch": ("dtype-rounding", "pretrained-overwritten"),
-        "special-init-overwritten": ("pretrained-overwritten",),
-        "wrong-distribution": ("dtype-rounding", "pretrained-overwritten"),
-    }
-)
-"""Effects and their causes: where both meet one parameter, the cause alone is told."""
 
 
 def audit_program(
@@ -74,7 +63,7 @@ def audit_program(
 def findings_of(program: ModelProgram, claim: Scheme | None = None) -> tuple[Finding, ...]:
     """What every rule finds, worst first, without the effects of what is found besides."""
     context = make_context(program, claim)
-    found = [finding for find in FINDERS.values() for finding in find(program, context)]
+    found = list(findings(program, context))
     return _sorted(_without_effects(found, program))
 
 
@@ -130,7 +119,7 @@ def _without_effects(found: Sequence[Finding], program: ModelProgram) -> list[Fi
         finding
         for finding, names in zip(found, named, strict=True)
         if not any(
-            cause.rule in _SILENCED_BY.get(finding.rule, ()) and names and names <= others
+            cause.rule in RULES[finding.rule].silenced_by and names and names <= others
             for cause, others in zip(found, named, strict=True)
         )
     ]

@@ -264,13 +264,19 @@ class Copy:
     """The very values of another parameter, drawn once for both.
 
     Attributes:
-        of: name of the other.
+        of: name of the other, or of the parameter itself where one of its blocks is copied.
         source: what that one is drawn from (already scaled, where the copy is).
+        block: number of the block of rows that is copied (a piece of `of`); None for all of it.
+
+    Example:
+        >>> str(Copy("w", Normal(0.0, 0.02), block=3))
+        'copy of w[3]'
     """
 
     kind: ClassVar[str] = "copy"
     of: str
     source: "Distribution"
+    block: int | None = None
 
     @property
     def mean(self) -> float:
@@ -282,8 +288,13 @@ class Copy:
         """Standard deviation of the source."""
         return self.source.std
 
+    @property
+    def origin(self) -> str:
+        """What is copied, for a person: the name, with the number of the block."""
+        return self.of if self.block is None else f"{self.of}[{self.block}]"
+
     def __str__(self) -> str:
-        return f"copy of {self.of}"
+        return f"copy of {self.origin}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Copy, Distribution, Piecewise
+from gptinit.facts.names import number_pattern
+from gptinit.facts.step import Step
 from gptinit.forward.blocks import Decoder, block_of
 from gptinit.forward.flow import Flow
 from gptinit.forward.roles import WeightUse
@@ -31,7 +33,7 @@ __all__ = [
 ]
 
 _STEPS = 8
-"""Steps of a provenance that are told, the last ones."""
+"""How many steps of a provenance are kept, the last ones."""
 
 _NORM_ROLES = frozenset({"norm_weight", "norm_bias", "linear_bias"})
 
@@ -55,12 +57,12 @@ class ParameterReader:
         self._layers = layer_numbers(self._names, flow.decoder)
         # Modules that hold a weight which the pass did touch: their biases are on the way too.
         self._touched = tuple(f"{name.rpartition('.')[0]}." for name in flow.uses)
-        self._like = {_pattern(name): use for name, use in flow.uses.items()}
+        self._like = {number_pattern(name): use for name, use in flow.uses.items()}
         self._gains = norm_gains(module, lambda t: laws.of(read_of(t)).distribution)
 
     def parameter(self, name: str, tensor: Tensor, read: Read) -> ParameterProgram:
         """What is known of a parameter."""
-        use = self._uses.get(name) or self._like.get(_pattern(name))
+        use = self._uses.get(name) or self._like.get(number_pattern(name))
         law = self._laws.of(read)
         fan_in, fan_out = _fans(self._module, name, tensor, use)
         return ParameterProgram(
@@ -156,11 +158,6 @@ def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _pattern(name: str) -> str:
-    """A name with its numbers left out: equal for the same weight of all layers."""
-    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
-
-
 def _fans(
     module: nn.Module, name: str, tensor: Tensor, use: WeightUse | None
 ) -> tuple[int | None, int | None]:
@@ -178,8 +175,8 @@ def _fans(
     return (rows, columns) if kind == "Conv1D" else (columns, rows)
 
 
-def _provenance(read: Read) -> tuple[str, ...]:
-    """The steps behind a value, for a person."""
+def _provenance(read: Read) -> tuple[Step, ...]:
+    """The last steps behind a value, oldest first."""
     steps = [node.step for node in dependencies(read) if node.step]
     return tuple(dict.fromkeys(steps))[-_STEPS:]
 
@@ -194,7 +191,7 @@ def _with_repeats(name: str, law: Law, shape: Sequence[int]) -> Distribution:
     own = law.distribution.pieces[0][1] if isinstance(law.distribution, Piecewise) else None
     drawn = own or law.distribution
     pieces = [
-        (count // row, drawn if source == i else Copy(f"{name}[{source}]", drawn))
+        (count // row, drawn if source == i else Copy(name, drawn, block=source))
         for i, ((count, *_), source) in enumerate(zip(parts, sources, strict=True))
     ]
     return Piecewise(tuple(pieces))

@@ -1,9 +1,10 @@
 """A check or an audit as GitHub workflow commands: annotations in the summary of a run."""
 
+from gptinit.facts.step import Step
 from gptinit.gate.judge import CheckReport
 from gptinit.report.audit_words import verdict_of, worst_first
 from gptinit.report.headlines import bounds_held
-from gptinit.report.origins import Place, origin_of, place_of
+from gptinit.report.origins import origin_of, place_of
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding
 
@@ -43,7 +44,7 @@ def _audit_annotation(finding: Finding, audit: Audit) -> str:
     return _annotation(finding, told, place_of(finding, audit))
 
 
-def _annotation(finding: Finding, message: str, place: Place | None = None) -> str:
+def _annotation(finding: Finding, message: str, place: Step | None = None) -> str:
     """One finding as a workflow command, at a line of a file or at none."""
     title = _property(f"{finding.rule}: {finding.where}")
     at = "" if place is None else f"file={_property(place.file)},line={place.line},"

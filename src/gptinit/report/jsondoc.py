@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
 from gptinit.config import GPTConfig, ModelFacts
-from gptinit.facts.distributions import Distribution, Mixture, Piecewise
+from gptinit.facts.distributions import Copy, Distribution, Mixture, Piecewise
 from gptinit.facts.schemes import RoleRule, Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
@@ -170,7 +170,7 @@ def _parameter(audited: AuditedParameter) -> Document:
         **({} if audited.expected is None else {"expected": _distribution(audited.expected)}),
         **numbers,
         **({} if audited.hint is None else {"hint": audited.hint}),
-        "provenance": list(program.provenance),
+        "provenance": list(map(str, program.provenance)),
         **({"aliases": list(program.aliases)} if program.aliases else {}),
     }
 
@@ -182,6 +182,9 @@ def _distribution(drawn: Distribution) -> Document:
         return {"kind": drawn.kind, **moments, "pieces": _counted("rows", drawn.pieces)}
     if isinstance(drawn, Mixture):
         return {"kind": drawn.kind, **moments, "parts": _counted("entries", drawn.parts)}
+    if isinstance(drawn, Copy):
+        source = _distribution(drawn.source)
+        return {"kind": drawn.kind, **moments, "of": drawn.origin, "source": source}
     own = {f.name: getattr(drawn, f.name) for f in fields(drawn) if f.name not in moments}
     written = {name: _field(value) for name, value in own.items()}
     return {"kind": drawn.kind, **moments} | {k: v for k, v in written.items() if v is not None}

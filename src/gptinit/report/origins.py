@@ -1,26 +1,14 @@
 """Where a finding comes from: its parameters, the steps that made them, file and line."""
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
+from gptinit.facts.step import Step
 from gptinit.results.audit import BUILT_ON_META, Audit, AuditedParameter
 from gptinit.results.profile import Finding
 from gptinit.results.program import ParameterProgram
 
-__all__ = ["Place", "is_about", "origin_of", "parameters_of", "place_of"]
-
-_PLACE = re.compile(r"\bat (?P<file>\S.*):(?P<line>[1-9][0-9]*)$")
-"""How a step of a program ends where its place in a file is known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A line of a file."""
-
-    file: str
-    line: int
+__all__ = ["is_about", "origin_of", "parameters_of", "place_of"]
 
 
 def is_about(finding: Finding, program: ParameterProgram) -> bool:
@@ -50,8 +38,8 @@ def origin_of(finding: Finding, audit: Audit) -> str:
     """
     if finding.message.startswith(BUILT_ON_META):  # the steps are those of the constructor
         return ""
-    ways = dict.fromkeys(a.program.provenance for a in parameters_of(finding, audit))
-    told = [", then ".join(way) for way in ways if way]
+    ways = (a.program.provenance for a in parameters_of(finding, audit))
+    told = list(dict.fromkeys(", then ".join(map(str, way)) for way in ways if way))
     if not told:
         return ""
     rest = len(told) - 1
@@ -59,17 +47,16 @@ def origin_of(finding: Finding, audit: Audit) -> str:
     return f"drawn by {told[0]}{others}"
 
 
-def place_of(finding: Finding, audit: Audit) -> Place | None:
-    """The line of code behind a finding: that of the last step known; None where none is."""
+def place_of(finding: Finding, audit: Audit) -> Step | None:
+    """The last step behind a finding whose file and line are known; None where none is."""
     for audited in parameters_of(finding, audit):
         for step in _steps_backwards(audited.program):
-            if found := _PLACE.search(step):
-                return Place(file=found["file"], line=int(found["line"]))
+            if step.file and step.line:
+                return step
     return None
 
 
-def _steps_backwards(program: ParameterProgram) -> Iterator[str]:
-    """What made a parameter, newest step first."""
-    drawn: Iterable[str] = (draw.step for draw in program.history)
+def _steps_backwards(program: ParameterProgram) -> Iterator[Step]:
+    """What made a parameter, newest step first; then the draws of its history."""
     yield from reversed(program.provenance)
-    yield from reversed(list(drawn))
+    yield from (draw.step for draw in reversed(program.history) if draw.step)

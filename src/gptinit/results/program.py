@@ -1,4 +1,4 @@
-"""What a trace found: every parameter with its role, its distribution and how it got it."""
+"""Init programs: every parameter with its role, its distribution and the steps that made it."""
 
 import math
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Distribution
+from gptinit.facts.step import Step
 
 __all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program"]
 
@@ -16,12 +17,12 @@ class Draw:
 
     Attributes:
         distribution: what they were set to.
-        step: the operator and where it was called: "normal_(0, 0.02) at model.py:151".
+        step: the operator that did it; None for values that were there before the trace.
         by_default: whether the constructor of a torch module did it, not the model's own code.
     """
 
     distribution: Distribution
-    step: str
+    step: Step | None
     by_default: bool = False
 
 
@@ -44,7 +45,7 @@ class ParameterProgram:
         gain: of a norm's weight, the RMS of the norm's output for an input of RMS 1; else None.
         history: every time that all its entries were set, oldest first; the last one is what
             `distribution` started from.
-        provenance: the steps that made the distribution, for a person, oldest first.
+        provenance: the last steps that made the distribution, oldest first.
         looked: whether the code asked for drawn values and may have acted on them.
         is_entangled: whether some of its entries are those of another parameter too, other than
             all of them in their places (that is a Copy).
@@ -63,7 +64,7 @@ class ParameterProgram:
     writes_stream: bool | None = None
     gain: float | None = None
     history: tuple[Draw, ...] = ()
-    provenance: tuple[str, ...] = ()
+    provenance: tuple[Step, ...] = ()
     looked: bool = False
     is_entangled: bool = False
 

@@ -18,6 +18,8 @@ class Rule:
         why: what it does to training.
         bug: the real case that it comes from, with its public reference.
         fix: how to mend it.
+        silenced_by: rules that name causes of this one: a finding is dropped where one of those is
+            found on the same parameters.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Rule:
     why: str
     bug: str
     fix: str
+    silenced_by: tuple[str, ...] = ()
 
     def chapters(self) -> Iterator[tuple[str, str]]:
         """Heading and text of each part of the documentation that is not empty."""

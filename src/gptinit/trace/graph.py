@@ -14,6 +14,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from gptinit.facts.distributions import Distribution
+from gptinit.facts.step import Step
 
 __all__ = [
     "Geometry",
@@ -84,7 +85,7 @@ class Node:
         law: what a draw is drawn from, entry by entry.
         constant: a tensor that was there before the trace.
         key: names the random numbers of a draw; equal keys give equal numbers.
-        step: operator and place in the code, for a person.
+        step: the call that made it; None for a tensor that was there before the trace.
         by_default: whether the constructor of a torch module did it.
     """
 
@@ -97,7 +98,7 @@ class Node:
     law: Distribution | None = None
     constant: torch.Tensor | None = None
     key: int = 0
-    step: str = ""
+    step: Step | None = None
     by_default: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
 

@@ -158,7 +158,7 @@ def test_a_parameter_is_a_parameter_and_no_meta_tensor() -> None:
 def steps(module: nn.Module, name: str) -> list[tuple[str, bool]]:
     tensor = module.get_parameter(name)
     assert isinstance(tensor, TracedTensor)
-    return [(w.node.step, w.node.by_default) for w in tensor._store.writes]
+    return [(str(w.node.step), w.node.by_default) for w in tensor._store.writes]
 
 
 def test_steps_name_the_operator_and_the_users_line() -> None:

@@ -109,7 +109,7 @@ LAWS: dict[str, Distribution] = {
     "copies": Piecewise(
         (
             (8, Normal(0.0, 0.1)),
-            (8, Copy("h.0.w[0]", Normal(0.0, 0.1))),
+            (8, Copy("h.0.w", Normal(0.0, 0.1), block=0)),
             (8, Normal(0.2, 1.0)),
         )
     ),

@@ -1,5 +1,6 @@
 """Tensors made out of nothing: by size, by the example of another, or of one value."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gptinit.facts.distributions import Constant, Distribution, Normal, Uniform
+from gptinit.facts.step import Step
 from gptinit.trace.graph import Node, is_traced_dtype
 from gptinit.trace.record.provenance import draw_key, step_here
 from gptinit.trace.record.tensor import TracedTensor, of_node, unset
@@ -39,11 +41,11 @@ def drawn(
     law: Distribution,
     shape: tuple[int, ...],
     dtype: torch.dtype,
-    what: str,
+    called: Step,
     generator: torch.Generator | None = None,
 ) -> Node:
     """A draw of independent entries; constants are draws without a key."""
-    step, by_default = step_here(what)
+    step, by_default = step_here(called)
     node = Node(shape=shape, dtype=dtype, law=law, step=step, by_default=by_default)
     if not isinstance(law, Constant):
         node.key = draw_key(generator, node.numel)
@@ -63,8 +65,8 @@ def created(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedT
         return _made(name, tuple(args[0]), dtype, generator)
     if name == "normal" and len(args) > 2:
         mean, std, size = args[:3]
-        what = f"normal({mean:g}, {std:g})"
-        return of_node(drawn(_normal(mean, std), tuple(size), dtype, what, generator))
+        law = Normal(float(mean), float(std))
+        return of_node(drawn(law, tuple(size), dtype, Step(name, (law.mean, law.std)), generator))
     return None
 
 
@@ -89,7 +91,7 @@ def _made(
     if name in _EMPTY:
         return unset(shape, dtype)
     law = Constant(_FILLED[name]) if name in _FILLED else _STANDARD[name]
-    return of_node(drawn(law, shape, dtype, f"{name}()", generator))
+    return of_node(drawn(law, shape, dtype, Step(name), generator))
 
 
 def _filled(
@@ -102,23 +104,18 @@ def _filled(
         made = unset(shape, dtype)
         made.copy_(torch.as_tensor(value))
         return made
-    return of_node(constant(value, shape, dtype, f"{name}({value:g})"))
+    return of_node(constant(value, shape, dtype, Step(name, (float(value),))))
 
 
-def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, what: str) -> Node:
+def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, called: Step) -> Node:
     """One value everywhere: a law where it is finite, else the operator itself."""
-    if value == value and abs(value) != float("inf"):
-        return drawn(Constant(float(value)), shape, dtype, what)
-    step, by_default = step_here(what)
+    if math.isfinite(value):
+        return drawn(Constant(float(value)), shape, dtype, called)
+    step, by_default = step_here(called)
     return Node(
         op=torch.ops.aten.full.default, args=(shape, value), kwargs={"dtype": dtype},
         shape=shape, dtype=dtype, step=step, by_default=by_default,
     )  # fmt: skip
-
-
-def _normal(mean: float, std: float) -> Normal:
-    """The law of `torch.normal`."""
-    return Normal(float(mean), float(std))
 
 
 def _dtype_of(value: Any) -> torch.dtype:

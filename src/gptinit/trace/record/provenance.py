@@ -1,12 +1,15 @@
-"""Where in the code an operator was called, and which random numbers it takes."""
+"""What a record keeps of an operator: its numbers, its line of code, its random numbers."""
 
 import sys
+from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from types import FrameType
 
 import torch
+
+from gptinit.facts.step import Step
 
 __all__ = ["draw_key", "numbers_in", "step_here"]
 
@@ -17,8 +20,8 @@ _THROUGH = ("transformers/initialization.py", "contextlib.py", "functools.py")
 _CONSTRUCTING = frozenset({"__init__", "reset_parameters", "_reset_parameters"})
 
 
-def step_here(what: str) -> tuple[str, bool]:
-    """`what` with the line of the user's code that runs it, and whether torch's constructor did."""
+def step_here(step: Step) -> tuple[Step, bool]:
+    """`step` with the user's line of code that runs it, and whether torch's constructor does."""
     frame: FrameType | None = sys._getframe(1)
     by_default = False
     while frame is not None:
@@ -27,9 +30,10 @@ def step_here(what: str) -> tuple[str, bool]:
         if file.startswith(_TORCH):
             by_default |= "/nn/modules/" in file and code.co_name in _CONSTRUCTING
         elif not file.startswith(_OURS) and not file.endswith(_THROUGH):
-            return f"{what} at {_shown(file, str(Path.cwd()))}:{frame.f_lineno}", by_default
+            shown = _shown(file, str(Path.cwd()))
+            return replace(step, file=shown, line=frame.f_lineno), by_default
         frame = frame.f_back
-    return what, by_default
+    return step, by_default
 
 
 @cache
@@ -53,6 +57,6 @@ def draw_key(generator: torch.Generator | None, numel: int = 1) -> int:
     return int.from_bytes(digest, "little") | 1
 
 
-def numbers_in(args: tuple[object, ...]) -> str:
-    """The numbers among an operator's arguments, for a person."""
-    return ", ".join(f"{a:g}" for a in args if isinstance(a, int | float) and a is not True)
+def numbers_in(args: tuple[object, ...]) -> tuple[float, ...]:
+    """The numbers among an operator's arguments."""
+    return tuple(float(a) for a in args if isinstance(a, int | float) and a is not True)

@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Normal
+from gptinit.facts.step import Step
 from gptinit.trace.graph import Geometry, Node, dependencies, is_traced_dtype, mark_looked
 from gptinit.trace.record.creation import created, drawn, is_like, new_like
 from gptinit.trace.record.provenance import draw_key, numbers_in, step_here
@@ -85,7 +86,7 @@ class Recorder:
         except Unanswerable as error:
             raise SubjectError(
                 "init code must not depend on the values of a large random tensor, got "
-                f"{step_here('a use of them')[0]}. {error}"
+                f"{step_here(Step('a use of them', None))[0]}. {error}"
             ) from error
 
     # --- tensors out of nothing
@@ -227,7 +228,8 @@ class Recorder:
         shapes = [a.shape for a in (mean, std) if isinstance(a, Tensor)]
         like = mean if isinstance(mean, Tensor) else std
         shape = broadcast_shape(shapes) or tuple(like.shape)
-        z = of_node(drawn(Normal(0.0, 1.0), shape, like.dtype, "normal()", kwargs.get("generator")))
+        generator = kwargs.get("generator")
+        z = of_node(drawn(Normal(0.0, 1.0), shape, like.dtype, Step("normal"), generator))
         return aten.add.Tensor(aten.mul.Tensor(z, std), mean)
 
     def _result(self, node: Node) -> Any:
@@ -261,7 +263,7 @@ class Recorder:
         args, kwargs = tree_map_only(Tensor, _recorded, (args, kwargs))
         generator = kwargs.get("generator")
         kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory", "generator"}}
-        step, by_default = step_here(f"{base_name(func)}({numbers_in(args)})")
+        step, by_default = step_here(Step(base_name(func), numbers_in(args)))
         node = Node(
             op=func, args=args, kwargs=kwargs, index=index, shape=tuple(like.shape),
             dtype=like.dtype, step=step, by_default=by_default,

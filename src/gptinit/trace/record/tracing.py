@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from gptinit.facts.distributions import TruncatedNormal
+from gptinit.facts.step import Step
 from gptinit.trace.record.creation import drawn
 from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor, handled_by
@@ -86,9 +87,9 @@ def _known_initialisers() -> Iterator[None]:
         if not isinstance(tensor, TracedTensor) or not a <= mean <= b:
             return original(*args, **kwargs)
         law = TruncatedNormal(float(mean), float(named["std"]), float(a), float(b))
-        what = f"trunc_normal_({mean:g}, {law.scale:g}, {a:g}, {b:g})"
-        shape = tuple(tensor.shape)
-        tensor.write(drawn(law, shape, tensor.dtype, what, named.get("generator")))
+        called = Step("trunc_normal_", (law.loc, law.scale, law.low, law.high))
+        shape, generator = tuple(tensor.shape), named.get("generator")
+        tensor.write(drawn(law, shape, tensor.dtype, called, generator))
         return tensor
 
     setattr(nn.init, name, record)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Normal, Uniform
+from gptinit.facts.step import Step
 from gptinit.trace.graph import Geometry, Node
 from gptinit.trace.record.creation import constant, drawn
 from gptinit.trace.record.provenance import draw_key, numbers_in, step_here
@@ -34,14 +35,14 @@ def as_written(
         return _random(func, target, args, kwargs)
     if name == "normal_":
         mean, std = float(named.get("mean", 0.0)), float(named.get("std", 1.0))
-        return drawn(Normal(mean, std), shape, dtype, f"normal_({mean:g}, {std:g})", generator)
+        return drawn(Normal(mean, std), shape, dtype, Step(name, (mean, std)), generator)
     if name == "uniform_":
         low, high = float(named.get("from", 0.0)), float(named.get("to", 1.0))
-        return drawn(Uniform(low, high), shape, dtype, f"uniform_({low:g}, {high:g})", generator)
+        return drawn(Uniform(low, high), shape, dtype, Step(name, (low, high)), generator)
     if name == "zero_":
-        return constant(0.0, shape, dtype, "zero_()")
+        return constant(0.0, shape, dtype, Step(name))
     if name == "fill_" and not isinstance(args[1], complex):
-        return constant(float(args[1]), shape, dtype, f"fill_({float(args[1]):g})")
+        return constant(float(args[1]), shape, dtype, Step(name, (float(args[1]),)))
     return _random(func, target, args, kwargs) if name in _RANDOM else None
 
 
@@ -51,7 +52,7 @@ def as_copied(target: TracedTensor, source: Tensor, name: str) -> Node:
         source = traced(source.clone() if source.numel() <= SNAPSHOT else source)
     shape, dtype = tuple(target.shape), target.dtype
     expanded = TracedTensor(source._store, _expanded(source.geometry, shape))
-    step, by_default = step_here(name)
+    step, by_default = step_here(Step(name, None))
     return Node(
         op=torch.ops.aten._to_copy.default, args=(expanded.read(),), kwargs={"dtype": dtype},
         shape=shape, dtype=dtype, step=step, by_default=by_default,
@@ -78,7 +79,7 @@ def functional_of_out(func: Any) -> Any:
 
 def _random(func: Any, target: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
     """A draw that has no law of ours; probabilities may be tensors."""
-    step, by_default = step_here(f"{base_name(func)}({numbers_in(args[1:])})")
+    step, by_default = step_here(Step(base_name(func), numbers_in(args[1:])))
     rest = tuple(
         (a.read() if isinstance(a, TracedTensor) else a.clone()) if isinstance(a, Tensor) else a
         for a in args[1:]

@@ -9,11 +9,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from gptinit.facts.algebra import is_iid
 from gptinit.facts.distributions import (
-    Constant,
     Copy,
     Distribution,
-    Normal,
     Orthogonal,
     Piecewise,
     TruncatedNormal,
@@ -45,10 +44,10 @@ def is_lazy_law(law: Distribution) -> bool:
     """Whether a matrix of this distribution can stay undrawn."""
     if isinstance(law, Piecewise):
         return all(
-            isinstance(piece, Copy) or (is_lazy_law(piece) and not isinstance(piece, Orthogonal))
+            piece.block is not None if isinstance(piece, Copy) else is_iid(piece)
             for _, piece in law.pieces
         )
-    return isinstance(law, Normal | Uniform | TruncatedNormal | Constant | Orthogonal)
+    return is_iid(law) or isinstance(law, Orthogonal)
 
 
 @dataclass(slots=True)
@@ -235,7 +234,8 @@ class LazyParameter:
             stop = start + rows * height // shape[0]
             area = Rectangle(range(start, stop), range(self._row_length))
             if isinstance(piece, Copy):
-                source = made[int(piece.of.rpartition("[")[2].rstrip("]"))]
+                assert piece.block is not None  # is_lazy_law: copies of other tensors are drawn
+                source = made[piece.block]
                 source.is_whole = True
                 tile = Tile(area, source.matrix, source.randomness, is_whole=True)
             else:
