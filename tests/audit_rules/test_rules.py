@@ -27,6 +27,7 @@ from support.programs import (
 )
 
 from gptinit.audit_rules import FINDERS, RULES, explain
+from gptinit.audit_rules.hints import HINTS
 from gptinit.auditing.program import findings_of
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import (
@@ -736,6 +737,19 @@ def test_a_special_draw_after_the_general_one_is_right() -> None:
     assert rules(program) == {}
 
 
+def test_only_copied_values_count_as_loaded_whatever_the_file_is_called() -> None:
+    def filled(step: Step) -> ModelProgram:
+        drawn = (
+            Draw(distribution=Constant(0.5), step=step),
+            Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 30)),
+        )
+        return every(llama(), lambda p: p.role == "q", lambda p: replace(p, history=drawn))
+
+    assert "pretrained-overwritten" in rules(filled(Step("copy_", None, "model.py", 7)))
+    assert "pretrained-overwritten" not in rules(filled(Step("fill_", (0.5,), "reload.py", 7)))
+    assert "pretrained-overwritten" not in rules(filled(Step("fill_", (0.5,), "copy_.py", 7)))
+
+
 def test_copies_of_constants_and_tables_are_no_duplicates() -> None:
     program = every(
         gpt2(),
@@ -768,6 +782,15 @@ def test_every_rule_is_documented_with_a_real_bug(name: str) -> None:
     assert "\n" not in rule.title
     assert "#" in rule.bug or "@" in rule.bug or "(" in rule.bug  # an issue, commit or repository
     assert "/" in rule.bug
+
+
+def test_rules_and_ratios_name_rules_that_there_are() -> None:
+    causes = {cause for rule in RULES.values() for cause in rule.silenced_by}
+
+    assert causes == {"tied-role-std-conflict", "special-init-overwritten", "dtype-rounding",
+                      "pretrained-overwritten"}  # fmt: skip
+    assert causes <= set(RULES)
+    assert {rule for hint in HINTS for rule in hint.rules.values()} <= set(FINDERS)
 
 
 def test_an_unknown_rule_names_the_nearest() -> None:

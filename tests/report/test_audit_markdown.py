@@ -18,7 +18,7 @@ def test_a_small_audit_is_told_in_full() -> None:
         "- model: 124.4 M parameters · 3 layers x 64\n"
         "- source: model.py\n"
         "- read: built by its constructor · 11 tensors traced with torch 2.13.0\n"
-        "- closest known scheme: nanogpt but for attn_out\n\n"
+        "- closest known scheme: nanogpt, except attn_out\n\n"
         "## Findings\n\n" + missing + "- **warning** `uninitialised` at `h.*.attn.mask`: Never "
         "written.\n"
         "- **note** `bias-nonzero` at `h.0.attn.c_proj.bias`: Odd.\n\n"

@@ -52,7 +52,7 @@ def test_a_small_audit_is_told_in_full() -> None:
         "built by its constructor · 11 tensors traced with torch 2.13.0\n"
         "\n"
         "verdict: 1 error, 1 warning, 1 note\n"
-        "closest known scheme: nanogpt but for attn_out\n"
+        "closest known scheme: nanogpt, except attn_out\n"
         "Read from | names.\n"
         "\n"
         "   role         tensors  layers  parameter               drawn from        std  "
@@ -270,7 +270,7 @@ def test_the_closest_scheme_is_told_with_what_differs() -> None:
     several = ClosestScheme(name="plain", exact=False, differs=("q", "mlp_down"))
 
     assert closest_words(clean_audit()) == "nanogpt (exact)"
-    assert closest_words(clean_audit(closest=several)) == "plain but for q, mlp_down"
+    assert closest_words(clean_audit(closest=several)) == "plain, except q, mlp_down"
     assert closest_words(clean_audit(closest=None)) == "none"
 
 

@@ -1,4 +1,4 @@
-"""The known scheme that a program is closest to."""
+"""The known scheme that differs least from a program."""
 
 import math
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def closest_scheme(
 
 
 def _asks_layer(scheme: Scheme) -> bool:
-    """Whether any of its formulas names the layer."""
+    """Whether any of its formulas depends on the layer."""
     return any("layer" in rule.variables for rule in scheme.rules.values())
 
 
@@ -82,7 +82,7 @@ def _distance(parameter: ParameterProgram, law: Distribution) -> float:
 
 
 def _representatives(program: ModelProgram, *, by_layer: bool) -> ModelProgram:
-    """The program with one of each set of like parameters: layers, the experts of a layer."""
+    """The program with one parameter of each set that any scheme treats alike, such as experts."""
     matrices = {p.name: p for p in program.parameters}
     seen: dict[tuple[object, ...], ParameterProgram] = {}
     for parameter in program.parameters:
@@ -99,7 +99,7 @@ def _representatives(program: ModelProgram, *, by_layer: bool) -> ModelProgram:
 def _with_fans(
     parameter: ParameterProgram, matrices: Mapping[str, ParameterProgram]
 ) -> ParameterProgram:
-    """A bias with the fans of its matrix; everything else as it is."""
+    """A bias with the fans of its matrix; other parameters unchanged."""
     if parameter.role != "linear_bias" or parameter.fan_in is not None:
         return parameter
     matrix = matrices.get(f"{parameter.name.removesuffix('bias')}weight")

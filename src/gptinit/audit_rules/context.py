@@ -1,4 +1,4 @@
-"""What every rule may ask: the claim, and the model's own scale in each layer."""
+"""What rules judge a program by: the claim, and the scale of the matrices of each block."""
 
 import math
 import statistics
@@ -23,16 +23,16 @@ INPUT_ROLES = ("q", "k", "v", "qkv", "mlp_up", "mlp_gate")
 """Matrices of a block that read from the residual stream."""
 
 RESIDUAL_ROLES = ("attn_out", "mlp_down")
-"""Matrices of a block that write to it."""
+"""Matrices of a block that write to the residual stream."""
 
 NEAR = 0.02
-"""Relative; a std this near to a number may be meant by it (a cut at 3 sigma, L + 1 for L)."""
+"""Relative; a std this near to a number may be meant to be it (a cut at 3 sigma, L + 1 for L)."""
 
 SURE = 1e-3
-"""Relative; a std this near to a number is meant by it, or it is a rare coincidence."""
+"""Relative; a std this near to a number is meant to be it: coincidences are rare."""
 
 _RULES, _XAVIER = 4, 2
-_FEW = 0.2  # a std known less well than this says nothing
+_FEW = 0.2  # relative error of a std from which it says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,8 @@ class Layer:
     Attributes:
         index: 0-based.
         parameters: its parameters.
-        units: for each of the rules of width, the median over the input matrices of the std
-            times what that rule divides by; 0 where none is random.
+        units: for each rule of width (see `_divisor`), the median over the input matrices of the
+            std times what that rule divides by; 0 where none is random.
     """
 
     index: int
@@ -56,13 +56,13 @@ class Layer:
         return self.units[0]
 
     def of(self, *roles: str) -> tuple[ParameterProgram, ...]:
-        """Its random parameters that play one of the roles."""
+        """Its random parameters that have one of the roles."""
         return tuple(p for p in self.parameters if p.role in roles and p.distribution.std > 0)
 
     def factors(self, parameter: ParameterProgram) -> tuple[float, ...]:
-        """Std of a parameter over what the input matrices would give it.
+        """Std of a parameter over the std that the input matrices' rule would give it.
 
-        One reading for each rule of width, as nobody knows which is meant.
+        One factor for each rule of width, as the std alone does not say which one the code uses.
         """
         std = parameter.distribution.std
         return tuple(
@@ -74,13 +74,13 @@ class Layer:
     def is_factor(
         self, parameter: ParameterProgram, factor: float, *, readings: int = 2, room: float = NEAR
     ) -> bool:
-        """Whether one of the first `readings` factors is `factor`, as well as the std is known."""
+        """Whether one of the first `readings` factors is `factor`, within the error of the std."""
         error = STANDARD_ERRORS * relative_error(parameter.distribution)
         factors = self.factors(parameter)[:readings]
         return error < _FEW and any(abs(f / factor - 1) <= room + error for f in factors)
 
     def unscaled(self, parameter: ParameterProgram, *, surely: bool = False) -> bool:
-        """Whether it may be (`surely`: is) drawn as the input matrices are."""
+        """Whether it may be (with `surely`: is) drawn by the rule of the input matrices."""
         if surely:
             return self.is_factor(parameter, 1.0, room=SURE)
         return self.is_factor(parameter, 1.0, readings=_RULES)
@@ -88,7 +88,7 @@ class Layer:
     def depth_scaled(
         self, parameter: ParameterProgram, facts: ModelFacts, *, surely: bool = False
     ) -> bool:
-        """Whether its std may be (`surely`: is) divided by a known factor of the depth."""
+        """Whether its std may be (with `surely`: is) divided by a known factor of the depth."""
         room, n_layer = SURE if surely else NEAR, facts.n_layer
         depths = (2 * n_layer, n_layer, 2 * (self.index + 1), 2 * (n_layer + 1))
         wang = [c / (n_layer * math.sqrt(facts.n_embd)) for c in (1.0, 2.0)] if n_layer else []
@@ -101,12 +101,12 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a rule knows beside the program.
+    """What a rule knows besides the program.
 
     Attributes:
-        claim: the scheme that the model is held to; None if none was named.
+        claim: the scheme that the model is checked against; None if none was named.
         expected: what the claim draws each parameter from, by name.
-        agreed: names of the parameters that do as the claim says.
+        agreed: names of the parameters that match the claim.
         layers: every block, in order.
     """
 
@@ -116,17 +116,17 @@ class Context:
     layers: tuple[Layer, ...]
 
     def free(self, parameter: ParameterProgram) -> bool:
-        """Whether the claim says nothing of it, so that the model itself must be the witness."""
+        """Whether the claim says nothing of it, so that it is judged by the rest of the model."""
         return parameter.name not in self.expected
 
     def broken(self, program: ModelProgram) -> Iterator[tuple[ParameterProgram, Distribution]]:
-        """Every parameter that is not what the claim says, with what that is."""
+        """Every parameter that violates the claim, with what the claim expects."""
         for parameter in program.parameters:
             if parameter.name in self.expected and parameter.name not in self.agreed:
                 yield parameter, self.expected[parameter.name]
 
     def siblings(self, parameter: ParameterProgram, program: ModelProgram) -> int:
-        """How many other parameters of its kind (matrix or vector) are drawn from its law."""
+        """How many other parameters of its kind (matrix or vector) have its distribution."""
         return sum(
             p.name != parameter.name
             and len(p.shape) == len(parameter.shape)
@@ -137,11 +137,11 @@ class Context:
 
 
 def make_context(program: ModelProgram, claim: Scheme | None = None) -> Context:
-    """What the rules ask of a program, computed once.
+    """Everything that rules share, computed once for a program.
 
     Args:
         program: what the trace found.
-        claim: the scheme that the model is held to, if any.
+        claim: the scheme that the model is checked against, if any.
     """
     expected = expectations(claim, program) if claim else {}
     agreed = frozenset(
@@ -153,7 +153,7 @@ def make_context(program: ModelProgram, claim: Scheme | None = None) -> Context:
 
 
 def _layers(program: ModelProgram) -> tuple[Layer, ...]:
-    """Every block of a program."""
+    """Every block of a program, in order."""
     blocks: dict[int, list[ParameterProgram]] = {}
     for parameter in program.parameters:
         if parameter.layer is not None:
@@ -172,9 +172,9 @@ def _layer(index: int, parameters: tuple[ParameterProgram, ...]) -> Layer:
 
 
 def _divisor(rule: int, parameter: ParameterProgram) -> float:
-    """What a rule of width divides by.
+    """What the std of a matrix is divided by under a rule of width.
 
-    In turn: nothing, sqrt(fan_in), sqrt(fan_in + fan_out), and the spectral rule's
+    By number of the rule: nothing, sqrt(fan_in), sqrt(fan_in + fan_out), and the spectral rule's
     sqrt(fan_in)/min(1, sqrt(fan_out/fan_in)).
     """
     fan_in = parameter.fan_in or 1

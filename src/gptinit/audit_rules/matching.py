@@ -1,4 +1,4 @@
-"""Whether a parameter is drawn from what a scheme says: laws, ratios and their tolerances."""
+"""Compare distributions: whether two are the same, their ratio, and the errors of both."""
 
 import math
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 STANDARD_ERRORS = 5.0
-"""A measured moment is off when it misses by more: by chance once in 1.7 million."""
+"""A measured moment differs when it is further off: by chance once in 1.7 million."""
 
 _ROUNDING: Mapping[str, float] = MappingProxyType(
     {"bfloat16": 2.0**-8, "float16": 2.0**-10, "float64": 1e-9}
@@ -76,7 +76,7 @@ def ratio_of(actual: Distribution, expected: Distribution) -> float | None:
 
 
 def relative_error(distribution: Distribution) -> float:
-    """Standard error of the std over the std; 0 for a law that was read, not measured."""
+    """Standard error of the std over the std; 0 for a traced distribution."""
     errors = [
         leaf.std_stderr / leaf.std
         for leaf in leaves(distribution)
@@ -99,7 +99,7 @@ def same_moments(actual: Distribution, expected: Distribution, dtype: str = "flo
 
 
 def same_law(actual: Distribution, expected: Distribution, dtype: str = "float32") -> bool:
-    """Whether two distributions are one law: kind and parameters, piece by piece.
+    """Whether two distributions are the same: kind and parameters, piece by piece.
 
     A measured one is compared by mean, std and kurtosis within five standard errors.
 
@@ -119,7 +119,7 @@ def same_law(actual: Distribution, expected: Distribution, dtype: str = "float32
 
 
 def _same_bounds(actual: Distribution, expected: Distribution, tolerance: float) -> bool:
-    """Whether two truncated normals are cut alike; true of everything else."""
+    """Whether two truncated normals have the same bounds; true of other kinds."""
     if not isinstance(actual, TruncatedNormal) or not isinstance(expected, TruncatedNormal):
         return True
     room = tolerance * expected.scale * FAR_CUT
@@ -127,7 +127,7 @@ def _same_bounds(actual: Distribution, expected: Distribution, tolerance: float)
 
 
 def _aligned(a: Distribution, b: Distribution) -> list[tuple[Distribution, Distribution]]:
-    """The laws of the same rows of both; empty if they have not the same number of rows."""
+    """Pairs of the distributions of the same rows; empty if the numbers of rows differ."""
     if not isinstance(a, Piecewise):
         return [(a, d) for _, d in b.pieces] if isinstance(b, Piecewise) else [(a, b)]
     if not isinstance(b, Piecewise):
@@ -140,7 +140,7 @@ def _aligned(a: Distribution, b: Distribution) -> list[tuple[Distribution, Distr
 
 
 def _ends(whole: Piecewise) -> list[tuple[int, Distribution]]:
-    """(row after the piece, its law) of every piece."""
+    """Pairs (row after the piece, its distribution) of every piece."""
     end, found = 0, []
     for rows, law in whole.pieces:
         end += rows
@@ -149,12 +149,12 @@ def _ends(whole: Piecewise) -> list[tuple[int, Distribution]]:
 
 
 def _law_before(ends: list[tuple[int, Distribution]], row: int) -> Distribution:
-    """The law of the row just before `row`."""
+    """The distribution of the row just before `row`."""
     return next(law for end, law in ends if end >= row)
 
 
 def _same_shape(actual: Measured, expected: Distribution) -> bool:
-    """Whether a measured kurtosis is that of the expected law, where that has one."""
+    """Whether a measured kurtosis is that of the expected distribution, where that is known."""
     kurtosis = _kurtosis(expected)
     if kurtosis is None or actual.count < _ENOUGH or actual.std == 0:
         return True
@@ -184,7 +184,7 @@ def _kurtosis(law: Distribution) -> float | None:
 
 
 def without_padding(parameter: ParameterProgram, program: ModelProgram) -> Distribution:
-    """Its distribution, leaving out a padding row that is zero as it should be."""
+    """Its distribution, without a padding row that is zero as it should be."""
     row, law = program.padding.get(parameter.name), parameter.distribution
     if row is None or not isinstance(law, Piecewise):
         return law
@@ -198,12 +198,12 @@ def without_padding(parameter: ParameterProgram, program: ModelProgram) -> Distr
 
 
 def agrees(parameter: ParameterProgram, expected: Distribution, program: ModelProgram) -> bool:
-    """Whether a parameter is what a scheme expects; a norm by its gain where that is known."""
+    """Whether a parameter matches what a scheme expects; a norm by its gain where that is known."""
     if parameter.role == "norm_weight" and isinstance(expected, Constant):
         if parameter.gain is not None:
             return abs(parameter.gain - expected.value) <= _GAIN * max(1.0, abs(expected.value))
         if parameter.distribution == Constant(0.0):
-            return True  # w and 1 + w cannot be told apart without its effect
+            return True  # without its gain, a norm that computes w x looks like one of (1 + w) x
     return same_law(without_padding(parameter, program), expected, parameter.dtype)
 
 

@@ -41,7 +41,7 @@ def verdict_of(audit: Audit) -> str:
 
 
 def closest_words(audit: Audit) -> str:
-    """The known scheme that the model is most like: "nanogpt (exact)" or "nanogpt but for q"."""
+    """The known scheme that the model is most like: "nanogpt (exact)", "nanogpt, except q"."""
     closest = audit.closest
     if closest is None:
         return "none"
@@ -49,7 +49,7 @@ def closest_words(audit: Audit) -> str:
         return f"none is close (nearest: {closest.name})"
     if closest.exact or not closest.differs:
         return f"{closest.name} (exact)" if closest.exact else closest.name
-    return f"{closest.name} but for {', '.join(closest.differs)}"
+    return f"{closest.name}, except {', '.join(closest.differs)}"
 
 
 def shape_words(audit: Audit) -> str:
