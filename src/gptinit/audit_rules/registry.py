@@ -98,6 +98,7 @@ RULES: Mapping[str, Rule] = _rules()
 def findings(program: ModelProgram, context: Context) -> Iterator[Finding]:
     """What every rule finds in a program, in the order of `FINDERS`."""
     by_claim = blamed(program, context)
+    assert by_claim.keys() <= FINDERS.keys()  # `blame` names rules of this table
     for name, find in FINDERS.items():
         hits = (*by_claim.get(name, ()), *find(program, context))
         yield from grouped(name, hits, program)

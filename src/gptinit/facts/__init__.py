@@ -1,7 +1,6 @@
-"""What is known before any model is built; no torch.
+"""What is known before any model is built: distributions, schemes, presets, bounds, names.
 
-    vocabulary architectures bounds presets    the words, and tables with their sources
-    schemes formulas                           published inits: role -> `Scheme` rule -> formula
-    distributions algebra                      what a parameter is drawn from (`Distribution`)
-    step names sampling                        one call of an init (`Step`), names, rows to sample
+`vocabulary`, `architectures`, `bounds` and `presets` are tables with their sources. `schemes` holds
+published inits: a formula (`formulas`) for each role. `distributions` says what a parameter can be
+drawn from, and `algebra` compares and scales that. `step` is one call of an init.
 """
