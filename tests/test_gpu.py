@@ -305,7 +305,7 @@ def test_overflow_in_float16_is_a_finding_that_names_the_layer(device: str) -> N
     )
 
     assert profile.embedding.values["nonfinite"] == 0
-    assert profile.first_nonfinite_layer == 1
+    assert nonfinite_findings(profile)[0].where == "layer 1"
     assert [f.severity for f in nonfinite_findings(profile)] == ["error"]
 
 

@@ -149,7 +149,6 @@ def test_nan_is_exactly_one_error_that_names_where_it_starts(tmp_path: Path) -> 
 
     (finding,) = profile.findings
     assert (finding.rule, finding.severity, finding.where) == ("nonfinite", "error", "layer 0")
-    assert profile.first_nonfinite_layer == 0
     assert "resid_growth" not in profile.whole.values
     assert all(math.isfinite(v) for _, place in profile.places() for v in place.values.values())
 
@@ -327,7 +326,7 @@ def test_check_reports_nan_that_no_bound_watches(tmp_path: Path) -> None:
 
     assert [r.verdict for r in report.results] == ["violated"]
     assert report.results[0].value is None
-    found = [(f.rule, f.severity, f.where) for f in report.findings]
+    found = [(f.rule, f.severity, f.location) for f in report.findings]
     assert ("nonfinite", "error", "small: layer 0") in found
 
 

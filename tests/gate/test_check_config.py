@@ -301,8 +301,10 @@ def test_errors_in_a_pyproject_name_its_table(tmp_path: Path) -> None:
         load(tmp_path, "[tool.gptinit]\nmodel = 1\n", "pyproject.toml")
 
 
-def finding(rule: str = "out-of-bounds", where: str = "big: layer 3") -> Finding:
-    return Finding(rule=rule, severity="error", where=where, message="Too large.")
+def finding(model: str = "big", where: str = "layer 3") -> Finding:
+    return Finding(
+        rule="out-of-bounds", severity="error", model=model, where=where, fact="Too large."
+    )
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ def test_an_acceptance_is_for_its_rule_alone() -> None:
 def test_a_name_with_wildcards_in_it_matches_itself() -> None:
     accept = Acceptance(rule="out-of-bounds", where="a[0]: final", reason="known")
 
-    (only,) = apply_acceptances([finding(where="a[0]: final")], [accept])
+    (only,) = apply_acceptances([finding(model="a[0]", where="final")], [accept])
 
     assert only.severity == "note"
 
@@ -343,7 +345,7 @@ def test_a_name_with_wildcards_in_it_matches_itself() -> None:
 def test_an_acceptance_of_one_layer_does_not_hide_others_of_the_same_finding() -> None:
     accept = Acceptance(rule="out-of-bounds", where="big: layer 3", reason="known")
 
-    still, unused = apply_acceptances([finding(where="big: layers 3, 7")], [accept])
+    still, unused = apply_acceptances([finding(where="layers 3, 7")], [accept])
 
     assert still.severity == "error"
     assert unused.rule == "unused-acceptance"
@@ -358,7 +360,7 @@ def test_an_acceptance_without_anything_to_accept_is_a_warning() -> None:
         rule="unused-acceptance",
         severity="warning",
         where="big: *",
-        message=(
+        fact=(
             "An acceptance must match a finding, got none of rule 'out-of-bound' at 'big: *'. "
             "Remove it, or mend its rule or where."
         ),

@@ -106,7 +106,7 @@ def test_a_check_says_first_how_many_bounds_hold() -> None:
 
 
 def test_a_word_of_the_users_cannot_break_a_table_or_a_list() -> None:
-    finding = Finding(rule="a`b", severity="error", where="x|y", message="<b>\n- *c* `d` \\")
+    finding = Finding(rule="a`b", severity="error", where="x|y", fact="<b>\n- *c* `d` \\")
     report = CheckReport(results=(bound_result(model="a|b\nc"),), findings=(finding,))
     text = check_markdown(report)
 

@@ -62,7 +62,7 @@ def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[F
     for (pattern, severity), members in groups.items():
         message = " ".join([members[0][2], *_extent(members, whole[pattern], program)])
         where = pattern if len(members) > 1 else members[0][0].name
-        yield Finding(rule=rule, severity=severity, where=where, message=message)
+        yield Finding(rule=rule, severity=severity, where=where, fact=message)
 
 
 def grouped_findings(found: Iterable[Finding], program: ModelProgram) -> Iterator[Finding]:
@@ -75,7 +75,7 @@ def grouped_findings(found: Iterable[Finding], program: ModelProgram) -> Iterato
     by_name = {p.name: p for p in (*program.parameters, *program.buffers)}
     hits: dict[str, list[Hit]] = {}
     for finding in found:
-        hit = by_name[finding.where], finding.severity, finding.message
+        hit = by_name[finding.where], finding.severity, finding.fact
         hits.setdefault(finding.rule, []).append(hit)
     for rule, members in hits.items():
         yield from grouped(rule, members, program)

@@ -21,7 +21,7 @@ def init_never_called(program: ModelProgram, _: Context) -> Iterator[Finding]:
         rule="init-never-called",
         severity="error",
         where="*",
-        message=(
+        fact=(
             f"All {len(program.parameters)} parameters ({count:,} values) are read from memory "
             "that nothing wrote: the init did not run, or drew nothing."
         ),

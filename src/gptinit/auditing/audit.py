@@ -15,7 +15,7 @@ from gptinit.facts.schemes import Scheme
 from gptinit.load.factory import Factory
 from gptinit.load.meta_build import on_meta
 from gptinit.read.reading import Reading, read_live, read_model
-from gptinit.results.audit import BUILT_ON_META, Audit
+from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ModelProgram
 
@@ -111,7 +111,7 @@ def _not_followed(reading: Reading) -> list[Finding]:
     if reading.seen is not None and reading.decoder is not None:
         return []
     why = " ".join(note.message for note in reading.notes)
-    return [Finding(rule="forward-not-followed", severity="warning", where="*", message=why)]
+    return [Finding(rule="forward-not-followed", severity="warning", where="*", fact=why)]
 
 
 def _values(factory: Factory, program: ModelProgram, claim: Scheme | None) -> list[Finding]:
@@ -143,7 +143,7 @@ def _on_meta_too(
     found = [f for f in findings_of(other, claim) if f not in known]
     named = {f.where for f in found}
     return [
-        *(replace(f, message=BUILT_ON_META + f.message) for f in found),
+        *(replace(f, build="meta") for f in found),
         *_lost_ties(own.program, other, named),
         *_differences(own.program, other, named),
     ]
@@ -185,4 +185,4 @@ def _differences(own: ModelProgram, other: ModelProgram, named: set[str]) -> lis
 
 def _mismatch(severity: str, where: str, message: str) -> Finding:
     """A finding about the two builds."""
-    return Finding(rule="build-mismatch", severity=severity, where=where, message=message)
+    return Finding(rule="build-mismatch", severity=severity, where=where, fact=message)

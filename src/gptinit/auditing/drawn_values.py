@@ -137,4 +137,4 @@ def _equal_tensors(program: ModelProgram, values: Mapping[str, Tensor]) -> Itera
 
 def _finding(rule: str, severity: str, where: str, message: str) -> Finding:
     """A finding about one parameter."""
-    return Finding(rule=rule, severity=severity, where=where, message=message)
+    return Finding(rule=rule, severity=severity, where=where, fact=message)

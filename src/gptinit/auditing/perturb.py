@@ -101,4 +101,4 @@ def _random_roles(before: Program, after: Program) -> Mapping[str, bool]:
 
 def _finding(severity: str, where: str, message: str) -> Finding:
     """A finding about a setting."""
-    return Finding(rule="setting-ignored", severity=severity, where=where, message=message)
+    return Finding(rule="setting-ignored", severity=severity, where=where, fact=message)

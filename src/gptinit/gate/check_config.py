@@ -86,12 +86,13 @@ class ScopedBound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """Findings that someone has looked at and lives with.
+    """Findings accepted with a stated reason.
 
     Attributes:
-        rule: the rule of the findings.
-        where: pattern of their place, with the wildcards of `fnmatch`.
-        reason: why that is so.
+        rule: name of the rule of the findings.
+        where: pattern of their location ("small: layer 3"), with the wildcards of `fnmatch`. An
+            audit looks at one model: there the name of the model in the pattern is left out.
+        reason: why they are accepted.
     """
 
     rule: str
@@ -99,10 +100,10 @@ class Acceptance:
     where: str = "*"
 
     def covers(self, finding: Finding) -> bool:
-        """Whether it is about `finding`."""
-        return self.rule == finding.rule and (
-            self.where == finding.where or fnmatchcase(finding.where, self.where)
-        )
+        """Whether it accepts `finding`."""
+        where = self.where if finding.model else self.where.rpartition(": ")[2]
+        is_there = where == finding.location or fnmatchcase(finding.location, where)
+        return self.rule == finding.rule and is_there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +171,7 @@ def load_acceptances(path: Path) -> tuple[Acceptance, ...]:
     """
     path, where, document = _find_document(path, path.parent)
     top = tomlfile.table(document, where, known=_TOP_KEYS)
-    found = (_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept"))
-    # A check names the model before the place: "small: h.*.attn.c_proj.weight".
-    return tuple(replace(a, where=a.where.rpartition(": ")[2]) for a in found)
+    return tuple(_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept"))
 
 
 def apply_acceptances(
@@ -188,7 +187,9 @@ def apply_acceptances(
         accept: what the configuration accepts.
 
     Example:
-        >>> late = Finding(rule="out-of-bounds", severity="error", where="a: final", message="No.")
+        >>> late = Finding(
+        ...     rule="out-of-bounds", severity="error", model="a", where="final", fact="No."
+        ... )
         >>> known = Acceptance(rule="out-of-bounds", where="a: *", reason="a fine-tune")
         >>> [(f.severity, f.message) for f in apply_acceptances([late], [known])]
         [('note', 'No. Accepted: a fine-tune')]
@@ -448,8 +449,7 @@ def _accepted(finding: Finding, accept: Sequence[Acceptance]) -> Finding:
     """The finding, as a note with the reason if it is accepted."""
     for acceptance in accept:
         if acceptance.covers(finding):
-            message = f"{finding.message} Accepted: {acceptance.reason}"
-            return replace(finding, severity="note", message=message)
+            return replace(finding, severity="note", accepted=acceptance.reason)
     return finding
 
 
@@ -459,7 +459,7 @@ def _unused(acceptance: Acceptance) -> Finding:
         rule="unused-acceptance",
         severity="warning",
         where=acceptance.where,
-        message=(
+        fact=(
             f"An acceptance must match a finding, got none of rule {acceptance.rule!r} at "
             f"{acceptance.where!r}. Remove it, or mend its rule or where."
         ),

@@ -279,8 +279,8 @@ def findings_of(
 ) -> tuple[Finding, ...]:
     """A finding for every bound that is violated (an error) or inconclusive (a warning).
 
-    Layers that miss the same bound share one finding, whose `where` lists them ("big: layers 3,
-    40-47") and whose message tells of the worst.
+    Layers that violate the same bound share one finding: its `where` lists them ("layers 3,
+    40-47"), and its `fact` describes the worst of them.
 
     Args:
         results: of one model or several, from `judge` or `compare_to_baseline`.
@@ -290,8 +290,11 @@ def findings_of(
         Finding(
             rule=rule if group.worst.verdict == "violated" else "inconclusive",
             severity="error" if group.worst.verdict == "violated" else "warning",
-            where=f"{group.worst.model}: {group.where}",
-            message=group.message,
+            model=group.worst.model,
+            where=group.where,
+            fact=group.fact,
+            why=_sentences(group.worst.why),
+            stat=group.worst.stat,
         )
         for group in _groups(results)
     )
@@ -314,7 +317,9 @@ def out_of_bounds(profile: Profile, bounds: Iterable[Bound]) -> tuple[Finding, .
             rule="out-of-bounds",
             severity="error" if g.worst.value is None or g.worst.stat == _COUNT else "warning",
             where=g.where,
-            message=g.message,
+            fact=g.fact,
+            why=_sentences(g.worst.why),
+            stat=g.worst.stat,
         )
         for g in _groups(results)
     )
@@ -350,11 +355,11 @@ def nonfinite_findings(profile: Profile) -> tuple[Finding, ...]:
             what = "the logits" if where == "final" else "the residual stream"
             seeds = profile.run.seeds
             mean = f" (mean over {seeds} seeds)" if seeds > 1 else ""
-            message = (
+            fact = (
                 f"Values of {what} must be finite, got {_number(count, ())} NaN or infinity{mean}; "
                 "what comes after has no meaning."
             )
-            return (Finding(rule="nonfinite", severity="error", where=where, message=message),)
+            return (Finding(rule="nonfinite", severity="error", where=where, fact=fact),)
     return ()
 
 
@@ -364,7 +369,7 @@ class _Group:
 
     worst: BoundResult
     where: str
-    message: str
+    fact: str
 
 
 def _groups(results: Iterable[BoundResult]) -> Iterator[_Group]:
@@ -378,12 +383,12 @@ def _groups(results: Iterable[BoundResult]) -> Iterator[_Group]:
     for (*key, _), group in missed.items():
         noisy = group[0].verdict == "inconclusive"
         worst = max(group, key=_doubt if noisy else _excess)
-        message, places = _message(worst), {r.where for r in group}
+        fact, places = _fact(worst), {r.where for r in group}
         if len(places) > 1:
             what = "hardest to tell" if noisy else "worst"
             total = totals[tuple(key)]
-            message = f"{len(places)} of {total} layers, {what} {worst.where}: {message}"
-        yield _Group(worst=worst, where=_place_list(places), message=message)
+            fact = f"{len(places)} of {total} layers, {what} {worst.where}: {fact}"
+        yield _Group(worst=worst, where=_place_list(places), fact=fact)
 
 
 def _key(result: BoundResult) -> tuple[object, ...]:
@@ -431,14 +436,14 @@ def _doubt(result: BoundResult) -> float:
     return scale.stderr / distance if distance else math.inf
 
 
-def _message(result: BoundResult) -> str:
-    """What the bound asks, what was found, and why it matters."""
+def _fact(result: BoundResult) -> str:
+    """What the bound asks and what was found."""
     limits = [x for x in (result.min, result.max) if x is not None]
     found = "no finite value"
     if result.value is not None:
         found = _number(result.value, limits)
         found += f" ± {_error(result.stderr)}" if result.stderr else ""
-    return _sentences(f"{result.stat} must be {_range(result)}, got {found}", result.why)
+    return _sentences(f"{result.stat} must be {_range(result)}, got {found}")
 
 
 def _range(result: BoundResult) -> str:

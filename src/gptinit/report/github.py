@@ -45,7 +45,7 @@ def _audit_annotation(finding: Finding, audit: Audit) -> str:
 
 def _annotation(finding: Finding, message: str, place: Place | None = None) -> str:
     """One finding as a workflow command, at a line of a file or at none."""
-    title = _property(f"{finding.rule}: {finding.where}")
+    title = _property(f"{finding.rule}: {finding.location}")
     at = "" if place is None else f"file={_property(place.file)},line={place.line},"
     return f"::{_COMMANDS[finding.severity]} {at}title={title}::{_data(message)}"
 

@@ -14,7 +14,14 @@ from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.audit_words import worst_first
 from gptinit.results.audit import Audit, AuditedParameter
-from gptinit.results.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile, WeightGrad
+from gptinit.results.profile import (
+    WEIGHT_GRAD_NUMBERS,
+    Comparison,
+    Finding,
+    Place,
+    Profile,
+    WeightGrad,
+)
 from gptinit.results.rule import Rule
 from gptinit.version import __version__
 
@@ -57,7 +64,7 @@ def profile_document(profile: Profile) -> Document:
         "layers": [{"layer": i, **_place(place)} for i, place in enumerate(profile.layers)],
         "final": _place(profile.final),
         "whole": _place(profile.whole),
-        "findings": [asdict(finding) for finding in profile.findings],
+        "findings": [_finding(finding) for finding in profile.findings],
         "notes": [asdict(note) for note in profile.notes],
         **({"cost": asdict(profile.cost)} if profile.cost else {}),
     }
@@ -89,7 +96,7 @@ def check_document(report: CheckReport) -> Document:
     return {
         "schema_version": SCHEMA_VERSION,
         "results": [_result(result) for result in report.results],
-        "findings": [asdict(finding) for finding in report.findings],
+        "findings": [_finding(finding) for finding in report.findings],
     }
 
 
@@ -108,7 +115,7 @@ def audit_document(audit: Audit) -> Document:
         "claim": audit.claim,
         "closest_scheme": asdict(closest) | {"differs": list(closest.differs)} if closest else None,
         "parameters": [_parameter(audited) for audited in audit.parameters],
-        "findings": [asdict(finding) for finding in worst_first(audit.findings)],
+        "findings": [_finding(finding) for finding in worst_first(audit.findings)],
         "notes": [asdict(note) for note in audit.notes],
     }
 
@@ -148,6 +155,16 @@ def schemes_document(
 def render_json(document: Document) -> str:
     """A document as text: indented by 2, full precision, one newline at the end."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finding(finding: Finding) -> Document:
+    """A finding with its location and its sentences."""
+    return {
+        "rule": finding.rule,
+        "severity": finding.severity,
+        "where": finding.location,
+        "message": finding.message,
+    }
 
 
 def _model(model: ModelFacts) -> Document:

@@ -55,7 +55,7 @@ def _add_result(suite: ET.Element, result: BoundResult) -> None:
 
 def _add_finding(suite: ET.Element, finding: Finding) -> None:
     """A finding that is no bound as a test case: an error fails, a warning is skipped."""
-    name = f"{finding.rule} at {finding.where}"
+    name = f"{finding.rule} at {finding.location}"
     case = ET.SubElement(suite, "testcase", classname="gptinit.findings", name=_clean(name))
     tag = {"error": "failure", "warning": "skipped"}.get(finding.severity)
     if tag:
@@ -68,8 +68,8 @@ def _is_explained(finding: Finding, report: CheckReport) -> bool:
     """Whether a test case of a bound already says it."""
     return any(
         result.verdict == _VERDICT.get(finding.severity)
-        and finding.where.startswith(f"{result.model}: ")
-        and finding.message.startswith(f"{result.stat} ")
+        and (finding.model, finding.stat, finding.where)
+        == (result.model, result.stat, result.where)
         for result in report.results
     )
 

@@ -195,5 +195,5 @@ def _shape_words(shape: GPTConfig) -> str:
 
 def _finding(finding: Finding) -> str:
     """A finding as one line."""
-    where = f"{code(finding.rule)} at {text(finding.where)}"
+    where = f"{code(finding.rule)} at {text(finding.location)}"
     return f"**{text(finding.severity)}** {where}: {text(finding.message)}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from gptinit.results.audit import BUILT_ON_META, Audit, AuditedParameter
+from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import Finding
 from gptinit.results.program import ParameterProgram
 
@@ -24,10 +24,8 @@ class Place:
 
 
 def is_about(finding: Finding, program: ParameterProgram) -> bool:
-    """Whether a finding's `where` names a parameter: by itself, by a pattern, or in a list."""
-    names = (program.name, *program.aliases)
-    patterns = [finding.where, *finding.where.split(", ")]
-    return any(_fits(name, p) for p in patterns for name in names)
+    """Whether a finding's `where` is a name of a parameter, or a pattern that covers one."""
+    return any(_fits(name, finding.where) for name in (program.name, *program.aliases))
 
 
 def _fits(name: str, pattern: str) -> bool:
@@ -48,7 +46,7 @@ def origin_of(finding: Finding, audit: Audit) -> str:
     Where they were not all made alike, the first way and how many others there are; empty where
     nothing is known.
     """
-    if finding.message.startswith(BUILT_ON_META):  # the steps are those of the constructor
+    if finding.build == "meta":  # the steps are those of the constructor
         return ""
     ways = dict.fromkeys(a.program.provenance for a in parameters_of(finding, audit))
     told = [", then ".join(way) for way in ways if way]

@@ -361,11 +361,10 @@ def _missed(comparison: Comparison) -> list[Text]:
     lines, reasons = [], dict[str, None]()
     for label, profile in zip(comparison.labels, comparison.profiles, strict=True):
         for finding in profile.findings:
-            fact, _, reason = finding.message.partition(". ")
             text = Text(f"{label}: ", style="bold")
-            text.append(f"{fact.removesuffix('.')}.", style=SEVERITY_STYLE[finding.severity])
+            text.append(finding.fact, style=SEVERITY_STYLE[finding.severity])
             lines.append(text)
-            reasons[reason] = None
+            reasons[finding.why] = None
     return [*lines, *(Text(reason, style="dim") for reason in reasons if reason)]
 
 
@@ -382,7 +381,7 @@ def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
     lines = []
     for finding in findings:
         text = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
-        text.append(f"{finding.where}: {finding.message}", style="default")
+        text.append(f"{finding.location}: {finding.message}", style="default")
         lines.append(Padding(text, (0, 0, 0, 0)))
     return list(lines)
 

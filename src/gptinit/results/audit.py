@@ -7,10 +7,7 @@ from gptinit.facts.distributions import Distribution
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ParameterProgram
 
-__all__ = ["BUILT_ON_META", "Audit", "AuditedParameter", "ClosestScheme"]
-
-BUILT_ON_META = "Built on meta: "
-"""How the message of a finding begins that the build on meta alone has: the steps are not its."""
+__all__ = ["Audit", "AuditedParameter", "ClosestScheme"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,16 +100,38 @@ class Finding:
     """Something a person should know, with a severity that decides exit codes.
 
     Attributes:
-        rule: its name, such as "out-of-bounds".
+        rule: name of the rule, such as "out-of-bounds".
         severity: "error", "warning" or "note".
-        where: the place or parameter.
-        message: one or two sentences.
+        model: name of the model in a check; None where only one model is looked at.
+        where: the place ("layer 3", "layers 3, 40-47"), parameter or pattern of parameters.
+        fact: what is the case, in one or two sentences.
+        why: why that matters; empty where only the documentation of the rule says so.
+        stat: the statistic that is out of its bound; None for findings on parameters.
+        build: "meta" where only the build on meta shows it, else None.
+        accepted: the reason for which the configuration accepts it, else None.
     """
 
     rule: str
     severity: str
+    model: str | None = None
     where: str
-    message: str
+    fact: str
+    why: str = ""
+    stat: str | None = None
+    build: str | None = None
+    accepted: str | None = None
+
+    @property
+    def location(self) -> str:
+        """The place or parameter, after the name of the model in a check: "small: layer 3"."""
+        return self.where if self.model is None else f"{self.model}: {self.where}"
+
+    @property
+    def message(self) -> str:
+        """The finding in sentences: build, fact, reason, and why it is accepted."""
+        fact = f"Built on meta: {self.fact}" if self.build == "meta" else self.fact
+        accepted = "" if self.accepted is None else f"Accepted: {self.accepted}"
+        return " ".join(part for part in (fact, self.why, accepted) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,14 +182,6 @@ class Profile:
     def places(self) -> tuple[tuple[str, Place], ...]:
         """Every place with its name: embedding, layer 0, layer 1 ..., final, whole."""
         return named_places(self.embedding, self.layers, self.final, self.whole)
-
-    @property
-    def first_nonfinite_layer(self) -> int | None:
-        """The first layer whose stream holds NaN or infinity; None if there is none."""
-        for i, place in enumerate(self.layers):
-            if place.values.get("nonfinite", 0) > 0:
-                return i
-        return None
 
     def headroom(self, largest: float) -> float | None:
         """`largest` (the dtype's maximum) over the largest magnitude in the stream, a ratio."""
