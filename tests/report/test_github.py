@@ -1,5 +1,7 @@
 """Checks as GitHub shows them."""
 
+from typing import Any
+
 import pytest
 from support.report_profiles import bound_result, small_report
 
@@ -8,9 +10,15 @@ from gptinit.report.github import check_github
 from gptinit.results.profile import Finding
 
 
-def _annotated(**changes: str) -> str:
+def _annotated(**changes: Any) -> str:
     """The annotation of one finding."""
-    fields = {"rule": "r", "severity": "error", "where": "w", "fact": "m", **changes}
+    fields: dict[str, Any] = {
+        "rule": "r",
+        "severity": "error",
+        "where": "w",
+        "fact": "m",
+        **changes,
+    }
     report = CheckReport(results=(bound_result(),), findings=(Finding(**fields),))
     line, last, end = check_github(report).split("\n")
     assert (last, end) == ("1 of 1 bounds hold.", "")

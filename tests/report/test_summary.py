@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from support.profiles import make_profile, with_value
 
+from gptinit.config import Dtype
 from gptinit.report.summary import summarise
 from gptinit.results.profile import Place, Profile
 
@@ -215,7 +216,7 @@ def test_a_gradient_of_zero_breaks_nothing() -> None:
     assert "Gradients" in said(profile, "Gradients")
 
 
-PEAKS: Mapping[str, str] = {
+PEAKS: Mapping[Dtype, str] = {
     # 65504 over the largest max_abs, 0.2 + 0.05 * 3 = 0.35
     "float16": "Precision: the largest activation is 187000 times below float16's maximum.",
     "bfloat16": "",
@@ -224,7 +225,7 @@ PEAKS: Mapping[str, str] = {
 
 
 @pytest.mark.parametrize("dtype", PEAKS)
-def test_headroom_matters_in_float16_alone(dtype: str) -> None:
+def test_headroom_matters_in_float16_alone(dtype: Dtype) -> None:
     profile = make_profile()
 
     assert (

@@ -35,9 +35,9 @@ UNSET = Finding(
 )
 
 
-def documented(**changes: str) -> Rule:
+def documented(**changes: Any) -> Rule:
     """A rule with its documentation."""
-    words = {
+    words: dict[str, Any] = {
         "name": "residual-scaling-missing",
         "severity": "error",
         "title": "Not scaled | by depth",

@@ -17,6 +17,7 @@ from gptinit.facts.distributions import (
     Uniform,
     Unset,
 )
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["blame", "blamed"]
@@ -29,7 +30,7 @@ def blamed(rule: str, program: ModelProgram, context: Context) -> Iterator[Hit]:
     """Every parameter that breaks the claim in the way that `rule` names."""
     for parameter, expected in context.broken(program):
         if blame(parameter, expected, program.facts, context) == rule:
-            severity = "warning" if rule == "wrong-distribution" else "error"
+            severity: Severity = "warning" if rule == "wrong-distribution" else "error"
             yield parameter, severity, _sentence(parameter, expected, program.facts, context)
 
 

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["Hit", "collapsed", "grouped", "grouped_findings", "ranges"]
 
-Hit = tuple[ParameterProgram, str, str]
+Hit = tuple[ParameterProgram, Severity, str]
 """A parameter, a severity and a message."""
 
 _LISTS_OF_EQUALS = ("experts",)
@@ -53,7 +54,7 @@ def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[F
         hits: what it found.
         program: the whole, to tell which layers are spared.
     """
-    groups: dict[tuple[str, str], list[Hit]] = {}
+    groups: dict[tuple[str, Severity], list[Hit]] = {}
     for hit in hits:
         groups.setdefault((collapsed(hit[0].name, hit[0].layer), hit[1]), []).append(hit)
     if not groups:

@@ -10,6 +10,7 @@ from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.audit_rules.matching import settled
 from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Normal
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 
@@ -54,7 +55,7 @@ def _missing(program: ModelProgram, context: Context) -> Iterator[Hit]:
 
 
 def _missing_hit(
-    parameter: ParameterProgram, layer: Layer, program: ModelProgram, severity: str, said: str
+    parameter: ParameterProgram, layer: Layer, program: ModelProgram, severity: Severity, said: str
 ) -> Hit:
     """The sentence about one unscaled projection."""
     n_layer, std = program.facts.n_layer, parameter.distribution.std

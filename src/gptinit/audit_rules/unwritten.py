@@ -6,6 +6,7 @@ from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit, grouped
 from gptinit.audit_rules.matching import leaves
 from gptinit.facts.distributions import Unset
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 
@@ -46,6 +47,6 @@ def _unset(parameter: ParameterProgram) -> Iterator[Hit]:
     parts = [isinstance(part, Unset) for part in leaves(parameter.distribution)]
     if any(parts):
         much = "is" if all(parts) else "is in part"
-        severity = "error" if parameter.kind == "parameter" else "warning"
+        severity: Severity = "error" if parameter.kind == "parameter" else "warning"
         message = f"The {parameter.kind} {much} read from memory that nothing wrote."
         yield parameter, severity, message

@@ -12,6 +12,7 @@ from gptinit.auditing.perturb import init_settings, perturb
 from gptinit.auditing.program import audit_program, findings_of
 from gptinit.errors import SubjectError, unknown_name
 from gptinit.facts.schemes import Scheme
+from gptinit.facts.vocabulary import BUILDS, Build, Severity
 from gptinit.load.factory import Factory
 from gptinit.load.meta_build import on_meta
 from gptinit.read.reading import Reading, read_live, read_model
@@ -19,17 +20,14 @@ from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ModelProgram
 
-__all__ = ["BUILDS", "audit_factory", "audit_module"]
-
-BUILDS: tuple[str, ...] = ("own", "meta", "both")
-"""How a model is built: by its constructor, or on meta with storage and weights given after."""
+__all__ = ["audit_factory", "audit_module"]
 
 
 def audit_factory(
     factory: Factory,
     *,
     claim: Scheme | None = None,
-    build: str = "own",
+    build: Build = "own",
     perturbed: bool = False,
     drawn: bool = False,
     roles: Mapping[str, str] | None = None,
@@ -52,7 +50,7 @@ def audit_factory(
         raise unknown_name("build", build, BUILDS)
     notes: list[Note] = []
     first = on_meta(factory, notes) if build == "meta" else factory
-    way = "meta" if build == "meta" else "own"
+    way: Build = "meta" if build == "meta" else "own"
     reading = read_model(first, roles=roles, build=way, brief=True)
     extra: list[Finding] = _not_followed(reading)
     if build == "both":
@@ -183,6 +181,6 @@ def _differences(own: ModelProgram, other: ModelProgram, named: set[str]) -> lis
     return found
 
 
-def _mismatch(severity: str, where: str, message: str) -> Finding:
+def _mismatch(severity: Severity, where: str, message: str) -> Finding:
     """A finding about the two builds."""
     return Finding(rule="build-mismatch", severity=severity, where=where, fact=message)

@@ -17,6 +17,7 @@ from gptinit.audit_rules.matching import (
 from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
+from gptinit.facts.vocabulary import SEVERITIES
 from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ModelProgram, ParameterProgram
@@ -26,7 +27,6 @@ __all__ = ["audit_program", "findings_of"]
 _SAME_BASE = 0.01
 """How near the std of the embedding is to a documented one where it is the same."""
 
-_SEVERITIES = ("error", "warning", "note")
 _SILENCED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "logit-scale": ("tied-role-std-conflict",),
@@ -144,4 +144,4 @@ def _names(finding: Finding, program: ModelProgram) -> frozenset[str]:
 
 def _sorted(found: Iterable[Finding]) -> tuple[Finding, ...]:
     """Findings by severity, in the order they came within one."""
-    return tuple(sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity)))
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))

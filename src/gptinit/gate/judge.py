@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
-from gptinit.facts.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS, Verdict
 from gptinit.gate.student_t import student_quantile
 from gptinit.results.profile import Finding, Place, Profile
 
@@ -53,7 +53,7 @@ class BoundResult:
     stderr: float | None
     min: float | None
     max: float | None
-    verdict: str
+    verdict: Verdict
     why: str
 
 
@@ -197,7 +197,7 @@ class _Scale:
             return limit
         return math.log(limit) if limit > 0 else -math.inf
 
-    def verdict(self, bound: Bound, reach: float) -> str:
+    def verdict(self, bound: Bound, reach: float) -> Verdict:
         """What value ± `reach` says of the bound."""
         low, high = self.limits(bound)
         if self.value - reach >= low and self.value + reach <= high:

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gptinit.facts.distributions import Distribution, Measured
-from gptinit.facts.vocabulary import ROLES
-from gptinit.report.audit_words import SEVERITIES
+from gptinit.facts.vocabulary import ROLES, SEVERITIES
 from gptinit.report.numbers import span
 from gptinit.report.origins import is_about
 from gptinit.results.audit import Audit, AuditedParameter

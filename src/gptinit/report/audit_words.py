@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 
 from gptinit.facts.distributions import Measured
+from gptinit.facts.vocabulary import SEVERITIES
 from gptinit.report.numbers import large, plural
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding
 
 __all__ = [
-    "SEVERITIES",
     "closest_words",
     "explain_hint",
     "how_read",
@@ -19,9 +19,6 @@ __all__ = [
 
 _MANY = 5
 """Roles that differ from a scheme from which nobody would call it close."""
-
-SEVERITIES: tuple[str, ...] = ("error", "warning", "note")
-"""Severities of findings, worst first."""
 
 _BUILDS = {
     "own": "built by its constructor",

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.facts.distributions import Distribution, Mixture, Piecewise
 from gptinit.facts.schemes import RoleRule, Scheme
-from gptinit.facts.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.audit_words import worst_first
@@ -240,9 +240,9 @@ def _number(stat: str, value: float) -> float:
     return int(value) if whole else value
 
 
-def _weight_grads(grads: Mapping[str, WeightGrad]) -> Document:
+def _weight_grads(grads: Mapping[ParameterRole, WeightGrad]) -> Document:
     """Role to the finite ones of its three numbers; roles without any are left out."""
-    found = {}
+    found: Document = {}
     for role, grad in grads.items():
         named = {n: getattr(grad, n) for n in WEIGHT_GRAD_NUMBERS}
         numbers, stderr = _finite(named), _finite(grad.stderr)

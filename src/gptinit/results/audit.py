@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Distribution
+from gptinit.facts.vocabulary import Build, Role
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ParameterProgram
 
@@ -40,7 +41,7 @@ class ClosestScheme:
 
     name: str
     exact: bool
-    differs: tuple[str, ...]
+    differs: tuple[Role, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class Audit:
 
     torch: str
     model: ModelFacts
-    build: str
+    build: Build
     claim: str | None
     closest: ClosestScheme | None
     against: str | None = None

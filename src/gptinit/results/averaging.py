@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gptinit.facts.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.results.profile import Place, WeightGrad, named_places
 
@@ -28,7 +28,7 @@ class SeedPlace:
     """
 
     values: Mapping[str, float]
-    weight_grad: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    weight_grad: Mapping[ParameterRole, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ def mean_and_stderr(sample: Sequence[float], *, log: bool) -> tuple[float, float
     return math.exp(mean), None if error is None else math.exp(mean) * error
 
 
-def _average_weight_grad(seeds: Sequence[SeedPlace]) -> dict[str, WeightGrad]:
+def _average_weight_grad(seeds: Sequence[SeedPlace]) -> dict[ParameterRole, WeightGrad]:
     """Mean over seeds of every role's gradient and weight, where all of them are finite."""
     averaged = {}
     for role in seeds[0].weight_grad:

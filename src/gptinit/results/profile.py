@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gptinit.config import ModelFacts
+from gptinit.config import Dtype, Engine, ModelFacts, Weights
+from gptinit.facts.vocabulary import Axis, Build, NoteKind, ParameterRole, Severity
 
 __all__ = [
     "WEIGHT_GRAD_NUMBERS",
@@ -26,11 +27,11 @@ __all__ = [
 class RunFacts:
     """How it was measured, with every `auto` resolved; keys as in the JSON contract."""
 
-    engine: str
-    weights: str
+    engine: Engine
+    weights: Weights
     device: str
     device_name: str
-    dtype: str
+    dtype: Dtype
     seed: int
     seeds: int
     batch_size: int
@@ -81,7 +82,7 @@ class Place:
     values: Mapping[str, float]
     stderr: Mapping[str, float] = field(default_factory=dict)
     predicted: Mapping[str, float] = field(default_factory=dict)
-    weight_grad: Mapping[str, WeightGrad] = field(default_factory=dict)
+    weight_grad: Mapping[ParameterRole, WeightGrad] = field(default_factory=dict)
 
 
 PlaceT = TypeVar("PlaceT")
@@ -112,13 +113,13 @@ class Finding:
     """
 
     rule: str
-    severity: str
+    severity: Severity
     model: str | None = None
     where: str
     fact: str
     why: str = ""
     stat: str | None = None
-    build: str | None = None
+    build: Build | None = None
     accepted: str | None = None
 
     @property
@@ -144,7 +145,7 @@ class Note:
         message: one or two sentences.
     """
 
-    kind: str
+    kind: NoteKind
     where: str
     message: str
 
@@ -217,7 +218,7 @@ class Comparison:
         ranking: an order of the labels, or None where nothing is ranked.
     """
 
-    axis: str
+    axis: Axis
     labels: tuple[str, ...]
     profiles: tuple[Profile, ...]
     ranking: Ranking | None = None
