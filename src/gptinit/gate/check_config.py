@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
-from gptinit import tomlfile
 from gptinit.config import DATA_KINDS, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
@@ -16,6 +15,7 @@ from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import SITE_NAMES, STATISTICS
 from gptinit.gate.judge import places_of
 from gptinit.results.profile import Finding
+from gptinit.tomlfile import Table, load_toml
 
 __all__ = [
     "CONFIG_NAME",
@@ -144,17 +144,16 @@ def load_check(path: Path | None, *, folder: Path) -> CheckConfig:
             line that names the file and the table.
     """
     path, where, document = _find_document(path, folder)
-    top = tomlfile.table(document, where, known=_TOP_KEYS)
-    run = _run(top.get("run", {}), f"{where} [run]", path.parent)
-    models = _models(top.get("models", []), where, path.parent)
-    baseline = top.get("baseline")
+    top = Table(document, where, known=_TOP_KEYS)
+    run = _run(top.values.get("run", {}), f"{where} [run]", path.parent)
+    models = _models(top, path.parent)
     config = CheckConfig(
         path=path,
         run=run,
         models=models,
-        bounds=_bounds(top.get("bounds", []), where, [m.name for m in models]),
-        accept=tuple(_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept")),
-        baseline=None if baseline is None else path.parent / _said(baseline, f"{where} baseline"),
+        bounds=_bounds(top, [m.name for m in models]),
+        accept=_acceptances(top),
+        baseline=path.parent / top.words("baseline") if "baseline" in top else None,
     )
     _require_measurable(config, where)
     return config
@@ -170,8 +169,7 @@ def load_acceptances(path: Path) -> tuple[Acceptance, ...]:
         ConfigError: if it cannot be read, or a table is not a rule with a reason.
     """
     path, where, document = _find_document(path, path.parent)
-    top = tomlfile.table(document, where, known=_TOP_KEYS)
-    return tuple(_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept"))
+    return _acceptances(Table(document, where, known=_TOP_KEYS))
 
 
 def apply_acceptances(
@@ -207,13 +205,13 @@ def starter_config() -> str:
 def _find_document(path: Path | None, folder: Path) -> tuple[Path, str, object]:
     """The file, how to call its table in messages, and the table."""
     if path is not None and path.name != "pyproject.toml":
-        return path, str(path), tomlfile.load_toml(path)
+        return path, str(path), load_toml(path)
     if path is None and (folder / CONFIG_NAME).is_file():
         path = folder / CONFIG_NAME
-        return path, str(path), tomlfile.load_toml(path)
+        return path, str(path), load_toml(path)
     project = path or folder / "pyproject.toml"
     if path is not None or project.is_file():
-        tool = tomlfile.load_toml(project).get("tool")
+        tool = load_toml(project).get("tool")
         if isinstance(tool, Mapping) and "gptinit" in tool:
             return project, f"{project} [tool.gptinit]", tool["gptinit"]
     raise ConfigError(
@@ -224,7 +222,7 @@ def _find_document(path: Path | None, folder: Path) -> tuple[Path, str, object]:
 
 def _run(value: object, where: str, folder: Path) -> RunConfig:
     """How to measure, with a file of data found from the folder of the configuration."""
-    fields = dict(tomlfile.table(value, where, known=RunConfig.field_names()))
+    fields = dict(Table(value, where, known=RunConfig.field_names()).values)
     data = fields.get("data")
     if isinstance(data, str) and data and data not in DATA_KINDS:
         fields["data"] = str(folder / data)
@@ -240,19 +238,19 @@ def _run(value: object, where: str, folder: Path) -> RunConfig:
     return run
 
 
-def _models(value: object, where: str, folder: Path) -> tuple[ModelSpec, ...]:
+def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
     """The models, each with a name of its own."""
-    models = tuple(_model(t, w, folder) for t, w in _tables(value, where, "models"))
+    models = tuple(_model(value, where, folder) for value, where in top.tables("models"))
     if not models:
         raise ConfigError(
-            f'{where} must have at least one [[models]], got none. Write model = "gpt2" under '
+            f'{top.where} must have at least one [[models]], got none. Write model = "gpt2" under '
             "[[models]]."
         )
     names = [m.name for m in models]
     for i, name in enumerate(names):
         if name in names[:i]:
             raise ConfigError(
-                f"{where} [[models]] {i + 1} must have a name of its own, got {name!r} again. "
+                f"{top.where} [[models]] {i + 1} must have a name of its own, got {name!r} again. "
                 "Give it another name."
             )
     return models
@@ -261,20 +259,20 @@ def _models(value: object, where: str, folder: Path) -> tuple[ModelSpec, ...]:
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
     """One model, its preset, shape and scheme known to exist."""
     known = ("model", "name", "scheme", "set", "roles", "sites", *GPTConfig.field_names())
-    fields = tomlfile.table(value, where, known=known)
-    model = _said(fields.get("model", DEFAULT_PRESET), f"{where} model")
-    scheme = _said(fields["scheme"], f"{where} scheme") if "scheme" in fields else None
-    own = {k: v for k, v in fields.items() if k in GPTConfig.field_names()}
-    overrides: dict[str, object] = {k: _simple(v, f"{where} {k}") for k, v in own.items()}
-    overrides |= _settings(fields, where, model)
-    name = _said(fields.get("name", _label(model, scheme, overrides)), f"{where} name")
+    fields = Table(value, where, known=known)
+    model = fields.words("model", DEFAULT_PRESET)
+    scheme = fields.words("scheme") if "scheme" in fields else None
+    own = [key for key in fields.values if key in GPTConfig.field_names()]
+    overrides: dict[str, object] = {key: fields.setting(key) for key in own}
+    overrides |= _settings(fields, model)
+    name = fields.words("name", _label(model, scheme, overrides))
     if scheme is not None and scheme.endswith(".toml"):
         scheme = str(folder / scheme)
     spec = ModelSpec(
         name=name,
         model=_located(model, folder),
-        roles=MappingProxyType(_names(fields.get("roles", {}), f"{where} roles", None)),
-        sites=MappingProxyType(_names(fields.get("sites", {}), f"{where} sites", SITE_NAMES)),
+        roles=_names(fields, "roles", known=None),
+        sites=_names(fields, "sites", known=SITE_NAMES),
         scheme=scheme,
         overrides=MappingProxyType(overrides),
     )
@@ -296,27 +294,22 @@ def _located(model: str, folder: Path) -> str:
     return f"{folder / path}{colon}{name if colon else ''}" if is_path else model
 
 
-def _settings(fields: Mapping[str, object], where: str, model: str) -> dict[str, object]:
-    """The table `set`: settings of a foreign model by their own names."""
+def _settings(fields: Table, model: str) -> dict[str, object]:
+    """Settings of your model in the table `set`, by the names that the model gives them."""
     if "set" not in fields:
         return {}
     if is_preset(model):
-        raise ConfigError(f"{where} set must be of a foreign model, got the preset {model!r}.")
-    table = fields["set"]
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where} set must be a table, got {table!r}.")
-    return {
-        k: v if isinstance(v, float) else _simple(v, f"{where} set.{k}") for k, v in table.items()
-    }
+        raise ConfigError(
+            f"{fields.where} set must be of a foreign model, got the preset {model!r}."
+        )
+    chosen = Table(fields.values["set"], fields.named("set"), sign=".")
+    return {k: v if isinstance(v, float) else chosen.setting(k) for k, v in chosen.values.items()}
 
 
-def _names(value: object, where: str, known: Sequence[str] | None) -> dict[str, str]:
-    """A table of texts."""
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must be a table, got {value!r}.")
-    if known is not None:
-        value = tomlfile.table(value, where, known=known)
-    return {k: _said(v, f"{where}.{k}") for k, v in value.items()}
+def _names(fields: Table, key: str, *, known: Sequence[str] | None) -> Mapping[str, str]:
+    """The texts in the table `key`, by their own keys."""
+    names = Table(fields.values.get(key, {}), fields.named(key), known=known, sign=".")
+    return MappingProxyType({name: names.words(name) for name in names.values})
 
 
 def _label(model: str, scheme: str | None, overrides: Mapping[str, object]) -> str:
@@ -331,63 +324,58 @@ def _label(model: str, scheme: str | None, overrides: Mapping[str, object]) -> s
     return " ".join([model, *(f"{k}={v}" for k, v in {**said, **shown}.items())])
 
 
-def _bounds(value: object, where: str, names: Sequence[str]) -> tuple[ScopedBound, ...]:
+def _bounds(top: Table, names: Sequence[str]) -> tuple[ScopedBound, ...]:
     """The bounds of the file, or the default ones for every model."""
-    tables = _tables(value, where, "bounds")
-    if not tables:
-        return tuple(ScopedBound(bound=b) for b in DEFAULT_BOUNDS)
-    return tuple(_scoped_bound(t, w, names) for t, w in tables)
+    bounds = tuple(_scoped_bound(value, where, names) for value, where in top.tables("bounds"))
+    return bounds or tuple(ScopedBound(bound=b) for b in DEFAULT_BOUNDS)
 
 
 def _scoped_bound(value: object, where: str, names: Sequence[str]) -> ScopedBound:
     """One bound, which must have a reason and be for models that exist."""
-    fields = tomlfile.table(value, where, known=_BOUND_KEYS)
-    for key in ("stat", "where"):
-        if key not in fields:
-            raise ConfigError(f"{where} must have a {key}, got none.")
+    fields = Table(value, where, known=_BOUND_KEYS)
+    fields.require("stat", "where")
     if "why" not in fields:
         raise ConfigError(
             f"{where} must have a why, got none. Say what goes wrong outside the bound."
         )
+    texts = {
+        "stat": fields.words("stat"),
+        "where": fields.words("where"),
+        "why": fields.words("why"),
+        "source": fields.text("source", ""),
+    }
+    low, high = fields.number("min"), fields.number("max")
     try:
-        bound = Bound(
-            stat=_said(fields["stat"], "stat"),
-            where=_said(fields["where"], "where"),
-            min=_limit(fields.get("min"), "min"),
-            max=_limit(fields.get("max"), "max"),
-            why=_said(fields["why"], "why"),
-            source=tomlfile.text(fields.get("source", ""), "source"),
-        )
+        bound = Bound(min=low, max=high, **texts)
     except ConfigError as error:
         raise ConfigError(f"{where} {error}") from error
-    return ScopedBound(bound=bound, models=_scope(fields, where, names))
+    return ScopedBound(bound=bound, models=_scope(fields, names))
 
 
-def _scope(
-    fields: Mapping[str, object], where: str, names: Sequence[str]
-) -> tuple[str, ...] | None:
+def _scope(fields: Table, names: Sequence[str]) -> tuple[str, ...] | None:
     """The models that a bound is for; None if it does not say."""
     if "models" not in fields:
         return None
-    models = tomlfile.texts(fields["models"], f"{where} models")
+    models, where = fields.texts("models", []), fields.named("models")
     if not models:
-        raise ConfigError(f"{where} models must name a model, got none. Without it all are meant.")
+        raise ConfigError(f"{where} must name a model, got none. Without it all are meant.")
     for name in models:
         if name not in names:
-            raise unknown_name(f"{where} models", name, names)
+            raise unknown_name(where, name, names)
     return models
+
+
+def _acceptances(top: Table) -> tuple[Acceptance, ...]:
+    """The acceptances of the file."""
+    return tuple(_acceptance(value, where) for value, where in top.tables("accept"))
 
 
 def _acceptance(value: object, where: str) -> Acceptance:
     """One acceptance, which must have a rule and a reason."""
-    fields = tomlfile.table(value, where, known=_ACCEPT_KEYS)
-    for key in ("rule", "reason"):
-        if key not in fields:
-            raise ConfigError(f"{where} must have a {key}, got none.")
+    fields = Table(value, where, known=_ACCEPT_KEYS)
+    fields.require("rule", "reason")
     return Acceptance(
-        rule=_said(fields["rule"], f"{where} rule"),
-        where=_said(fields.get("where", "*"), f"{where} where"),
-        reason=_said(fields["reason"], f"{where} reason"),
+        rule=fields.words("rule"), where=fields.words("where", "*"), reason=fields.words("reason")
     )
 
 
@@ -409,40 +397,6 @@ def _require_measurable(config: CheckConfig, where: str) -> None:
                 f"{where} bound on {scoped.bound.stat} must come with grad = true under [run], "
                 "got grad = false."
             )
-
-
-def _tables(value: object, where: str, key: str) -> list[tuple[object, str]]:
-    """The tables of [[key]], each with what to call it in messages."""
-    if not isinstance(value, list):
-        raise ConfigError(f"{where} {key} must be tables under [[{key}]], got {value!r}.")
-    return [(t, f"{where} [[{key}]] {i}") for i, t in enumerate(value, start=1)]
-
-
-def _said(value: object, where: str) -> str:
-    """`value`, once it is a text that says something."""
-    if not tomlfile.text(value, where).strip():
-        raise ConfigError(f"{where} must say something, got {value!r}.")
-    return str(value)
-
-
-def _simple(value: object, where: str) -> int | str | bool:
-    """`value`, once it is a number, text or bool without a point."""
-    if not isinstance(value, (int, str)):
-        raise ConfigError(f"{where} must be an integer, a text, true or false, got {value!r}.")
-    return value
-
-
-def _limit(value: object, where: str) -> float | None:
-    """`value`, once it is a number that fits a float, or none."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{where} must be a number, got {value!r}.")
-    try:
-        float(value)
-    except OverflowError as error:
-        raise ConfigError(f"{where} must be below 1e308, got more.") from error
-    return value
 
 
 def _accepted(finding: Finding, accept: Sequence[Acceptance]) -> Finding:
