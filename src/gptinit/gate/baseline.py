@@ -12,6 +12,7 @@ from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, nonfinite_place
 from gptinit.gate.student_t import student_quantile
+from gptinit.results.averaging import Scale
 from gptinit.results.profile import Place, Profile
 
 __all__ = ["baseline_document", "compare_to_baseline"]
@@ -237,24 +238,23 @@ def _allowed(pair: _Pair, tail: float) -> tuple[float, float]:
     reach = 0.0
     if then or now:
         reach = student_quantile(tail, _dof(pair, then, now)) * math.hypot(then, now)
-    if not _is_log(pair):
+    if not _scale(pair).log:
         return base - reach - rounding, base + reach + rounding
     reach = min(reach + rounding / base, _MOST_LOG)
     return base * math.exp(-reach), base * math.exp(reach)
 
 
-def _is_log(pair: _Pair) -> bool:
-    """Whether both values can be, and by their statistic are, compared as logarithms."""
-    positive = pair.base.value > 0 and (pair.now is None or pair.now.value > 0)
-    return STATISTICS[pair.stat].log and positive
+def _scale(pair: _Pair) -> Scale:
+    """The scale on which both values are compared."""
+    values = [sample.value for sample in (pair.base, pair.now) if sample is not None]
+    return Scale.of(values, log=STATISTICS[pair.stat].log)
 
 
 def _errors(pair: _Pair) -> tuple[float, float]:
     """Standard errors then and now, on the scale of the comparison."""
-    base, now = pair.base, pair.now or _Sample(value=1.0, stderr=0.0, seeds=2)
-    if _is_log(pair):
-        return base.stderr / base.value, now.stderr / now.value
-    return base.stderr, now.stderr
+    scale, base, now = _scale(pair), pair.base, pair.now
+    now_error = scale.error(now.value, now.stderr) if now else 0.0
+    return scale.error(base.value, base.stderr), now_error
 
 
 def _dof(pair: _Pair, then: float, now: float) -> int:
@@ -272,9 +272,8 @@ def _move(pair: _Pair) -> str:
     joint = math.hypot(*_errors(pair))
     if joint == 0:
         return "it moved, and has no noise"
-    by = pair.now.value - pair.base.value
-    if _is_log(pair):
-        by = math.log(pair.now.value / pair.base.value)
+    scale = _scale(pair)
+    by = scale.at(pair.now.value) - scale.at(pair.base.value)
     return f"moved by {by / joint:+.1f} standard errors"
 
 

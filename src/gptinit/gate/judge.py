@@ -10,6 +10,7 @@ from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.vocabulary import STATISTICS, Verdict
 from gptinit.gate.student_t import student_quantile
+from gptinit.results.averaging import Scale
 from gptinit.results.profile import Finding, Place, Profile
 
 __all__ = [
@@ -152,12 +153,12 @@ def _judge_one(profile: Profile, bound: Bound, where: str, model: str, tail: flo
         )
     stderr = place.stderr[bound.stat]
     noise = 0.0 if bound.stat == _COUNT else stderr
-    scale = _Scale.of(bound.stat, value, noise)
-    reach = scale.stderr * student_quantile(tail, profile.run.seeds - 1) if noise else 0.0
-    verdict = scale.verdict(bound, reach)
+    estimate = _Estimate.of(bound.stat, value, noise)
+    reach = estimate.stderr * student_quantile(tail, profile.run.seeds - 1) if noise else 0.0
+    verdict = estimate.verdict(bound, reach)
     why = bound.why
     if verdict == "inconclusive":
-        why = _sentences(why, _more_seeds(scale, bound, profile.run.seeds, tail))
+        why = _sentences(why, _more_seeds(estimate, bound, profile.run.seeds, tail))
     return BoundResult(
         model=model,
         stat=bound.stat,
@@ -172,45 +173,44 @@ def _judge_one(profile: Profile, bound: Bound, where: str, model: str, tail: flo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scale:
-    """A value on the scale where its noise is judged: logarithms or the numbers themselves."""
+class _Estimate:
+    """A value with its standard error, on the scale where a bound judges it."""
 
-    log: bool
+    scale: Scale
     value: float
     stderr: float
 
     @classmethod
-    def of(cls, stat: str, value: float, stderr: float) -> "_Scale":
-        """The log scale for what seeds average as logarithms; without noise none is needed."""
-        if STATISTICS[stat].log and value > 0 and stderr > 0:
-            return cls(log=True, value=math.log(value), stderr=stderr / value)
-        return cls(log=False, value=value, stderr=stderr)
-
-    def limits(self, bound: "Bound | BoundResult") -> tuple[float, float]:
-        """Both limits on this scale, infinite where there is none."""
-        low = -math.inf if bound.min is None else self._of(bound.min)
-        high = math.inf if bound.max is None else self._of(bound.max)
-        return low, high
-
-    def _of(self, limit: float) -> float:
-        if not self.log:
-            return limit
-        return math.log(limit) if limit > 0 else -math.inf
+    def of(cls, stat: str, value: float, stderr: float) -> "_Estimate":
+        """The estimate of a statistic; without noise its limits are compared as they are."""
+        scale = Scale.of([value], log=STATISTICS[stat].log and stderr > 0)
+        return cls(scale=scale, value=scale.at(value), stderr=scale.error(value, stderr))
 
     def verdict(self, bound: Bound, reach: float) -> Verdict:
         """What value ± `reach` says of the bound."""
-        low, high = self.limits(bound)
+        low, high = _limits(bound, self.scale)
         if self.value - reach >= low and self.value + reach <= high:
             return "ok"
         if self.value + reach < low or self.value - reach > high:
             return "violated"
         return "inconclusive"
 
+    def distance(self, bound: "Bound | BoundResult") -> float:
+        """How far the value is from the nearest limit, on either side of it."""
+        return min(abs(self.value - limit) for limit in _limits(bound, self.scale))
 
-def _more_seeds(scale: _Scale, bound: Bound, seeds: int, tail: float) -> str:
+
+def _limits(bound: "Bound | BoundResult", scale: Scale) -> tuple[float, float]:
+    """Both limits on a scale, infinite where there is none."""
+    low = -math.inf if bound.min is None else scale.at(bound.min)
+    high = math.inf if bound.max is None else scale.at(bound.max)
+    return low, high
+
+
+def _more_seeds(estimate: _Estimate, bound: Bound, seeds: int, tail: float) -> str:
     """How many seeds would tell, if value and noise stay what they are."""
-    distance = min(abs(scale.value - limit) for limit in scale.limits(bound))
-    spread = scale.stderr * math.sqrt(seeds)
+    distance = estimate.distance(bound)
+    spread = estimate.stderr * math.sqrt(seeds)
 
     def settles(n: int) -> bool:
         return student_quantile(tail, n - 1) * spread / math.sqrt(n) < distance
@@ -342,7 +342,7 @@ def _compare_plainly(
         stderr=place.stderr.get(bound.stat),
         min=bound.min,
         max=bound.max,
-        verdict=_Scale.of(bound.stat, value, 0.0).verdict(bound, 0.0),
+        verdict=_Estimate.of(bound.stat, value, 0.0).verdict(bound, 0.0),
         why=bound.why,
     )
 
@@ -421,19 +421,18 @@ def _excess(result: BoundResult) -> float:
     """How far beyond its nearest limit a value is; infinite where it is not finite."""
     if result.value is None:
         return math.inf
-    log = STATISTICS[result.stat].log and result.value > 0
-    scale = _Scale(log=log, value=math.log(result.value) if log else result.value, stderr=0.0)
-    low, high = scale.limits(result)
-    return max(scale.value - high, low - scale.value)
+    scale = Scale.of([result.value], log=STATISTICS[result.stat].log)
+    low, high = _limits(result, scale)
+    return max(scale.at(result.value) - high, low - scale.at(result.value))
 
 
 def _doubt(result: BoundResult) -> float:
     """How many seeds it would take, in no particular unit."""
     if result.value is None or not result.stderr:
         return 0.0
-    scale = _Scale.of(result.stat, result.value, result.stderr)
-    distance = min(abs(scale.value - limit) for limit in scale.limits(result))
-    return scale.stderr / distance if distance else math.inf
+    estimate = _Estimate.of(result.stat, result.value, result.stderr)
+    distance = estimate.distance(result)
+    return estimate.stderr / distance if distance else math.inf
 
 
 def _fact(result: BoundResult) -> str:

@@ -1,7 +1,7 @@
 """From the values of single seeds to means with standard errors."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gptinit.facts.vocabulary import STATISTICS, ParameterRole
@@ -9,6 +9,7 @@ from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.results.profile import Place, WeightGrad, named_places
 
 __all__ = [
+    "Scale",
     "SeedPlace",
     "SeedResult",
     "average_place",
@@ -16,6 +17,31 @@ __all__ = [
     "whole_of",
     "with_ratios",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The scale on which a statistic is averaged, judged and compared.
+
+    Standard deviations and ratios scatter symmetrically as logarithms, all else as it is.
+    """
+
+    log: bool
+
+    @classmethod
+    def of(cls, values: Iterable[float], *, log: bool) -> "Scale":
+        """The logarithms if `log` and all values have one, else the numbers themselves."""
+        return cls(log and min(values) > 0)
+
+    def at(self, value: float) -> float:
+        """Where a value or limit lies on the scale; -inf for a limit that no logarithm reaches."""
+        if not self.log:
+            return value
+        return math.log(value) if value > 0 else -math.inf
+
+    def error(self, value: float, stderr: float) -> float:
+        """The standard error of a value on the scale."""
+        return stderr / value if self.log else stderr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +140,14 @@ def mean_and_stderr(sample: Sequence[float], *, log: bool) -> tuple[float, float
         >>> round(mean, 12), round(stderr / mean, 6) == round(math.log(4) / 2, 6)
         (2.0, True)
     """
-    log = log and min(sample) > 0
-    terms = [math.log(v) for v in sample] if log else list(sample)
+    scale = Scale.of(sample, log=log)
+    terms = [scale.at(value) for value in sample]
     count = len(terms)
     mean = math.fsum(terms) / count
     error = None
     if count > 1:
         error = math.sqrt(math.fsum((t - mean) ** 2 for t in terms) / (count - 1) / count)
-    if not log:
+    if not scale.log:
         return mean, error
     return math.exp(mean), None if error is None else math.exp(mean) * error
 
