@@ -17,6 +17,7 @@ from gptinit.report.audit_words import (
     verdict_of,
     worst_first,
 )
+from gptinit.report.fit import Column, width_of
 from gptinit.report.origins import origin_of
 from gptinit.report.terminal import SEVERITY_STYLE, new_table
 from gptinit.results.audit import Audit
@@ -93,17 +94,20 @@ def _verdict(audit: Audit) -> Text:
 def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
     """The rows in as many columns as there is room for; names lose their beginning last."""
     cells = {name: [_cell(row, name) for row in rows] for name in _columns(rows)}
+
+    def excess() -> int:
+        return max(0, width_of(_column(name, cells[name]) for name in cells) - layout.width)
+
     for name in _EXPENDABLE:
-        if _width(cells) > layout.width:
+        if excess():
             cells.pop(name, None)
-    excess = max(0, _width(cells) - layout.width)
-    cells["names"] = [_first(names) for names in cells["names"]] if excess else cells["names"]
-    excess = max(0, _width(cells) - layout.width)
-    longest = max(map(len, cells["names"]))
-    cells["names"] = [_tail(n, max(_SHORTEST, longest - excess)) for n in cells["names"]]
+    if excess():
+        cells["names"] = [_first(names) for names in cells["names"]]
+    longest = max(_SHORTEST, max(map(len, cells["names"])) - excess())
+    cells["names"] = [_tail(name, longest) for name in cells["names"]]
     table = new_table()
-    for name in cells:
-        _add_column(table, name)
+    for name, column in cells.items():
+        _add_column(table, _column(name, column), is_number=name in _NUMBERS)
     for row, line in zip(rows, zip(*cells.values(), strict=True), strict=True):
         table.add_row(*(Text(cell) for cell in line), style=SEVERITY_STYLE.get(row.severity))
     table.caption, table.caption_justify = _caption(cells, layout, audit), "left"
@@ -121,27 +125,20 @@ def _cell(row: Row, column: str) -> str:
     return _MARKS[row.severity] if column == "severity" else str(getattr(row, column))
 
 
-def _add_column(table: Table, name: str) -> None:
-    """A column: numbers to the right, distributions wrapped, all else on one line."""
-    justify = "right" if name in _NUMBERS else "left"
-    wrapped = _WRAP.get(name)
-    heading = _TITLES.get(name, name)
+def _column(name: str, cells: Sequence[str]) -> Column:
+    """A column with its heading; distributions wrap, all else stays on one line."""
+    return Column(heading=_TITLES.get(name, name), cells=cells, most=_WRAP.get(name))
+
+
+def _add_column(table: Table, column: Column, *, is_number: bool) -> None:
+    """Add a column, numbers to the right."""
     table.add_column(
-        heading,
-        justify=justify,  # type: ignore[arg-type] # a literal of Rich's
-        no_wrap=wrapped is None,
-        max_width=wrapped,
+        column.heading,
+        justify="right" if is_number else "left",
+        no_wrap=column.most is None,
+        max_width=column.most,
         overflow="fold",
     )
-
-
-def _width(cells: dict[str, list[str]]) -> int:
-    """Columns that a table of these cells takes."""
-    widths = [
-        min(_WRAP.get(name, 10_000), max(len(_TITLES.get(name, name)), *map(len, column)))
-        for name, column in cells.items()
-    ]
-    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _first(names: str) -> str:

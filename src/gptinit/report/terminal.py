@@ -1,8 +1,9 @@
 """Profiles, comparisons, checks and schemes as Rich renderables for a terminal."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -14,6 +15,7 @@ from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import CheckReport
+from gptinit.report.fit import Column, first_that_fits, width_of
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.numbers import cell, large, plural, short, with_error
 from gptinit.report.summary import summarise, summarise_engines
@@ -49,6 +51,7 @@ _EXPENDABLE = ("attn_score_std", "token_cosine", "attn_entropy", "attn_var", "ml
 """What a narrow table leaves out first."""
 
 _BARS = " ▏▎▍▌▋▊▉█"
+_LONGEST_BAR = 24
 SEVERITY_STYLE: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
 """Severity of a finding to how it looks."""
 
@@ -217,77 +220,85 @@ def _layer_table(profile: Profile, layout: Layout) -> Table:
     """The layers, with the variance as a bar, in as many columns as there is room for."""
     shown = _shown_layers(len(profile.layers), all_layers=layout.all_layers)
     places = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
-    plan = _plan(profile, places, layout)
-    table = new_table()
-    for heading in ("layer", "stream\nvar", *(["theory\nvar"] * plan.theory)):
-        table.add_column(heading, justify="right", no_wrap=True)
+
+    def columns(plan: _Plan) -> list[Column]:
+        return list(_layer_columns(profile, places, plan))
+
+    plan = first_that_fits(_plans(profile, layout), layout.width, columns)
     if plan.bar:
-        table.add_column("", no_wrap=True, style="cyan")
-    for stat in plan.stats:
-        table.add_column(_heading_of(stat), justify="right", no_wrap=True)
-    largest = max((_finite(p.values.get("resid_var")) for _, p in places), default=0.0)
-    for label, place in places:
-        drawn = [_bar(_finite(place.values.get("resid_var")), largest, plan.bar)] * bool(plan.bar)
-        theory = [_predicted(place, "resid_var")] * plan.theory
-        numbers = (_value(place, s) for s in plan.stats)
-        table.add_row(label, plan.variance(place), *theory, *drawn, *numbers)
-    final = {"logit_std": _value(profile.final, "logit_std")}
-    blank = [""] * (bool(plan.bar) + plan.theory)
-    table.add_row("final", "", *blank, *(final.get(s, "") for s in plan.stats), style="bold")
+        spare = max(0, layout.width - width_of(columns(plan)))
+        plan = replace(plan, bar=min(_LONGEST_BAR, plan.bar + spare))
+    made = columns(plan)
+    table = new_table()
+    for column in made:
+        justify: Literal["left", "right"] = "right" if column.heading else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=True, style=column.style)
+    *rows, final = zip(*(column.cells for column in made), strict=True)
+    for row in rows:
+        table.add_row(*row)
+    table.add_row(*final, style="bold")
     table.caption, table.caption_justify = _caption(profile, plan, len(shown)), "left"
     return table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What a table of layers shows: standard errors, theory, a bar of so many columns, statistics.
+    """What a table of layers shows.
 
     Attributes:
         stderr: whether the variance has its standard error.
-        theory: whether what theory expects of it stands beside.
-        bar: columns of the bar; 0 for none.
-        stats: the statistics behind.
+        bar: columns of the terminal that the bar takes; 0 for no bar.
+        stats: the statistics after the variance.
     """
 
-    stderr: bool
-    theory: bool
-    bar: int
+    stderr: bool = False
+    bar: int = 0
     stats: tuple[str, ...]
 
-    def variance(self, place: Place) -> str:
-        """The variance of the stream, or that it is not finite."""
-        if "resid_var" not in place.values and place.values.get("nonfinite"):
-            return "not finite"
-        return _value(place, "resid_var", with_stderr=self.stderr)
 
-
-def _plan(profile: Profile, places: Sequence[tuple[str, Place]], layout: Layout) -> _Plan:
-    """The richest plan that fits: first standard errors go, then the bar, then columns."""
+def _plans(profile: Profile, layout: Layout) -> list[_Plan]:
+    """From the richest table to the barest: standard errors go, then the bar, then columns."""
     stats = tuple(s for s in _LAYER_STATS if any(s in p.values for p in profile.layers))
     kept = [
         tuple(s for s in stats if s not in _EXPENDABLE[:n]) for n in range(len(_EXPENDABLE) + 1)
     ]
-    theory = any("resid_var" in p.predicted for p in profile.layers)
-    plans = [_Plan(stderr=True, theory=theory, bar=8, stats=stats)] if layout.wide else []
-    plans += [_Plan(stderr=False, theory=theory, bar=4, stats=stats)]
-    plans += [_Plan(stderr=False, theory=theory, bar=4, stats=kept[1])] if theory else []
-    plans += [_Plan(stderr=False, theory=theory, bar=0, stats=some) for some in kept]
-    for plan in plans:
-        spare = layout.width - _width(plan, [p for _, p in places])
-        if spare >= 0:
-            return replace(plan, bar=min(24, plan.bar + spare)) if plan.bar else plan
-    return plans[-1]
+    plans = [_Plan(stderr=True, bar=8, stats=stats)] if layout.wide else []
+    plans.append(_Plan(bar=4, stats=stats))
+    if _has_theory(profile):
+        plans.append(_Plan(bar=4, stats=kept[1]))
+    return [*plans, *(_Plan(stats=some) for some in kept)]
 
 
-def _width(plan: _Plan, places: Sequence[Place]) -> int:
-    """Columns that a table of this plan takes."""
-    widths = [len("layer"), max(len("stream"), *(len(plan.variance(p)) for p in places))]
-    widths += [max(len("theory"), *(len(_predicted(p, "resid_var")) for p in places))] * plan.theory
-    widths += [plan.bar] if plan.bar else []
+def _layer_columns(
+    profile: Profile, places: Sequence[tuple[str, Place]], plan: _Plan
+) -> Iterator[Column]:
+    """The columns of a table of layers; its last row is the logits."""
+    shown = [place for _, place in places]
+    yield Column(heading="layer", cells=[*(label for label, _ in places), "final"])
+    variances = [_variance(place, with_stderr=plan.stderr) for place in shown]
+    yield Column(heading="stream\nvar", cells=[*variances, ""])
+    if _has_theory(profile):
+        predicted = [_predicted(place, "resid_var") for place in shown]
+        yield Column(heading="theory\nvar", cells=[*predicted, ""])
+    if plan.bar:
+        sizes = [_finite(place.values.get("resid_var")) for place in shown]
+        bars = [_bar(size, max(sizes), plan.bar) for size in sizes]
+        yield Column(heading="", cells=[*bars, ""], style="cyan")
     for stat in plan.stats:
-        heading = max(len(line) for line in _heading_of(stat).splitlines())
-        widths.append(max(heading, *(len(_value(p, stat)) for p in places)))
-    return sum(widths) + 2 * (len(widths) - 1)
+        final = _value(profile.final, stat) if stat == "logit_std" else ""
+        yield Column(heading=_heading_of(stat), cells=[*(_value(p, stat) for p in shown), final])
+
+
+def _has_theory(profile: Profile) -> bool:
+    """Whether theory predicts the variance of any layer."""
+    return any("resid_var" in place.predicted for place in profile.layers)
+
+
+def _variance(place: Place, *, with_stderr: bool) -> str:
+    """The variance of the stream, or that it is not finite."""
+    if "resid_var" not in place.values and place.values.get("nonfinite"):
+        return "not finite"
+    return _value(place, "resid_var", with_stderr=with_stderr)
 
 
 def _predicted(place: Place, stat: str) -> str:
@@ -338,10 +349,11 @@ def _comparison_cells(
         return {label: cells(profile, with_stderr=with_stderr) for label, profile in pairs}
 
     full = rows(with_stderr=True)
-    columns = zip(*full.values(), strict=True)
-    numbers = sum(max(len("excess"), *map(len, column)) + 2 for column in columns)
-    labels = max(len("scheme"), *map(len, comparison.labels)) + len("#  ")
-    return full if layout.wide and labels + numbers <= layout.width else rows(with_stderr=False)
+    ranks = Column(heading="#", cells=[])
+    labels = Column(heading="scheme", cells=comparison.labels)
+    numbers = [Column(heading="excess", cells=c) for c in zip(*full.values(), strict=True)]
+    fits = width_of([ranks, labels, *numbers]) <= layout.width
+    return full if layout.wide and fits else rows(with_stderr=False)
 
 
 def _legend(comparison: Comparison) -> list[Text]:
