@@ -7,13 +7,12 @@ from gptinit.report.audit_words import (
     how_read,
     shape_words,
     verdict_of,
-    worst_first,
 )
 from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING
 from gptinit.report.origins import origin_of
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding
+from gptinit.results.profile import Finding, worst_first
 from gptinit.results.rule import Rule
 
 __all__ = ["audit_markdown", "rule_markdown"]

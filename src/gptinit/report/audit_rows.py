@@ -202,8 +202,8 @@ def _worst(group: Sequence[AuditedParameter], findings: Iterable[Finding]) -> st
     return next((severity for severity in SEVERITIES if severity in found), "")
 
 
-def _role_order(group: Sequence[AuditedParameter]) -> int:
+def _role_order(group: Sequence[AuditedParameter]) -> tuple[bool, int]:
     """The place of a group in a table: roles in their order, then other ones, then buffers."""
     program = group[0].program
-    known = ROLES.index(program.role) if program.role in ROLES else len(ROLES)
-    return known + (len(ROLES) + 1) * (program.kind == "buffer")
+    place = len(ROLES) if program.role == "other" else ROLES.index(program.role)
+    return program.kind == "buffer", place

@@ -15,13 +15,12 @@ from gptinit.report.audit_words import (
     how_read,
     shape_words,
     verdict_of,
-    worst_first,
 )
 from gptinit.report.fit import Column, width_of
 from gptinit.report.origins import origin_of
 from gptinit.report.terminal import SEVERITY_STYLE, new_table
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding
+from gptinit.results.profile import Finding, worst_first
 from gptinit.results.rule import Rule
 
 __all__ = ["AuditLayout", "audit_view", "rule_view"]

@@ -14,7 +14,6 @@ __all__ = [
     "how_read",
     "shape_words",
     "verdict_of",
-    "worst_first",
 ]
 
 _MANY = 5
@@ -67,11 +66,6 @@ def how_read(audit: Audit) -> str:
     if measured == len(programs):
         return f"{build} · {tensors} measured with torch {torch}"
     return f"{build} · {tensors} traced with torch {torch}, {measured} of them measured"
-
-
-def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings by severity; equally severe ones as they come."""
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def explain_hint(findings: Iterable[Finding]) -> str:

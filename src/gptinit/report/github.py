@@ -1,11 +1,11 @@
 """A check or an audit as GitHub workflow commands: annotations in the summary of a run."""
 
 from gptinit.gate.judge import CheckReport
-from gptinit.report.audit_words import verdict_of, worst_first
+from gptinit.report.audit_words import verdict_of
 from gptinit.report.headlines import bounds_held
 from gptinit.report.origins import Place, origin_of, place_of
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding
+from gptinit.results.profile import Finding, worst_first
 
 __all__ = ["audit_github", "check_github"]
 

@@ -12,7 +12,6 @@ from gptinit.facts.schemes import RoleRule, Scheme
 from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.gate.judge import BoundResult, CheckReport
-from gptinit.report.audit_words import worst_first
 from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import (
     WEIGHT_GRAD_NUMBERS,
@@ -21,6 +20,7 @@ from gptinit.results.profile import (
     Place,
     Profile,
     WeightGrad,
+    worst_first,
 )
 from gptinit.results.rule import Rule
 from gptinit.version import __version__

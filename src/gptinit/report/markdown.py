@@ -9,7 +9,7 @@ from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.mdtext import bullets, code, document, section, table, text
-from gptinit.report.numbers import ROUNDING, cell, short
+from gptinit.report.numbers import ROUNDING, cell, plural, short
 from gptinit.report.summary import summarise_engines
 from gptinit.results.profile import Comparison, Cost, Finding, Place, Profile
 
@@ -100,7 +100,7 @@ def schemes_markdown(
 def _facts(profile: Profile) -> list[str]:
     """What was measured and how, a line each."""
     model, run = profile.model, profile.run
-    seeds = f"{run.seeds} {'seed' if run.seeds == 1 else 'seeds'} from {run.seed}"
+    seeds = f"{plural(run.seeds, 'seed')} from {run.seed}"
     how = f"{run.engine} weights, {run.dtype} on {text(run.device)}"
     if run.engine == "theory":
         how = "predicted by theory: nothing is run"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from gptinit.report.numbers import plural
 from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import Finding
 from gptinit.results.program import ParameterProgram
@@ -49,12 +50,12 @@ def origin_of(finding: Finding, audit: Audit) -> str:
     if finding.build == "meta":  # the steps are those of the constructor
         return ""
     ways = dict.fromkeys(a.program.provenance for a in parameters_of(finding, audit))
-    told = [", then ".join(way) for way in ways if way]
-    if not told:
+    known = [", then ".join(way) for way in ways if way]
+    if not known:
         return ""
-    rest = len(told) - 1
-    others = f" (and in {rest} other way{'s' * (rest > 1)})" if rest else ""
-    return f"drawn by {told[0]}{others}"
+    first, *rest = known
+    others = f" (and in {plural(len(rest), 'other way')})" if rest else ""
+    return f"drawn by {first}{others}"
 
 
 def place_of(finding: Finding, audit: Audit) -> Place | None:

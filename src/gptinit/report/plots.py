@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptinit.errors import ConfigError
 from gptinit.facts.vocabulary import STATISTICS
+from gptinit.report.numbers import plural
 from gptinit.results.profile import Profile
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _titles(profile: Profile) -> tuple[str, str]:
     """What was measured, and how."""
     model, run = profile.model, profile.run
     scheme = f"scheme {profile.scheme}" if profile.scheme else "its own init"
-    seeds = f"{run.seeds} seed" + "s" * (run.seeds > 1)
+    seeds = plural(run.seeds, "seed")
     bands = " · bands: ± 1 standard error" if run.seeds > 1 else ""
     return (
         f"{model.name} · {scheme}",

@@ -6,10 +6,9 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from gptinit.report.audit_words import worst_first
 from gptinit.report.origins import origin_of, place_of
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding, Note
+from gptinit.results.profile import Finding, Note, worst_first
 from gptinit.results.rule import Rule
 from gptinit.version import __version__
 

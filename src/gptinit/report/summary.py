@@ -72,7 +72,7 @@ def _stream(profile: Profile) -> str:
     else:
         verb = f"grows {short(growth)} times" if growth > 1 else f"shrinks by {_factor(1, growth)}"
     is_kept = growth > 2 and profile.model.norm_placement != "post"  # no norm on the stream itself
-    share = f"; the embedding is {short(100 / growth)} % of what the head reads" * is_kept
+    share = f"; the embedding is {short(100 / growth)} % of what the head reads" if is_kept else ""
     return (
         f"Stream: variance {verb}, from {short(first)} at the embedding to {short(last)} "
         f"after the last layer{share}."

@@ -14,7 +14,7 @@ from gptinit.config import GPTConfig, ModelFacts
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.gate.judge import CheckReport
+from gptinit.gate.judge import BoundResult, CheckReport, by_bound_and_verdict, excess
 from gptinit.report.fit import Column, first_that_fits, width_of
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.numbers import cell, large, plural, short, with_error
@@ -384,7 +384,7 @@ def _verdicts(profile: Profile) -> list[RenderableType]:
     """What is out of bounds, or that nothing is."""
     if profile.findings:
         return _findings(profile.findings)
-    which = " of what theory predicts" * (profile.run.engine == "theory")
+    which = " of what theory predicts" if profile.run.engine == "theory" else ""
     return [Text(f"Bounds: all default bounds{which} hold.", style="green")]
 
 
@@ -400,44 +400,23 @@ def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
 
 def _check_rows(report: CheckReport) -> list[tuple[str | Text, ...]]:
     """One row a result; the layers of one bound that hold, and those that do not, in one each."""
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for i, r in enumerate(report.results):
-        place = "layer" if r.where.startswith("layer ") else r.where
-        groups.setdefault((r.model, r.stat, place, r.min, r.max, r.verdict), []).append(i)
     rows: list[tuple[str | Text, ...]] = []
-    for members in groups.values():
-        results = [report.results[i] for i in members]
-        worst = max(results, key=lambda r: _nearness(r.value, r.min, r.max))
-        where = worst.where if len(results) == 1 else f"{len(results)} layers, {worst.where}"
+    for group in by_bound_and_verdict(report.results):
+        worst = max(group, key=excess)
+        where = worst.where if len(group) == 1 else f"{len(group)} layers, {worst.where}"
         value = "not finite" if worst.value is None else cell(worst.stat, worst.value, worst.stderr)
         verdict = Text(worst.verdict, style=_VERDICT_STYLE[worst.verdict])
-        rows.append(
-            (Text(worst.model), worst.stat, where, value, _range(worst.min, worst.max), verdict)
-        )
+        rows.append((Text(worst.model), worst.stat, where, value, _range(worst), verdict))
     return rows
 
 
-def _nearness(value: float | None, low: float | None, high: float | None) -> float:
-    """How near a value comes to a limit, larger is nearer or beyond."""
-    if value is None:
-        return math.inf
-    distances = [low - value] if low is not None else []
-    distances += [value - high] if high is not None else []
-    return max(distances)
-
-
-def _range(low: float | None, high: float | None) -> str:
-    """A bound in words."""
-    if low is None:
-        return f"<= {_limit(high)}"
-    if high is None:
-        return f">= {_limit(low)}"
-    return f"{_limit(low)} to {_limit(high)}"
-
-
-def _limit(value: float | None) -> str:
-    """A limit as the user wrote it."""
-    return "" if value is None else f"{value:g}"
+def _range(result: BoundResult) -> str:
+    """The allowed values, with the limits as the user wrote them."""
+    if result.min is None:
+        return f"<= {result.max:g}"
+    if result.max is None:
+        return f">= {result.min:g}"
+    return f"{result.min:g} to {result.max:g}"
 
 
 def new_table() -> Table:

@@ -46,7 +46,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedPlace:
-    """What one seed gave at one place.
+    """The statistics of one seed at one place.
 
     Attributes:
         values: statistic name to value; non-finite ones are left out of means.
@@ -112,7 +112,7 @@ def whole_of(layers: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def average_place(seeds: Sequence[SeedPlace]) -> Place:
-    """The mean over seeds of every statistic that is finite in all of them, in table order."""
+    """Average over seeds every statistic that is finite in all of them, in the order of tables."""
     values: dict[str, float] = {}
     stderr: dict[str, float] = {}
     for name, statistic in STATISTICS.items():

@@ -1,12 +1,12 @@
-"""The one shape of a result: what measuring and theory return; gate and reports read only this."""
+"""Statistics of a model at every place: measuring and theory return them, gate and reports read."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gptinit.config import Dtype, Engine, ModelFacts, Weights
-from gptinit.facts.vocabulary import Axis, Build, NoteKind, ParameterRole, Severity
+from gptinit.facts.vocabulary import SEVERITIES, Axis, Build, NoteKind, ParameterRole, Severity
 
 __all__ = [
     "WEIGHT_GRAD_NUMBERS",
@@ -20,12 +20,13 @@ __all__ = [
     "RunFacts",
     "WeightGrad",
     "named_places",
+    "worst_first",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """How it was measured, with every `auto` resolved; keys as in the JSON contract."""
+    """The settings of a run with every `auto` resolved; keys as in JSON."""
 
     engine: Engine
     weights: Weights
@@ -43,7 +44,7 @@ class RunFacts:
 
 
 WEIGHT_GRAD_NUMBERS: tuple[str, ...] = ("grad_rms", "weight_rms", "ratio")
-"""What is known of the gradient of a role's weights, in the order of tables."""
+"""Names of the numbers of a `WeightGrad`, in the order of tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class Place:
         stderr: statistic name to the standard error of that mean, in the unit of the value
             (standard deviations and ratios: value times the standard error of the mean log);
             empty with one seed.
-        predicted: statistic name to what theory expects.
+        predicted: statistic name to the prediction of theory.
         weight_grad: role to the gradient of its weights; only layers have it.
     """
 
@@ -135,9 +136,14 @@ class Finding:
         return " ".join(part for part in (fact, self.why, accepted) if part)
 
 
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings by severity; equally severe ones in the order that they came in."""
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """Something about how the numbers came to be.
+    """A remark on how the numbers were obtained.
 
     Attributes:
         kind: "materialised", "approximate", "theory-missing" or "engine".
@@ -152,7 +158,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a run took: wall-clock seconds and the peak memory of the process (or GPU), bytes."""
+    """Cost of a run: wall-clock seconds and the peak memory of the process (or GPU), bytes."""
 
     seconds: float
     peak_bytes: int
@@ -160,11 +166,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How one model starts: statistics at every place, findings and notes.
+    """How one model starts out: statistics at every place, findings and notes.
 
     Attributes:
         torch: version that computed it, or None where theory did.
-        scheme: canonical slug of the init, or None for a foreign model's own.
+        scheme: slug of the init, or None for the init of your own model.
         cost: present when timing was asked for, so that equal runs give equal profiles.
     """
 
@@ -212,7 +218,7 @@ class Comparison:
     """Several profiles side by side.
 
     Attributes:
-        axis: what differs: "schemes", "depths", "widths", "models" or "engines".
+        axis: what varies: "schemes", "depths", "widths", "models" or "engines".
         labels: one label a profile: a slug, a depth, a width.
         profiles: the profiles, in the order asked for.
         ranking: an order of the labels, or None where nothing is ranked.
