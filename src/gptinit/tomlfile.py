@@ -96,7 +96,7 @@ class Table:
         """The text of `key`, which must not be blank."""
         text = self.text(key, default)
         if not text.strip():
-            raise ConfigError(f"{self.named(key)} must say something, got {text!r}.")
+            raise ConfigError(f"{self.named(key)} must not be blank, got {text!r}.")
         return text
 
     def texts(self, key: str, default: Sequence[str]) -> tuple[str, ...]:

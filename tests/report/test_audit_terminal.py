@@ -51,7 +51,7 @@ def test_a_small_audit_is_told_in_full() -> None:
         "built by its constructor · 11 tensors traced with torch 2.13.0\n"
         "\n"
         "verdict: 1 error, 1 warning, 1 note\n"
-        "closest known scheme: nanogpt but for attn_out\n"
+        "closest known scheme: nanogpt, except attn_out\n"
         "Read from | names.\n"
         "\n"
         "   role         tensors  layers  parameter               drawn from        std  "
@@ -62,7 +62,7 @@ def test_a_small_audit_is_told_in_full() -> None:
         "N(0, 0.00816)   2.45\n"
         "·  linear_bias        3  0-2     h.*.attn.c_proj.bias    0                   0\n"
         "!  other              3  0-2     h.*.attn.mask           never written\n"
-        "expected: what nanogpt draws; ratio: RMS drawn over that. --all-parameters shows each.\n"
+        "expected: under nanogpt; ratio: actual RMS / expected RMS. --all-parameters shows each.\n"
         "\n"
         "attn_out ratio 2.45: sqrt(2 n_layer): residual scaling missing\n"
         "\n"
@@ -79,7 +79,7 @@ def test_a_small_audit_is_told_in_full() -> None:
         "  h.0.attn.c_proj.bias\n"
         "  Odd.\n"
         "\n"
-        "gptinit audit --explain RULE says what a rule means and how to fix it.\n"
+        "gptinit audit --explain RULE explains a rule and how to fix it.\n"
     )
 
 
@@ -117,8 +117,10 @@ def test_names_that_do_not_fit_keep_their_end() -> None:
 def test_a_clean_audit_says_so() -> None:
     text = audit_text(clean_audit())
 
-    assert "verdict: clean\nheld to: nanogpt\nclosest known scheme: nanogpt (exact)\n" in text
-    assert text.endswith("No rule found anything.\n")
+    assert (
+        "verdict: clean\nclaimed scheme: nanogpt\nclosest known scheme: nanogpt (exact)\n" in text
+    )
+    assert text.endswith("No findings.\n")
     assert "--explain" not in text
 
 
@@ -269,7 +271,7 @@ def test_the_closest_scheme_is_told_with_what_differs() -> None:
     several = ClosestScheme(name="plain", exact=False, differs=("q", "mlp_down"))
 
     assert closest_words(clean_audit()) == "nanogpt (exact)"
-    assert closest_words(clean_audit(closest=several)) == "plain but for q, mlp_down"
+    assert closest_words(clean_audit(closest=several)) == "plain, except q, mlp_down"
     assert closest_words(clean_audit(closest=None)) == "none"
 
 
@@ -279,7 +281,7 @@ def test_the_closest_scheme_is_told_with_what_differs() -> None:
         ("own", "built by its constructor"),
         ("meta", "built on meta, then filled"),
         ("both", "built by its constructor, and on meta, then filled"),
-        ("live", "built already"),
+        ("live", "already built"),
     ],
 )
 def test_every_way_to_build_has_its_words(build: str, told: str) -> None:

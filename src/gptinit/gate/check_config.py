@@ -1,4 +1,4 @@
-"""The configuration of `gptinit check`: which models, held to what, and what is accepted."""
+"""The configuration of `gptinit check`: models, their bounds, and findings that are accepted."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,11 +48,11 @@ class ModelSpec:
     Attributes:
         name: label in results and findings, unique in its file.
         model: a preset, path/model.py:NAME, package.module:NAME or a config.json.
-        scheme: slug or path of a preset's init, or the claim that a foreign model is held to; None
-            is the model's own.
-        overrides: settings in place of the model's: fields of GPTConfig for a preset.
-        roles: of a foreign model: parameter pattern to role.
-        sites: of a foreign model: names of "blocks", and of "attn" and "mlp" inside a block.
+        scheme: slug or path of the init of a preset, or of the scheme that your own model should
+            match; None for the default init of a preset, and no claim on your own model.
+        overrides: settings that replace the model's: fields of GPTConfig for a preset.
+        roles: for your own model: parameter pattern to role.
+        sites: for your own model: names of "blocks", and of "attn" and "mlp" inside a block.
     """
 
     name: str
@@ -64,7 +64,7 @@ class ModelSpec:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is someone else's model, not the built-in GPT."""
+        """Whether it is your own model, not a preset of the built-in GPT."""
         return not is_preset(self.model)
 
     def config(self) -> GPTConfig:
@@ -78,7 +78,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopedBound:
-    """A bound and the models that it is for: their names, or None for all."""
+    """A bound and the names of the models that it applies to, or None for all."""
 
     bound: Bound
     models: tuple[str, ...] | None = None
@@ -108,13 +108,13 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckConfig:
-    """Everything a check needs to know.
+    """The configuration of a check.
 
     Attributes:
         path: the file that it was read from.
         run: how models are measured, with at least LEAST_SEEDS seeds.
         models: the models, at least one.
-        bounds: what they are held to.
+        bounds: the bounds on them.
         accept: findings that are accepted.
         baseline: the baseline file, which need not exist yet; None if there is none.
     """
@@ -132,16 +132,16 @@ class CheckConfig:
 
 
 def load_check(path: Path | None, *, folder: Path) -> CheckConfig:
-    """The configuration of a check.
+    """Load the configuration of a check.
 
     Args:
         path: a TOML file (of a pyproject.toml: its [tool.gptinit]); None looks into `folder` for
             gptinit.toml, then for a pyproject.toml with [tool.gptinit].
-        folder: where to look.
+        folder: the folder to search.
 
     Raises:
-        ConfigError: if there is none, or it has a key, name, type or value that cannot be used; one
-            line that names the file and the table.
+        ConfigError: if there is none, or it has a key, name, type or value that cannot be used; the
+            message is one line that names the file and the table.
     """
     path, where, document = _find_document(path, folder)
     top = Table(document, where, known=_TOP_KEYS)
@@ -160,7 +160,7 @@ def load_check(path: Path | None, *, folder: Path) -> CheckConfig:
 
 
 def load_acceptances(path: Path) -> tuple[Acceptance, ...]:
-    """The [[accept]] tables of a configuration, whatever else it holds.
+    """Load the [[accept]] tables of a configuration and ignore the rest.
 
     Args:
         path: a TOML file (of a pyproject.toml: its [tool.gptinit]).
@@ -175,10 +175,10 @@ def load_acceptances(path: Path) -> tuple[Acceptance, ...]:
 def apply_acceptances(
     findings: Iterable[Finding], accept: Sequence[Acceptance]
 ) -> tuple[Finding, ...]:
-    """The findings, what is accepted as notes with the reason, and a warning an idle acceptance.
+    """Turn accepted findings into notes with the reason, and warn of every unused acceptance.
 
-    The first acceptance that covers a finding gives the reason, and all that cover it are in use. A
-    finding on several layers is accepted whole or not at all: its `where` lists them all.
+    The first acceptance that covers a finding gives the reason; all that cover it count as used. A
+    finding on several layers is accepted as a whole or not at all: its `where` lists them all.
 
     Args:
         findings: of all models.
@@ -203,7 +203,7 @@ def starter_config() -> str:
 
 
 def _find_document(path: Path | None, folder: Path) -> tuple[Path, str, object]:
-    """The file, how to call its table in messages, and the table."""
+    """The file, the name of its table in messages, and the table."""
     if path is not None and path.name != "pyproject.toml":
         return path, str(path), load_toml(path)
     if path is None and (folder / CONFIG_NAME).is_file():
@@ -221,7 +221,7 @@ def _find_document(path: Path | None, folder: Path) -> tuple[Path, str, object]:
 
 
 def _run(value: object, where: str, folder: Path) -> RunConfig:
-    """How to measure, with a file of data found from the folder of the configuration."""
+    """The settings of the runs; the path of a data file is relative to `folder`."""
     fields = dict(Table(value, where, known=RunConfig.field_names()).values)
     data = fields.get("data")
     if isinstance(data, str) and data and data not in DATA_KINDS:
@@ -239,7 +239,7 @@ def _run(value: object, where: str, folder: Path) -> RunConfig:
 
 
 def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
-    """The models, each with a name of its own."""
+    """The models, each with a unique name."""
     models = tuple(_model(value, where, folder) for value, where in top.tables("models"))
     if not models:
         raise ConfigError(
@@ -250,14 +250,14 @@ def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
     for i, name in enumerate(names):
         if name in names[:i]:
             raise ConfigError(
-                f"{top.where} [[models]] {i + 1} must have a name of its own, got {name!r} again. "
+                f"{top.where} [[models]] {i + 1} must have a unique name, got {name!r} again. "
                 "Give it another name."
             )
     return models
 
 
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
-    """One model, its preset, shape and scheme known to exist."""
+    """One model; its preset, shape and scheme are checked."""
     known = ("model", "name", "scheme", "set", "roles", "sites", *GPTConfig.field_names())
     fields = Table(value, where, known=known)
     model = fields.words("model", DEFAULT_PRESET)
@@ -287,7 +287,7 @@ def _model(value: object, where: str, folder: Path) -> ModelSpec:
 
 
 def _located(model: str, folder: Path) -> str:
-    """A model whose path is found from the folder of the configuration."""
+    """A MODEL argument with its path, if it has one, relative to `folder`."""
     head, colon, name = model.rpartition(":")
     path = head if colon else model
     is_path = path.endswith((".py", ".json")) or "/" in path
@@ -300,7 +300,8 @@ def _settings(fields: Table, model: str) -> dict[str, object]:
         return {}
     if is_preset(model):
         raise ConfigError(
-            f"{fields.where} set must be of a foreign model, got the preset {model!r}."
+            f"{fields.where} set must be for your own model, got the preset {model!r}. Write "
+            "fields of its shape, such as n_layer, without set."
         )
     chosen = Table(fields.values["set"], fields.named("set"), sign=".")
     return {k: v if isinstance(v, float) else chosen.setting(k) for k, v in chosen.values.items()}
@@ -313,25 +314,25 @@ def _names(fields: Table, key: str, *, known: Sequence[str] | None) -> Mapping[s
 
 
 def _label(model: str, scheme: str | None, overrides: Mapping[str, object]) -> str:
-    """The name of a model that was given none.
+    """The name of a model that the configuration does not name.
 
     Example:
         >>> _label("gpt2", "plain", {"n_layer": 48, "bias": False})
         'gpt2 scheme=plain n_layer=48 bias=false'
     """
-    said = {"scheme": scheme} if scheme else {}
-    shown = {k: str(v).lower() if isinstance(v, bool) else v for k, v in overrides.items()}
-    return " ".join([model, *(f"{k}={v}" for k, v in {**said, **shown}.items())])
+    settings = {"scheme": scheme, **overrides} if scheme else overrides
+    shown = {k: str(v).lower() if isinstance(v, bool) else v for k, v in settings.items()}
+    return " ".join([model, *(f"{k}={v}" for k, v in shown.items())])
 
 
 def _bounds(top: Table, names: Sequence[str]) -> tuple[ScopedBound, ...]:
-    """The bounds of the file, or the default ones for every model."""
+    """The bounds of the file, or the default bounds on every model."""
     bounds = tuple(_scoped_bound(value, where, names) for value, where in top.tables("bounds"))
     return bounds or tuple(ScopedBound(bound=b) for b in DEFAULT_BOUNDS)
 
 
 def _scoped_bound(value: object, where: str, names: Sequence[str]) -> ScopedBound:
-    """One bound, which must have a reason and be for models that exist."""
+    """One bound, which must have a reason and name models that exist."""
     fields = Table(value, where, known=_BOUND_KEYS)
     fields.require("stat", "where")
     if "why" not in fields:
@@ -353,12 +354,12 @@ def _scoped_bound(value: object, where: str, names: Sequence[str]) -> ScopedBoun
 
 
 def _scope(fields: Table, names: Sequence[str]) -> tuple[str, ...] | None:
-    """The models that a bound is for; None if it does not say."""
+    """The models that a bound applies to; None for all."""
     if "models" not in fields:
         return None
     models, where = fields.texts("models", []), fields.named("models")
     if not models:
-        raise ConfigError(f"{where} must name a model, got none. Without it all are meant.")
+        raise ConfigError(f"{where} must name a model, got none. Leave it out to mean all models.")
     for name in models:
         if name not in names:
             raise unknown_name(where, name, names)
@@ -380,7 +381,7 @@ def _acceptance(value: object, where: str) -> Acceptance:
 
 
 def _require_measurable(config: CheckConfig, where: str) -> None:
-    """Raise now for what would only fail once a model has been measured."""
+    """Raise now for settings that would only fail after a model has been measured."""
     for spec in config.models:
         if spec.is_foreign:  # its shape is not known until it is built
             continue
@@ -408,14 +409,14 @@ def _accepted(finding: Finding, accept: Sequence[Acceptance]) -> Finding:
 
 
 def _unused(acceptance: Acceptance) -> Finding:
-    """The warning that an acceptance has nothing to accept."""
+    """The warning that an acceptance matches no finding."""
     return Finding(
         rule="unused-acceptance",
         severity="warning",
         where=acceptance.where,
         fact=(
             f"An acceptance must match a finding, got none of rule {acceptance.rule!r} at "
-            f"{acceptance.where!r}. Remove it, or mend its rule or where."
+            f"{acceptance.where!r}. Remove it, or correct its rule or where."
         ),
     )
 
@@ -431,9 +432,9 @@ def _bound_text(bound: Bound) -> str:
 
 
 _STARTER_HEAD = f"""\
-# What `gptinit check` measures and holds to bounds. Paths are relative to this file.
+# What `gptinit check` measures, and the bounds it checks. Paths are relative to this file.
 
-# A reviewed file of what the models were like; `gptinit check --update-baseline` writes it.
+# Reviewed values of earlier runs; `gptinit check --update-baseline` writes the file.
 # baseline = "gptinit-baseline.json"
 
 [run]
@@ -447,14 +448,14 @@ model = "{DEFAULT_PRESET}"  # a preset; any field of its shape can follow, such 
 scheme = "nanogpt"  # see `gptinit schemes`; or the path of a .toml file
 # name = "small"  # the label in results; made from the lines above unless given
 
-# The bounds; without any [[bounds]] these very ones hold. Each needs a reason (why), and may name
-# the models it is for: models = ["small"].
+# The bounds; without any [[bounds]] these defaults apply. Each needs a reason (why), and may name
+# the models that it applies to: models = ["small"].
 
 """
 
 _STARTER_TAIL = """
-# A finding that you have looked at and live with, with the reason. Findings on several layers name
-# them all, as in "small: layers 3, 8-11".
+# A finding that you accept, with the reason. A finding on several layers lists them all, as in
+# "small: layers 3, 8-11".
 # [[accept]]
 # rule = "out-of-bounds"
 # where = "small: *"  # every place unless given

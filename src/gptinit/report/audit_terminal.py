@@ -29,7 +29,7 @@ _MARKS = {"error": "✗", "warning": "!", "note": "·", "": ""}
 _NUMBERS = ("count", "std", "ratio")
 _TITLES = {"count": "tensors", "names": "parameter", "drawn": "drawn from", "severity": ""}
 _EXPENDABLE = ("count", "std")
-"""What a narrow table leaves out first."""
+"""Columns that a narrow table leaves out, in this order."""
 
 _SHORTEST = 14
 """Columns that a name keeps however narrow the table is."""
@@ -40,12 +40,12 @@ _WRAP = {"drawn": 28, "expected": 28}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditLayout:
-    """How much room there is, and how much is asked for.
+    """Room for a report, and what it should show.
 
     Attributes:
         width: columns of the terminal.
         all_parameters: whether every parameter has a row of its own.
-        buffers: whether buffers are shown that no finding is about.
+        buffers: whether to show buffers without findings too.
     """
 
     width: int
@@ -54,14 +54,14 @@ class AuditLayout:
 
 
 def audit_view(audit: Audit, layout: AuditLayout) -> RenderableType:
-    """An audit for a person: verdict, closest scheme, a row a role, every finding."""
+    """An audit: verdict, closest scheme, one row per role and distribution, findings."""
     rows = rows_of(audit, each=layout.all_parameters, buffers=layout.buffers)
     table: list[RenderableType] = [_table(rows, layout, audit), ""] if rows else []
     return Group(*_heading(audit), "", *table, *_hints(rows), *_findings(audit), *_closing(audit))
 
 
 def rule_view(rule: Rule) -> RenderableType:
-    """The documentation of a rule for a person."""
+    """The documentation of a rule."""
     title = Text(rule.name, style="bold")
     title.append(f" ({rule.severity})", style=SEVERITY_STYLE.get(rule.severity, ""))
     title.append(f": {rule.title}", style="default")
@@ -72,19 +72,19 @@ def rule_view(rule: Rule) -> RenderableType:
 
 
 def _heading(audit: Audit) -> list[Text]:
-    """What was audited, how, and what came of it."""
+    """Model, build, verdict, closest scheme and notes."""
     title = Text(audit.model.name, style="bold")
     title.append(f" · {shape_words(audit)}", style="default")
     source = [Text(audit.model.source, style="dim")] if audit.model.source else []
     lines = [title, *source, Text(how_read(audit), style="dim"), Text(), _verdict(audit)]
     if audit.claim is not None:
-        lines.append(Text.assemble(("held to: ", "bold"), audit.claim))
+        lines.append(Text.assemble(("claimed scheme: ", "bold"), audit.claim))
     lines.append(Text.assemble(("closest known scheme: ", "bold"), closest_words(audit)))
     return [*lines, *(Text(note.message, style="dim") for note in audit.notes)]
 
 
 def _verdict(audit: Audit) -> Text:
-    """How many findings there are, as loud as the worst of them."""
+    """The number of findings, in the style of the worst of them."""
     worst = next((f.severity for f in worst_first(audit.findings) if f.severity != "note"), None)
     style = SEVERITY_STYLE[worst] if worst else "green"
     return Text.assemble(("verdict: ", "bold"), (verdict_of(audit), style))
@@ -114,7 +114,7 @@ def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """The columns that any row has something for."""
+    """The columns that are not empty in every row."""
     order = ("severity", "role", "count", "layers", "names", "drawn", "std", "expected", "ratio")
     return [name for name in order if name == "names" or any(getattr(row, name) for row in rows)]
 
@@ -152,15 +152,15 @@ def _tail(name: str, longest: int) -> str:
 
 
 def _caption(cells: dict[str, list[str]], layout: AuditLayout, audit: Audit) -> str:
-    """What stands under the table."""
-    by = f"expected: what {audit.against} draws; " if audit.against else ""
-    ratio = f"{by}ratio: RMS drawn over that." if "ratio" in cells else ""
+    """The text under the table."""
+    expected = f"expected: under {audit.against}; " if audit.against else ""
+    ratio = f"{expected}ratio: actual RMS / expected RMS." if "ratio" in cells else ""
     more = "" if layout.all_parameters else "--all-parameters shows each."
     return " ".join(part for part in (ratio, more) if part)
 
 
 def _hints(rows: Sequence[Row]) -> list[RenderableType]:
-    """What tell-tale ratios mean, and the roles that have them."""
+    """The likely causes of known ratios, and the roles that have them."""
     roles: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         if row.hint:
@@ -179,7 +179,7 @@ def _findings(audit: Audit) -> Iterator[RenderableType]:
 
 
 def _finding(finding: Finding, audit: Audit) -> Iterator[RenderableType]:
-    """Rule and place, message, and how the parameters were drawn."""
+    """A finding: rule, parameters, message, and how the parameters were drawn."""
     title = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
     title.append(f"{finding.rule}", style="bold default")
     yield title
@@ -190,9 +190,9 @@ def _finding(finding: Finding, audit: Audit) -> Iterator[RenderableType]:
 
 
 def _closing(audit: Audit) -> list[Text]:
-    """Where to read on, or that nothing is wrong."""
+    """The command that explains the findings, or that there are none."""
     hint = explain_hint(worst_first(audit.findings))
-    return [Text(hint, style="dim")] if hint else [Text("No rule found anything.", style="green")]
+    return [Text(hint, style="dim")] if hint else [Text("No findings.", style="green")]
 
 
 def _indented(text: Text) -> Padding:

@@ -1,4 +1,4 @@
-"""What one line says about an audit: its verdict, the closest scheme, how it was read."""
+"""An audit in one line: its verdict, the closest scheme, how the model was built and traced."""
 
 from collections.abc import Iterable
 
@@ -17,13 +17,13 @@ __all__ = [
 ]
 
 _MANY = 5
-"""Roles that differ from a scheme from which nobody would call it close."""
+"""A scheme from which so many roles differ is not called close."""
 
 _BUILDS = {
     "own": "built by its constructor",
     "meta": "built on meta, then filled",
     "both": "built by its constructor, and on meta, then filled",
-    "live": "built already",
+    "live": "already built",
 }
 
 
@@ -31,13 +31,13 @@ def verdict_of(audit: Audit) -> str:
     """How many findings of each severity there are: "2 errors, 1 warning", or "clean"."""
     found = [finding.severity for finding in audit.findings]
     counts = {severity: found.count(severity) for severity in SEVERITIES}
-    told = [plural(count, severity) for severity, count in counts.items() if count]
+    counted = [plural(count, severity) for severity, count in counts.items() if count]
     clean = [] if counts["error"] or counts["warning"] else ["clean"]
-    return ", ".join([*clean, *told])
+    return ", ".join([*clean, *counted])
 
 
 def closest_words(audit: Audit) -> str:
-    """The known scheme that the model is most like: "nanogpt (exact)" or "nanogpt but for q"."""
+    """The known scheme that matches best: "nanogpt (exact)" or "nanogpt, except q"."""
     closest = audit.closest
     if closest is None:
         return "none"
@@ -45,7 +45,7 @@ def closest_words(audit: Audit) -> str:
         return f"none is close (nearest: {closest.name})"
     if closest.exact or not closest.differs:
         return f"{closest.name} (exact)" if closest.exact else closest.name
-    return f"{closest.name} but for {', '.join(closest.differs)}"
+    return f"{closest.name}, except {', '.join(closest.differs)}"
 
 
 def shape_words(audit: Audit) -> str:
@@ -73,5 +73,5 @@ def explain_hint(findings: Iterable[Finding]) -> str:
     rules = list(dict.fromkeys(finding.rule for finding in findings))
     if not rules:
         return ""
-    name, told = (rules[0], "this rule") if len(rules) == 1 else ("RULE", "a rule")
-    return f"gptinit audit --explain {name} says what {told} means and how to fix it."
+    name, which = (rules[0], "this rule") if len(rules) == 1 else ("RULE", "a rule")
+    return f"gptinit audit --explain {name} explains {which} and how to fix it."

@@ -94,8 +94,8 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
     """Every number of a place: stat, value, stderr, predicted."""
     for stat in STATISTICS:
         if stat in place.values or stat in place.predicted:
-            found = (_count(stat, place.values.get(stat)), place.stderr.get(stat))
-            yield (stat, *found, place.predicted.get(stat))
+            measured = (_count(stat, place.values.get(stat)), place.stderr.get(stat))
+            yield (stat, *measured, place.predicted.get(stat))
     for role, grad in place.weight_grad.items():
         for name in WEIGHT_GRAD_NUMBERS:
             if getattr(grad, name) is not None:
@@ -104,7 +104,7 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
 
 
 def _parameter_row(audited: AuditedParameter) -> tuple[object, ...]:
-    """One parameter beside what is expected of it."""
+    """One parameter with its expected distribution."""
     program, expected = audited.program, audited.expected
     drawn = program.distribution
     wanted = (None,) * 3 if expected is None else (expected, expected.mean, expected.std)

@@ -49,9 +49,8 @@ _ORDER: Mapping[str, int] = {name: i for i, name in enumerate(STATISTICS)}
 def profile_document(profile: Profile) -> Document:
     """A profile as in profile.schema.json.
 
-    What was not measured, is undefined or is not finite is absent (`nonfinite` says where a NaN
-    or an infinity was), and so is what nobody knows of the model. Standard errors are absent with
-    one seed.
+    Numbers that were not measured, are undefined or not finite are absent (`nonfinite` counts NaN
+    and infinity), and so are unknown facts of the model. Standard errors are absent with one seed.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -86,7 +85,7 @@ def comparison_document(comparison: Comparison) -> Document:
 
 
 def _agreement(found: Agreement) -> Document:
-    """Whether two engines agree; what cannot be told is absent, an infinite difference too."""
+    """Whether two engines agree; unknown values and an infinite difference are absent."""
     known = asdict(found) | {"agrees": found.agrees}
     return {name: value for name, value in known.items() if value not in {None, math.inf}}
 
@@ -168,12 +167,12 @@ def _finding(finding: Finding) -> Document:
 
 
 def _model(model: ModelFacts) -> Document:
-    """What is known of a model."""
+    """The known facts of a model."""
     return {key: value for key, value in asdict(model).items() if value is not None}
 
 
 def _parameter(audited: AuditedParameter) -> Document:
-    """One parameter or buffer beside what is expected of it."""
+    """One parameter or buffer with its expected distribution."""
     program = audited.program
     numbers = _finite({"ratio": audited.ratio, "gain": program.gain})
     return {

@@ -98,12 +98,12 @@ def schemes_markdown(
 
 
 def _facts(profile: Profile) -> list[str]:
-    """What was measured and how, a line each."""
+    """Model, init and settings of the run, one line each."""
     model, run = profile.model, profile.run
     seeds = f"{plural(run.seeds, 'seed')} from {run.seed}"
     how = f"{run.engine} weights, {run.dtype} on {text(run.device)}"
     if run.engine == "theory":
-        how = "predicted by theory: nothing is run"
+        how = "predicted by theory, no model was run"
     return [
         f"scheme: {code(profile.scheme) if profile.scheme else 'its own'}",
         f"model: {model.n_layer} layers, {', '.join(sizes_of(model))}, {model.n_params} parameters",
@@ -112,15 +112,15 @@ def _facts(profile: Profile) -> list[str]:
 
 
 def _cost(cost: Cost | None) -> list[str]:
-    """What the run took, where that was asked for."""
+    """The cost of the run, where it was timed."""
     return [f"took: {short(cost.seconds)} s, peak memory {cost.peak_bytes} bytes"] if cost else []
 
 
 def _how_to_read(profiles: Iterable[Profile]) -> str:
-    """What the numbers of a table are."""
+    """How to read the numbers of a table."""
     places = [place for profile in profiles for _, place in profile.places()]
-    theory = " In parentheses: what theory expects." if any(p.predicted for p in places) else ""
-    return ROUNDING + theory
+    has_theory = any(place.predicted for place in places)
+    return f"{ROUNDING} In parentheses: the prediction of theory." if has_theory else ROUNDING
 
 
 def _layer_table(profile: Profile) -> str:
@@ -154,7 +154,7 @@ def _weight_grad_table(profile: Profile) -> str:
 
 
 def _cell(place: Place, stat: str) -> str:
-    """A statistic of a place, with what theory expects; empty where there is neither."""
+    """A statistic of a place with its prediction; empty where there is neither."""
     value = cell(stat, place.values.get(stat), place.stderr.get(stat))
     if stat not in place.predicted:
         return value

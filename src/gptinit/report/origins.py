@@ -25,7 +25,7 @@ class Place:
 
 
 def is_about(finding: Finding, program: ParameterProgram) -> bool:
-    """Whether a finding's `where` is a name of a parameter, or a pattern that covers one."""
+    """Whether `where` of a finding is a name of a parameter or a pattern that matches one."""
     return any(_fits(name, finding.where) for name in (program.name, *program.aliases))
 
 
@@ -37,15 +37,14 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def parameters_of(finding: Finding, audit: Audit) -> list[AuditedParameter]:
-    """The parameters and buffers that a finding is about; none where it is about no parameter."""
+    """The parameters and buffers that a finding is about; empty if it is about none."""
     return [audited for audited in audit.parameters if is_about(finding, audited.program)]
 
 
 def origin_of(finding: Finding, audit: Audit) -> str:
     """How the parameters of a finding were made: "drawn by normal_(0, 0.02) at model.py:151".
 
-    Where they were not all made alike, the first way and how many others there are; empty where
-    nothing is known.
+    Where they were made in several ways, the first and the number of others; empty if unknown.
     """
     if finding.build == "meta":  # the steps are those of the constructor
         return ""

@@ -120,8 +120,8 @@ def check_plot_path(path: str | Path) -> None:
 def save_profile_plot(profile: Profile, path: str | Path) -> None:
     """Draw a profile over its layers and write it all at once.
 
-    Lines are means over seeds, bands one standard error, dashed lines what theory expects. Panels
-    without a number are left out; so is a number that a logarithmic axis cannot show.
+    Lines are means over seeds, bands one standard error, dashed lines the predictions of theory.
+    Panels without numbers are left out; so are numbers that a logarithmic axis cannot show.
 
     Args:
         profile: what to draw.
@@ -190,7 +190,7 @@ def _titles(profile: Profile) -> tuple[str, str]:
 
 
 def _draw(axes: "Axes", panel: _Panel, profile: Profile) -> None:
-    """One panel: its lines, bands and what theory expects."""
+    """One panel: its lines, bands and predictions."""
     crowded, expected = len(profile.layers) > _MOST_MARKED, False
     for stat, colour, marker in zip(panel.stats, _COLOURS, _MARKERS, strict=False):
         line, theory = _line(profile, panel, stat), _line(profile, panel, stat, predicted=True)

@@ -1,4 +1,4 @@
-"""An audit as SARIF 2.1.0, which code scanning shows beside the lines of the code."""
+"""An audit as SARIF 2.1.0, which code scanning shows next to the lines of the code."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ def audit_sarif(audit: Audit, rules: Mapping[str, Rule]) -> Part:
     so that a finding stays the same when lines move or numbers change.
 
     Args:
-        audit: what to tell.
+        audit: the result of an audit.
         rules: the documentation of every rule by its name; a rule without any is only named.
 
     References:
@@ -75,12 +75,13 @@ def _rule(name: str, rule: Rule | None) -> Part:
 
 
 def _invocation(notes: Iterable[Note]) -> Part:
-    """How the run went; notes are what the tool says of itself."""
-    told = [
+    """The status of the run, with the notes of the audit as notifications."""
+    remarks = [
         {"level": "note", "message": {"text": f"{note.kind} at {note.where}: {note.message}"}}
         for note in notes
     ]
-    return {"executionSuccessful": True, **({"toolExecutionNotifications": told} if told else {})}
+    invocation: Part = {"executionSuccessful": True}
+    return invocation | ({"toolExecutionNotifications": remarks} if remarks else {})
 
 
 def _result(finding: Finding, audit: Audit, indices: Mapping[str, int]) -> Part:

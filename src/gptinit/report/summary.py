@@ -9,11 +9,11 @@ from gptinit.results.profile import Comparison, Place, Profile
 __all__ = ["summarise", "summarise_engines"]
 
 _FEW_SEEDS = 3
-"""Under so many seeds Student's limit is so far out that right and wrong look alike."""
+"""With fewer seeds Student's limit is so wide that agreement proves little."""
 
 
 def summarise(profile: Profile) -> tuple[str, ...]:
-    """Sentences about a profile, one a subject; what was not measured is not spoken of."""
+    """Sentences about a profile, one per subject; statistics not measured are left out."""
     sentences = (
         _stream(profile),
         _branches(profile),
@@ -29,7 +29,7 @@ def summarise(profile: Profile) -> tuple[str, ...]:
 
 
 def summarise_engines(comparison: Comparison) -> tuple[str, ...]:
-    """Sentences on whether engines agree, and theory with the first that measured."""
+    """Whether the measuring engines agree with each other, and theory with the first of them."""
     measured = [p for p in comparison.profiles if p.run.engine != "theory"]
     theory = _theory(measured[0]) if measured and comparison.axis == "engines" else ""
     seeds = measured[0].run.seeds if measured else 0
@@ -38,29 +38,31 @@ def summarise_engines(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _agreement(found: Agreement, seeds: int) -> str:
-    """Whether two engines measure the same."""
+    """Whether two engines agree."""
     names = f"{found.engine.capitalize()} against {found.reference}"
     if found.missing:
         return f"{names}: {plural(found.missing, 'number')} of one are not finite in the other."
     if found.agrees and found.largest is None:
         return f"{names}: all {found.numbers} numbers are equal."
     if found.largest is None or found.limit is None:
-        return f"{names}: one seed has no standard errors to tell by. Use --seeds 3 or more."
+        return f"{names}: one seed gives no standard errors to compare with. Use --seeds 3 or more."
     size = (
-        f"{short(found.largest)} standard errors" if math.isfinite(found.largest) else "no chance"
+        f"{short(found.largest)} standard errors"
+        if math.isfinite(found.largest)
+        else "beyond all noise"
     )
     verdict = "they agree" if found.agrees else "they do not agree"
     if found.agrees and seeds < _FEW_SEEDS:
-        verdict = f"with more than {seeds} seeds more could be told"
+        verdict = "too few seeds for a strong conclusion"
     return (
         f"{names}: {found.numbers} numbers, {found.equal} of them equal; the largest difference is "
-        f"{size} ({found.stat}, {found.where}), by chance up to {short(found.limit)} with "
+        f"{size} ({found.stat}, {found.where}); chance explains up to {short(found.limit)} with "
         f"{plural(seeds, 'seed')}: {verdict}."
     )
 
 
 def _stream(profile: Profile) -> str:
-    """How the variance of the residual stream goes."""
+    """How the variance of the residual stream changes with depth."""
     first, last = profile.embedding.values.get("resid_var"), _last(profile).values.get("resid_var")
     if first is None or last is None:
         return ""
@@ -98,7 +100,7 @@ def _branches(profile: Profile) -> str:
 
 
 def _tokens(profile: Profile) -> str:
-    """Whether positions become alike."""
+    """Whether positions become similar."""
     first = profile.embedding.values.get("token_cosine")
     last = _last(profile).values.get("token_cosine")
     if first is None or last is None:
@@ -136,7 +138,7 @@ def _logits(profile: Profile) -> str:
 
 
 def _gradients(profile: Profile) -> str:
-    """How the gradient grows on its way back."""
+    """How the gradient grows from the last layer to the embedding."""
     growth = profile.embedding.values.get("grad_growth")
     if growth is None:
         return ""
@@ -154,13 +156,13 @@ def _exponents(profile: Profile) -> str:
         return ""
     angle, gradient = (f"{value:+.3f}" for value in found if value is not None)
     return (
-        f"Exponents: ln(1 - cosine) changes by {angle} a layer, ln of the squared gradient by "
-        f"{gradient} a layer on its way back, over the second half of the layers."
+        f"Exponents: ln(1 - cosine) changes by {angle} per layer, ln of the squared gradient by "
+        f"{gradient} per layer backwards, fitted to the second half of the layers."
     )
 
 
 def _precision(profile: Profile) -> str:
-    """How near the stream comes to the largest number of its type."""
+    """How close the stream comes to the largest number of its dtype."""
     largest = {"float16": 65504.0}.get(profile.run.dtype)
     headroom = profile.headroom(largest) if largest else None
     if headroom is None:
@@ -169,7 +171,7 @@ def _precision(profile: Profile) -> str:
 
 
 def _theory(profile: Profile) -> str:
-    """How far theory's stream and loss are from what was measured."""
+    """How far the predicted variance and loss are from the measured ones."""
     gaps = [
         place.values["resid_var"] / place.predicted["resid_var"] - 1
         for place in profile.layers
@@ -180,11 +182,11 @@ def _theory(profile: Profile) -> str:
         return ""
     worst = max(gaps, key=abs)
     text = (
-        f"Theory: the variance is within {100 * abs(worst):.1f} % of what shape and init predict "
-        f"at every layer, {100 * gaps[-1]:+.1f} % at the last"
+        f"Theory: the variance is within {100 * abs(worst):.1f} % of the prediction at every "
+        f"layer, {100 * gaps[-1]:+.1f} % at the last"
     )
     loss = profile.final.predicted.get("loss")
-    return f"{text}; the loss predicted is {loss:.2f}." if loss is not None else f"{text}."
+    return f"{text}; the predicted loss is {loss:.2f}." if loss is not None else f"{text}."
 
 
 def _factor(large: float, small: float) -> str:

@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 _WIDE = 100
-"""Columns from which tables show everything."""
+"""From this width on, tables show everything."""
 
 _FOLDED = 13
-"""Rows that a folded profile shows of its layers."""
+"""Layers that a profile shows without --all-layers."""
 
 _LAYER_STATS = (
     "attn_var",
@@ -48,19 +48,19 @@ _LAYER_STATS = (
     "grad_rms",
 )
 _EXPENDABLE = ("attn_score_std", "token_cosine", "attn_entropy", "attn_var", "mlp_var")
-"""What a narrow table leaves out first."""
+"""Columns that a narrow table leaves out, in this order."""
 
 _BARS = " ▏▎▍▌▋▊▉█"
 _LONGEST_BAR = 24
 SEVERITY_STYLE: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
-"""Severity of a finding to how it looks."""
+"""Severity of a finding to its style."""
 
 _VERDICT_STYLE = {"ok": "green", "violated": "bold red", "inconclusive": "yellow"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How much room there is.
+    """Room for a report.
 
     Attributes:
         width: columns of the terminal.
@@ -77,7 +77,7 @@ class Layout:
 
 
 def profile_view(profile: Profile, layout: Layout) -> RenderableType:
-    """A profile for a person: what it is, a row a layer, what it means, what is out of bounds."""
+    """A profile: heading, one row per layer, a summary in words, and findings."""
     return Group(
         *_heading(profile),
         "",
@@ -90,7 +90,7 @@ def profile_view(profile: Profile, layout: Layout) -> RenderableType:
 
 
 def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
-    """Several profiles in one table, in the order of the ranking where there is one."""
+    """Several profiles in one table, ranked if the comparison is."""
     order = comparison.ranking.order if comparison.ranking else comparison.labels
     table = new_table()
     if comparison.ranking:
@@ -107,7 +107,7 @@ def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
 
 
 def check_view(report: CheckReport, layout: Layout) -> RenderableType:
-    """What passed and what did not, with value, standard error and bound."""
+    """A check: one row per bound with value, standard error and verdict, then the findings."""
     table = new_table()
     table.add_column("model", overflow="fold")
     table.add_column("statistic", no_wrap=True)
@@ -122,7 +122,7 @@ def check_view(report: CheckReport, layout: Layout) -> RenderableType:
 
 
 def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
-    """The zoo: one row a scheme."""
+    """All schemes, one row each."""
     table = new_table()
     table.add_column("scheme", no_wrap=True, style="bold")
     table.add_column("what it does", overflow="fold")
@@ -137,11 +137,11 @@ def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
 def scheme_view(
     scheme: Scheme, values: Mapping[str, Sequence[Distribution]], config: GPTConfig
 ) -> RenderableType:
-    """One scheme: formulas, values at a shape, source.
+    """One scheme: its formulas, their values at a shape, its source.
 
     Args:
-        scheme: what to show.
-        values: role to its distribution at that shape (two: of the first and the last layer).
+        scheme: the scheme.
+        values: role to its distributions at that shape: one, or those of the first and last layer.
         config: the shape.
     """
     names = ", ".join([scheme.slug, *(f"also {alias}" for alias in scheme.aliases)])
@@ -165,7 +165,7 @@ def scheme_view(
 
 
 def _heading(profile: Profile) -> list[Text]:
-    """What was measured and how."""
+    """Model, init and settings of the run."""
     model = profile.model
     title = Text(model.name, style="bold")
     title.append(f" · {_init_of(profile)} · {large(model.n_params)} parameters")
@@ -174,12 +174,12 @@ def _heading(profile: Profile) -> list[Text]:
 
 
 def _init_of(profile: Profile) -> str:
-    """Whose init it is."""
+    """Where the init comes from."""
     return f"scheme {profile.scheme}" if profile.scheme else "its own init"
 
 
 def _shape_of(model: ModelFacts) -> str:
-    """What is known of a model's shape."""
+    """The shape of a model as far as it is known."""
     activation = [model.activation] if model.activation else []
     bias = "biases" if model.bias else "no biases"
     head = "tied" if model.tied else "untied"
@@ -188,7 +188,7 @@ def _shape_of(model: ModelFacts) -> str:
 
 
 def _shared_heading(comparison: Comparison) -> list[Text]:
-    """What all profiles of a comparison have in common."""
+    """Settings that all profiles of a comparison share."""
     first = comparison.profiles[0]
     engines = list(dict.fromkeys(p.run.engine for p in comparison.profiles))
     line = _run_line(first, engines)
@@ -208,7 +208,7 @@ def _run_line(profile: Profile, engines: Sequence[str] = ()) -> Text:
     used = [engine for engine in engines or [run.engine] if engine != "theory"]
     how = f"{' and '.join(used)} weights, {run.dtype} on {run.device}"
     if not used:
-        how = "predicted by theory: nothing is run"
+        how = "predicted by theory, no model was run"
     return Text(
         f"{plural(run.seeds, 'seed')} from {run.seed} · "
         f"{run.batch_size} x {run.seq_len} tokens of {run.data} · {how}",
@@ -302,7 +302,7 @@ def _variance(place: Place, *, with_stderr: bool) -> str:
 
 
 def _predicted(place: Place, stat: str) -> str:
-    """What theory expects of a statistic; nothing where it says nothing."""
+    """The prediction of theory for a statistic; empty where there is none."""
     return cell(stat, place.predicted[stat]) if stat in place.predicted else ""
 
 
@@ -312,15 +312,15 @@ def _heading_of(stat: str) -> str:
 
 
 def _caption(profile: Profile, plan: _Plan, shown: int) -> str:
-    """What stands under a table of layers."""
-    said = []
+    """The text under a table of layers."""
+    parts = []
     if plan.stderr and profile.run.seeds > 1:
-        said.append("± standard error over seeds.")
+        parts.append("± standard error over seeds.")
     if plan.bar:
-        said.append("Bar: stream variance, linear.")
+        parts.append("Bar: stream variance, linear.")
     if shown < len(profile.layers):
-        said.append(f"{shown} of {len(profile.layers)} layers; --all-layers shows the rest.")
-    return " ".join(said)
+        parts.append(f"{shown} of {len(profile.layers)} layers; --all-layers shows the rest.")
+    return " ".join(parts)
 
 
 def _shown_headlines(comparison: Comparison) -> list[tuple[str, str]]:
@@ -335,7 +335,7 @@ def _shown_headlines(comparison: Comparison) -> list[tuple[str, str]]:
 def _comparison_cells(
     comparison: Comparison, shown: Sequence[tuple[str, str]], layout: Layout
 ) -> dict[str, list[str]]:
-    """Each label's numbers and how many bounds it misses, with standard errors where they fit."""
+    """Label to its numbers and number of findings, with standard errors where they fit."""
 
     def cells(profile: Profile, *, with_stderr: bool) -> list[str]:
         numbers = [
@@ -357,10 +357,10 @@ def _comparison_cells(
 
 
 def _legend(comparison: Comparison) -> list[Text]:
-    """How to read a comparison, and what was missed."""
-    words = "stream var: after the last layer; growth: that over the embedding's; "
+    """How to read a comparison, and which bounds are violated."""
+    words = "stream var: after the last layer; growth: variance relative to the embedding; "
     if ("embedding", "grad_growth") in _shown_headlines(comparison):
-        words += "grad growth: gradient RMS at the embedding over that after the last layer; "
+        words += "grad growth: gradient RMS at the embedding relative to the last layer; "
     legend = [Text(f"{words}loss excess: nats above ln(vocab_size).", style="dim")]
     if comparison.ranking:
         legend.append(Text(f"Ranked by {comparison.ranking.by}.", style="dim"))
@@ -369,7 +369,7 @@ def _legend(comparison: Comparison) -> list[Text]:
 
 
 def _missed(comparison: Comparison) -> list[Text]:
-    """What each profile missed, and every reason once."""
+    """The findings of each profile, then every reason once."""
     lines, reasons = [], dict[str, None]()
     for label, profile in zip(comparison.labels, comparison.profiles, strict=True):
         for finding in profile.findings:
@@ -381,7 +381,7 @@ def _missed(comparison: Comparison) -> list[Text]:
 
 
 def _verdicts(profile: Profile) -> list[RenderableType]:
-    """What is out of bounds, or that nothing is."""
+    """The findings of a profile, or that all bounds hold."""
     if profile.findings:
         return _findings(profile.findings)
     which = " of what theory predicts" if profile.run.engine == "theory" else ""
@@ -399,7 +399,7 @@ def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
 
 
 def _check_rows(report: CheckReport) -> list[tuple[str | Text, ...]]:
-    """One row a result; the layers of one bound that hold, and those that do not, in one each."""
+    """One row for every bound, place and verdict; layers share a row."""
     rows: list[tuple[str | Text, ...]] = []
     for group in by_bound_and_verdict(report.results):
         worst = max(group, key=excess)
@@ -420,7 +420,7 @@ def _range(result: BoundResult) -> str:
 
 
 def new_table() -> Table:
-    """An empty table in the house's look."""
+    """An empty table in the style of all reports."""
     return Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
 
 
