@@ -83,7 +83,6 @@ def compare_to_baseline(
 
 
 def _entry(name: str, profile: Profile) -> dict[str, object]:
-    """The entry of one model in the file."""
     _require_seeds(name, profile)
     places = {
         key: {
@@ -285,7 +284,6 @@ def _move(pair: _Pair) -> str:
 
 
 def _read_models(text: str) -> Mapping[str, object]:
-    """The models of a baseline file."""
     try:
         document = _table(json.loads(text), "")
     except (ValueError, RecursionError) as error:
@@ -301,7 +299,7 @@ def _read_models(text: str) -> Mapping[str, object]:
 
 
 def _table(value: object, where: str) -> Mapping[str, object]:
-    """`value`, once it is a JSON object."""
+    """`value`, which must be a JSON object."""
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"baseline{where and ' '}{where} must be an object, got {value!r}. {_REVIEW}."
@@ -312,7 +310,6 @@ def _table(value: object, where: str) -> Mapping[str, object]:
 def _require_settings(
     name: str, base: Mapping[str, object], settings: Mapping[str, object]
 ) -> None:
-    """Raise unless the baseline was made with the settings of this run."""
     other = [f"{k}={base.get(k)!r} (now {v!r})" for k, v in settings.items() if base.get(k) != v]
     if other:
         raise ConfigError(
@@ -332,7 +329,6 @@ def _read_place(value: object, where: str) -> dict[str, _Sample]:
 
 
 def _read_sample(value: object, where: str) -> _Sample:
-    """One statistic of a baseline file."""
     entry = _table(value, where)
     numbers = [entry.get(key) for key in _ENTRY]
     finite = [

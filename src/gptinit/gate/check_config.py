@@ -367,7 +367,6 @@ def _scope(fields: Table, names: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _acceptances(top: Table) -> tuple[Acceptance, ...]:
-    """The acceptances of the file."""
     return tuple(_acceptance(value, where) for value, where in top.tables("accept"))
 
 
@@ -401,7 +400,7 @@ def _require_measurable(config: CheckConfig, where: str) -> None:
 
 
 def _accepted(finding: Finding, accept: Sequence[Acceptance]) -> Finding:
-    """The finding, as a note with the reason if it is accepted."""
+    """The finding, turned into a note with the reason if it is accepted."""
     for acceptance in accept:
         if acceptance.covers(finding):
             return replace(finding, severity="note", accepted=acceptance.reason)
@@ -422,7 +421,6 @@ def _unused(acceptance: Acceptance) -> Finding:
 
 
 def _bound_text(bound: Bound) -> str:
-    """A bound as TOML."""
     lines = ["[[bounds]]"]
     for key in ("stat", "where", "min", "max", "why", "source"):
         value = getattr(bound, key)

@@ -21,11 +21,11 @@ _WORDS = ("role", "layers", "parameter", "drawn from", "expected", "what the rat
 
 
 def audit_markdown(audit: Audit, *, all_parameters: bool = False, buffers: bool = False) -> str:
-    """An audit: verdict, closest scheme, findings, a row a role and distribution, notes.
+    """An audit: verdict, closest scheme, findings, one row per role and distribution, notes.
 
     Args:
         audit: the result of an audit.
-        all_parameters: whether every parameter has a row of its own.
+        all_parameters: whether to give every parameter its own row.
         buffers: whether to show buffers without findings too.
     """
     rows = rows_of(audit, each=all_parameters, buffers=buffers)
@@ -76,7 +76,6 @@ def _finding(finding: Finding, audit: Audit) -> str:
 
 
 def _parameter_table(rows: list[Row]) -> str:
-    """A row a role and distribution."""
     header = ["role", "tensors", "layers", "parameter", "drawn from", "std", "expected", "ratio"]
     hints = any(row.hint for row in rows)
     cells = [_cells(row)[: len(header) + hints] for row in rows]
@@ -84,7 +83,6 @@ def _parameter_table(rows: list[Row]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    """One row of the table."""
     names = ", ".join(code(name) for name in row.names.split(", "))
     words = (row.drawn, row.std, row.expected, row.ratio, row.hint)
     return [row.role, str(row.count), row.layers, names, *(text(word) for word in words)]

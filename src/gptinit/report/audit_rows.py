@@ -138,7 +138,7 @@ def _alike(first: Distribution, second: Measured) -> bool:
 
 
 def _agrees(audited: AuditedParameter) -> bool | None:
-    """Whether a parameter is as expected; None where nothing is."""
+    """Whether a parameter matches its expectation; None without one."""
     return None if audited.ratio is None else abs(audited.ratio - 1) <= _AGREES
 
 
@@ -191,13 +191,13 @@ def _ends(texts: Sequence[str]) -> str:
 
 
 def _span(values: Iterable[float]) -> str:
-    """The range of the finite ones of some values; empty where there is none."""
+    """The range of the finite values; empty without any."""
     finite = [value for value in values if math.isfinite(value)]
     return span(finite) if finite else ""
 
 
 def _worst(group: Sequence[AuditedParameter], findings: Iterable[Finding]) -> str:
-    """Severity of the worst finding about any of a group; empty where there is none."""
+    """Severity of the worst finding on a group; empty without one."""
     found = {f.severity for f in findings if any(is_about(f, a.program) for a in group)}
     return next((severity for severity in SEVERITIES if severity in found), "")
 

@@ -32,10 +32,10 @@ _EXPENDABLE = ("count", "std")
 """Columns that a narrow table leaves out, in this order."""
 
 _SHORTEST = 14
-"""Columns that a name keeps however narrow the table is."""
+"""Width that a name keeps in the narrowest table."""
 
 _WRAP = {"drawn": 28, "expected": 28}
-"""Columns after which these cells go on in the next line."""
+"""Width at which these cells wrap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class AuditLayout:
 
     Attributes:
         width: columns of the terminal.
-        all_parameters: whether every parameter has a row of its own.
+        all_parameters: whether to give every parameter its own row.
         buffers: whether to show buffers without findings too.
     """
 
@@ -120,7 +120,6 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _cell(row: Row, column: str) -> str:
-    """A cell as text."""
     return _MARKS[row.severity] if column == "severity" else str(getattr(row, column))
 
 
@@ -152,7 +151,6 @@ def _tail(name: str, longest: int) -> str:
 
 
 def _caption(cells: dict[str, list[str]], layout: AuditLayout, audit: Audit) -> str:
-    """The text under the table."""
     expected = f"expected: under {audit.against}; " if audit.against else ""
     ratio = f"{expected}ratio: actual RMS / expected RMS." if "ratio" in cells else ""
     more = "" if layout.all_parameters else "--all-parameters shows each."
@@ -172,7 +170,7 @@ def _hints(rows: Sequence[Row]) -> list[RenderableType]:
 
 
 def _findings(audit: Audit) -> Iterator[RenderableType]:
-    """One paragraph a finding, worst first."""
+    """The findings, worst first."""
     for finding in worst_first(audit.findings):
         yield from _finding(finding, audit)
         yield ""
@@ -196,5 +194,4 @@ def _closing(audit: Audit) -> list[Text]:
 
 
 def _indented(text: Text) -> Padding:
-    """A paragraph of a finding."""
     return Padding(text, (0, 0, 0, 2))

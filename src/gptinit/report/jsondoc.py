@@ -138,10 +138,10 @@ def schemes_document(
     """Schemes as in schemes.schema.json, with their values at a shape where those are given.
 
     Args:
-        schemes: what to describe.
+        schemes: the schemes.
         shape: the shape that `values` belong to.
-        values: slug to role to what it is drawn from at `shape`: one distribution, or those of
-            the first and the last layer where they differ.
+        values: slug to role to its distributions at `shape`: one, or those of the first and the
+            last layer where they differ.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -204,7 +204,7 @@ def _distribution(drawn: Distribution) -> Document:
 
 
 def _counted(unit: str, parts: Iterable[tuple[int, Distribution]]) -> list[Document]:
-    """The parts of a distribution with how many rows or entries each has."""
+    """The parts of a distribution with the number of rows or entries of each."""
     return [{unit: count, **_distribution(drawn)} for count, drawn in parts]
 
 
@@ -228,7 +228,7 @@ def _place(place: Place) -> Document:
 
 
 def _numbers(values: Mapping[str, float]) -> Document:
-    """The finite ones of some statistics, in the order of the vocabulary."""
+    """Finite statistics, in the order of the vocabulary."""
     names = sorted(values, key=_ORDER.__getitem__)
     return {name: _number(name, values[name]) for name in names if math.isfinite(values[name])}
 
@@ -240,7 +240,7 @@ def _number(stat: str, value: float) -> float:
 
 
 def _weight_grads(grads: Mapping[ParameterRole, WeightGrad]) -> Document:
-    """Role to the finite ones of its three numbers; roles without any are left out."""
+    """Role to its finite numbers; roles without any are left out."""
     found: Document = {}
     for role, grad in grads.items():
         named = {n: getattr(grad, n) for n in WEIGHT_GRAD_NUMBERS}
@@ -251,12 +251,11 @@ def _weight_grads(grads: Mapping[ParameterRole, WeightGrad]) -> Document:
 
 
 def _finite(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    """Those that are numbers at all."""
+    """The numbers that are known and finite."""
     return {k: v for k, v in numbers.items() if v is not None and math.isfinite(v)}
 
 
 def _result(result: BoundResult) -> Document:
-    """One bound at one place."""
     numbers = _finite({name: getattr(result, name) for name in ("value", "stderr", "min", "max")})
     return {
         "model": result.model,
@@ -283,6 +282,6 @@ def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]]) -> Doc
 
 
 def _rule(rule: RoleRule, values: Sequence[Distribution]) -> Document:
-    """The formulas of one role, and what they come to at a shape."""
+    """The formulas of one role, and their values at a shape."""
     moments = [{"kind": d.kind, "mean": d.mean, "std": d.std} for d in values]
     return {"dist": rule.dist, **rule.formulas, **({"values": moments} if moments else {})}

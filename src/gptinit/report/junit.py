@@ -75,7 +75,6 @@ def _is_explained(finding: Finding, report: CheckReport) -> bool:
 
 
 def _message(result: BoundResult) -> str:
-    """The value, its bounds and the reason."""
     value = "not finite"
     if result.value is not None:
         value = cell(result.stat, result.value, result.stderr)

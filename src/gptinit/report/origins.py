@@ -30,7 +30,7 @@ def is_about(finding: Finding, program: ParameterProgram) -> bool:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Whether a pattern covers a name, a wildcard standing for one part between dots."""
+    """Whether a pattern matches a name; a wildcard stands for one part between dots."""
     parts, wanted = name.split("."), pattern.split(".")
     pairs = zip(parts, wanted, strict=False)
     return len(parts) == len(wanted) and all(fnmatchcase(part, p) for part, p in pairs)
@@ -58,7 +58,7 @@ def origin_of(finding: Finding, audit: Audit) -> str:
 
 
 def place_of(finding: Finding, audit: Audit) -> Place | None:
-    """The line of code behind a finding: that of the last step known; None where none is."""
+    """The line of code of the last known step behind a finding; None if none is known."""
     for audited in parameters_of(finding, audit):
         for step in _steps_backwards(audited.program):
             if found := _PLACE.search(step):

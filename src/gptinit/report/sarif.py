@@ -59,7 +59,6 @@ def audit_sarif(audit: Audit, rules: Mapping[str, Rule]) -> Part:
 
 
 def _rule(name: str, rule: Rule | None) -> Part:
-    """One rule with its documentation."""
     if rule is None:
         return {"id": name}
     chapters = list(rule.chapters())
@@ -85,7 +84,6 @@ def _invocation(notes: Iterable[Note]) -> Part:
 
 
 def _result(finding: Finding, audit: Audit, indices: Mapping[str, int]) -> Part:
-    """One finding."""
     origin = origin_of(finding, audit)
     message = f"{finding.message} ({origin})" if origin else finding.message
     return {
@@ -99,7 +97,7 @@ def _result(finding: Finding, audit: Audit, indices: Mapping[str, int]) -> Part:
 
 
 def _location(finding: Finding, audit: Audit) -> Part:
-    """The parameters of a finding, and the line that drew them where it is known."""
+    """The parameters of a finding, and the line of code that drew them if it is known."""
     logical = [{"fullyQualifiedName": finding.where, "kind": "member"}]
     place = place_of(finding, audit)
     if place is None:
@@ -118,6 +116,6 @@ def _uri(file: str) -> str:
 
 
 def _fingerprint(finding: Finding, audit: Audit) -> str:
-    """What is the same for the same finding in another run."""
+    """A hash that stays the same for the same finding in another run."""
     parts = (audit.model.name, finding.rule, finding.where)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,51 +1,75 @@
 """A profile in words: what happens to the stream, the logits, the gradients and the loss."""
 
 import math
+from dataclasses import dataclass
 
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.report.numbers import plural, short, span
 from gptinit.results.profile import Comparison, Place, Profile
 
-__all__ = ["summarise", "summarise_engines"]
+__all__ = ["Sentence", "summarise", "summarise_engines"]
 
 _FEW_SEEDS = 3
 """With fewer seeds Student's limit is so wide that agreement proves little."""
 
 
-def summarise(profile: Profile) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence of a summary.
+
+    Attributes:
+        subject: what it is about, such as "Stream".
+        text: the rest of the sentence, with its full stop.
+    """
+
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.text}"
+
+
+def summarise(profile: Profile) -> tuple[Sentence, ...]:
     """Sentences about a profile, one per subject; statistics not measured are left out."""
-    sentences = (
-        _stream(profile),
-        _branches(profile),
-        _tokens(profile),
-        _attention(profile),
-        _logits(profile),
-        _gradients(profile),
-        _exponents(profile),
-        _precision(profile),
-        _theory(profile),
-    )
-    return tuple(s for s in sentences if s)
+    texts = {
+        "Stream": _stream(profile),
+        "Branches": _branches(profile),
+        "Tokens": _tokens(profile),
+        "Attention": _attention(profile),
+        "Logits": _logits(profile),
+        "Gradients": _gradients(profile),
+        "Exponents": _exponents(profile),
+        "Precision": _precision(profile),
+        "Theory": _theory(profile),
+    }
+    return tuple(Sentence(subject, text) for subject, text in texts.items() if text)
 
 
-def summarise_engines(comparison: Comparison) -> tuple[str, ...]:
+def summarise_engines(comparison: Comparison) -> tuple[Sentence, ...]:
     """Whether the measuring engines agree with each other, and theory with the first of them."""
     measured = [p for p in comparison.profiles if p.run.engine != "theory"]
-    theory = _theory(measured[0]) if measured and comparison.axis == "engines" else ""
-    seeds = measured[0].run.seeds if measured else 0
-    sentences = [_agreement(found, seeds) for found in engine_agreement(comparison)]
-    return (*sentences, *([theory] if theory else []))
+    if not measured:
+        return ()
+    agreements = [_agreement(a, measured[0].run.seeds) for a in engine_agreement(comparison)]
+    theory = _theory(measured[0]) if comparison.axis == "engines" else ""
+    return (*agreements, *([Sentence("Theory", theory)] if theory else []))
 
 
-def _agreement(found: Agreement, seeds: int) -> str:
+def _agreement(found: Agreement, seeds: int) -> Sentence:
     """Whether two engines agree."""
-    names = f"{found.engine.capitalize()} against {found.reference}"
+    return Sentence(
+        f"{found.engine.capitalize()} against {found.reference}", _comparison(found, seeds)
+    )
+
+
+def _comparison(found: Agreement, seeds: int) -> str:
+    """The numbers behind an agreement of engines, and its verdict."""
     if found.missing:
-        return f"{names}: {plural(found.missing, 'number')} of one are not finite in the other."
+        return f"{plural(found.missing, 'number')} of one are not finite in the other."
     if found.agrees and found.largest is None:
-        return f"{names}: all {found.numbers} numbers are equal."
+        return f"all {found.numbers} numbers are equal."
     if found.largest is None or found.limit is None:
-        return f"{names}: one seed gives no standard errors to compare with. Use --seeds 3 or more."
+        return "one seed gives no standard errors to compare with. Use --seeds 3 or more."
     size = (
         f"{short(found.largest)} standard errors"
         if math.isfinite(found.largest)
@@ -55,8 +79,8 @@ def _agreement(found: Agreement, seeds: int) -> str:
     if found.agrees and seeds < _FEW_SEEDS:
         verdict = "too few seeds for a strong conclusion"
     return (
-        f"{names}: {found.numbers} numbers, {found.equal} of them equal; the largest difference is "
-        f"{size} ({found.stat}, {found.where}); chance explains up to {short(found.limit)} with "
+        f"{found.numbers} numbers, {found.equal} of them equal; the largest difference is {size} "
+        f"({found.stat}, {found.where}); chance explains up to {short(found.limit)} with "
         f"{plural(seeds, 'seed')}: {verdict}."
     )
 
@@ -67,16 +91,16 @@ def _stream(profile: Profile) -> str:
     if first is None or last is None:
         return ""
     if not first:
-        return f"Stream: starts at variance 0 and ends at {short(last)}."
+        return f"starts at variance 0 and ends at {short(last)}."
     growth = last / first
     if 0.95 <= growth <= 1.05:
-        verb = "stays"
+        verb = "stays constant"
     else:
         verb = f"grows {short(growth)} times" if growth > 1 else f"shrinks by {_factor(1, growth)}"
     is_kept = growth > 2 and profile.model.norm_placement != "post"  # no norm on the stream itself
     share = f"; the embedding is {short(100 / growth)} % of what the head reads" if is_kept else ""
     return (
-        f"Stream: variance {verb}, from {short(first)} at the embedding to {short(last)} "
+        f"variance {verb}, from {short(first)} at the embedding to {short(last)} "
         f"after the last layer{share}."
     )
 
@@ -89,9 +113,9 @@ def _branches(profile: Profile) -> str:
     mlp = [p.values["mlp_var"] for p in profile.layers]
     total = sum(attn) + sum(mlp)
     if not total:
-        return "Branches: add nothing to the stream."
+        return "add nothing to the stream."
     half = len(attn) // 2
-    text = f"Branches: MLPs add {_percent(sum(mlp) / total)} of the variance, attention the rest"
+    text = f"MLPs add {_percent(sum(mlp) / total)} of the variance, attention the rest"
     if half:
         early = sum(attn[:half]) + sum(mlp[:half])
         first = f"first {half} layers add" if half > 1 else "first layer adds"
@@ -106,7 +130,7 @@ def _tokens(profile: Profile) -> str:
     if first is None or last is None:
         return ""
     end = ": positions are nearly alike" if last > 0.9 else ""
-    return f"Tokens: mean cosine of two positions goes from {first:.2f} to {last:.2f}{end}."
+    return f"mean cosine of two positions goes from {first:.2f} to {last:.2f}{end}."
 
 
 def _attention(profile: Profile) -> str:
@@ -118,10 +142,7 @@ def _attention(profile: Profile) -> str:
     manner = (
         "near uniform" if min(entropies) > 0.9 else "uneven" if min(entropies) > 0.6 else "peaked"
     )
-    return (
-        f"Attention: {manner}; scores have std {span(stds)}, entropy is {span(entropies)} of "
-        f"its maximum."
-    )
+    return f"{manner}; scores have std {span(stds)}, entropy is {span(entropies)} of its maximum."
 
 
 def _logits(profile: Profile) -> str:
@@ -129,7 +150,7 @@ def _logits(profile: Profile) -> str:
     final = profile.final.values
     if "logit_std" not in final or "loss" not in final:
         return ""
-    said = f"Logits: std {short(final['logit_std'])}; the first loss is {final['loss']:.2f} nats"
+    said = f"std {short(final['logit_std'])}; the first loss is {final['loss']:.2f} nats"
     excess = final.get("loss_excess")
     if excess is None or profile.model.vocab_size is None:
         return f"{said}."
@@ -143,10 +164,8 @@ def _gradients(profile: Profile) -> str:
     if growth is None:
         return ""
     if growth >= 1:
-        return (
-            f"Gradients: {short(growth)} times as large at the embedding as after the last layer."
-        )
-    return f"Gradients: smaller at the embedding than after the last layer by {_factor(1, growth)}."
+        return f"{short(growth)} times as large at the embedding as after the last layer."
+    return f"smaller at the embedding than after the last layer by {_factor(1, growth)}."
 
 
 def _exponents(profile: Profile) -> str:
@@ -156,7 +175,7 @@ def _exponents(profile: Profile) -> str:
         return ""
     angle, gradient = (f"{value:+.3f}" for value in found if value is not None)
     return (
-        f"Exponents: ln(1 - cosine) changes by {angle} per layer, ln of the squared gradient by "
+        f"ln(1 - cosine) changes by {angle} per layer, ln of the squared gradient by "
         f"{gradient} per layer backwards, fitted to the second half of the layers."
     )
 
@@ -167,7 +186,7 @@ def _precision(profile: Profile) -> str:
     headroom = profile.headroom(largest) if largest else None
     if headroom is None:
         return ""
-    return f"Precision: the largest activation is {short(headroom)} times below float16's maximum."
+    return f"the largest activation is {short(headroom)} times below float16's maximum."
 
 
 def _theory(profile: Profile) -> str:
@@ -182,7 +201,7 @@ def _theory(profile: Profile) -> str:
         return ""
     worst = max(gaps, key=abs)
     text = (
-        f"Theory: the variance is within {100 * abs(worst):.1f} % of the prediction at every "
+        f"the variance is within {100 * abs(worst):.1f} % of the prediction at every "
         f"layer, {100 * gaps[-1]:+.1f} % at the last"
     )
     loss = profile.final.predicted.get("loss")
@@ -195,10 +214,8 @@ def _factor(large: float, small: float) -> str:
 
 
 def _last(profile: Profile) -> Place:
-    """The last layer."""
     return profile.layers[-1]
 
 
 def _percent(share: float) -> str:
-    """A share as a whole percentage."""
     return f"{100 * share:.0f} %"

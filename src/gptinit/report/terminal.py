@@ -18,7 +18,7 @@ from gptinit.gate.judge import BoundResult, CheckReport, by_bound_and_verdict, e
 from gptinit.report.fit import Column, first_that_fits, width_of
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.numbers import cell, large, plural, short, with_error
-from gptinit.report.summary import summarise, summarise_engines
+from gptinit.report.summary import Sentence, summarise, summarise_engines
 from gptinit.results.profile import Comparison, Finding, Place, Profile
 
 __all__ = [
@@ -243,7 +243,7 @@ def _layer_table(profile: Profile, layout: Layout) -> Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What a table of layers shows.
+    """The contents of a table of layers.
 
     Attributes:
         stderr: whether the variance has its standard error.
@@ -290,7 +290,6 @@ def _layer_columns(
 
 
 def _has_theory(profile: Profile) -> bool:
-    """Whether theory predicts the variance of any layer."""
     return any("resid_var" in place.predicted for place in profile.layers)
 
 
@@ -312,7 +311,6 @@ def _heading_of(stat: str) -> str:
 
 
 def _caption(profile: Profile, plan: _Plan, shown: int) -> str:
-    """The text under a table of layers."""
     parts = []
     if plan.stderr and profile.run.seeds > 1:
         parts.append("± standard error over seeds.")
@@ -389,7 +387,6 @@ def _verdicts(profile: Profile) -> list[RenderableType]:
 
 
 def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
-    """One paragraph a finding."""
     lines = []
     for finding in findings:
         text = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
@@ -424,13 +421,9 @@ def new_table() -> Table:
     return Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
 
 
-def _bulleted(sentences: Sequence[str]) -> list[Text]:
-    """Sentences whose subject (before the colon) stands out."""
-    lines = []
-    for sentence in sentences:
-        subject, _, rest = sentence.partition(":")
-        lines.append(Text.assemble((f"{subject}:", "bold"), rest))
-    return lines
+def _bulleted(sentences: Sequence[Sentence]) -> list[Text]:
+    """Sentences with their subjects in bold."""
+    return [Text.assemble((f"{s.subject}:", "bold"), f" {s.text}") for s in sentences]
 
 
 def _value(place: Place, stat: str, *, with_stderr: bool = False) -> str:
