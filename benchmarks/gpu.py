@@ -265,11 +265,11 @@ def _time(plan: Plan, case: Case, report: Report) -> Profile:
     """Measure one case after a warm-up of one seed."""
     subject = subject_of(plan.models[case.model])
     run = RunConfig(
-        engine=case.engine,
-        dtype=case.dtype,
+        engine=case.engine,  # type: ignore[arg-type] # checks itself
+        dtype=case.dtype,  # type: ignore[arg-type] # checks itself
         grad=case.grad,
         seq_len=case.seq_len,
-        device=plan.device,
+        device=plan.device,  # type: ignore[arg-type] # checks itself
         seeds=1,
     )
     _forget(plan)
@@ -304,7 +304,11 @@ def _waits(plan: Plan, what: str, engine: str, grad: bool, report: Report) -> No
     def count(n_layer: int, seeds: int) -> tuple[int, Counter[str]]:
         subject = subject_of(replace(config, n_layer=n_layer))
         run = RunConfig(
-            engine=engine, grad=grad, seeds=seeds, seq_len=plan.seq_lens[0], device=plan.device
+            engine=engine,  # type: ignore[arg-type] # checks itself
+            grad=grad,
+            seeds=seeds,
+            seq_len=plan.seq_lens[0],
+            device=plan.device,  # type: ignore[arg-type] # checks itself
         )
         return count_waits(lambda: measure(subject, run), cuda=plan.device == "cuda")
 
@@ -463,12 +467,12 @@ def _report_costs(plan: Plan, report: Report) -> None:
 def _large(plan: Plan, model: str, config: GPTConfig, engine: str, report: Report) -> None:
     """One seed of a large model: bfloat16, both passes, as long as its context allows."""
     run = RunConfig(
-        engine=engine,
+        engine=engine,  # type: ignore[arg-type] # checks itself
         dtype="bfloat16",
         grad=True,
         seeds=1,
         seq_len=min(1024, config.block_size),
-        device=plan.device,
+        device=plan.device,  # type: ignore[arg-type] # checks itself
     )
     _forget(plan)
     _start_peak(plan)

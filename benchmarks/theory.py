@@ -93,7 +93,7 @@ def _print_table(
 ) -> None:
     """Largest deviation of each statistic with its standard error and place, a line each."""
     for label, config, slug, engine in rows:
-        run = RunConfig(engine=engine, device="cpu", seeds=_SEEDS, seq_len=seq_len, grad=grad)
+        run = RunConfig(engine=engine, device="cpu", seeds=_SEEDS, seq_len=seq_len, grad=grad)  # type: ignore[arg-type] # checks itself
         subject = builtin_subject(config, get_scheme(slug), name=label, source="benchmark")
         began = time.perf_counter()
         expected = theory_profile(config, get_scheme(slug), run, name=label, source="benchmark")

@@ -23,7 +23,7 @@ def main() -> None:
 
     print()
     for finding in report.findings:
-        print(f"{finding.severity}: {finding.where}")
+        print(f"{finding.severity}: {finding.location}")
         print(f"  {finding.message}")
     failed = any(finding.severity == "error" for finding in report.findings)
     print(f"\n`gptinit check` would exit with {int(failed)}.")

@@ -14,7 +14,7 @@ from support.subjects import TINY, tiny_subject
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gptinit.cli import main
-from gptinit.config import RunConfig
+from gptinit.config import Device, Engine, RunConfig
 from gptinit.errors import MeasureError
 from gptinit.facts.distributions import (
     Constant,
@@ -51,16 +51,16 @@ pytestmark = [
 
 
 @pytest.fixture
-def device() -> str:
+def device() -> Device:
     """The device of these tests, as RunConfig calls it."""
     return "cuda"
 
 
-def draws_on(device: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Draws:
+def draws_on(device: Device, dtype: torch.dtype = torch.float32, seed: int = 0) -> Draws:
     return Draws(seed=seed, device=choose_device(device), dtype=dtype)
 
 
-def profile_on(device: str, scheme: str = "nanogpt", **run: Any) -> Profile:
+def profile_on(device: Device, scheme: str = "nanogpt", **run: Any) -> Profile:
     return measure(tiny_subject(scheme), RunConfig(device=device, **{"seeds": 1, **run}))
 
 
@@ -76,7 +76,7 @@ def plain_attention() -> Iterator[None]:
         yield
 
 
-def test_the_device_has_an_index_as_its_tensors_have(device: str) -> None:
+def test_the_device_has_an_index_as_its_tensors_have(device: Device) -> None:
     # A wrapper keeps the device it is told, and the backward pass finds its thread by the index.
     chosen = choose_device(device)
 
@@ -84,7 +84,7 @@ def test_the_device_has_an_index_as_its_tensors_have(device: str) -> None:
     assert draws_on(device).new(program(Normal(0.0, 1.0), 2, 3)).device == chosen
 
 
-def test_a_streamed_weight_is_where_its_values_are(device: str) -> None:
+def test_a_streamed_weight_is_where_its_values_are(device: Device) -> None:
     subject = tiny_subject()
     module = subject.build()
 
@@ -96,7 +96,7 @@ def test_a_streamed_weight_is_where_its_values_are(device: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_both_policies_draw_bitwise_equal_weights(device: str, dtype: torch.dtype) -> None:
+def test_both_policies_draw_bitwise_equal_weights(device: Device, dtype: torch.dtype) -> None:
     subject = tiny_subject("pytorch-default")
     dense, stream = subject.build(), subject.build()
 
@@ -109,7 +109,7 @@ def test_both_policies_draw_bitwise_equal_weights(device: str, dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_forward_pass_of_both_policies_is_bitwise_equal(device: str, dtype: str) -> None:
+def test_a_forward_pass_of_both_policies_is_bitwise_equal(device: Device, dtype: str) -> None:
     dense, stream = (
         profile_on(device, dtype=dtype, engine=engine, seeds=2) for engine in ("dense", "stream")
     )
@@ -118,7 +118,7 @@ def test_a_forward_pass_of_both_policies_is_bitwise_equal(device: str, dtype: st
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_both_passes_of_both_policies_are_bitwise_equal(device: str, dtype: str) -> None:
+def test_both_passes_of_both_policies_are_bitwise_equal(device: Device, dtype: str) -> None:
     with plain_attention():
         dense, stream = (
             profile_on(device, dtype=dtype, engine=engine, seeds=2, grad=True)
@@ -135,7 +135,7 @@ def assert_same_values(one: Profile, other: Profile) -> None:
 
 
 @pytest.mark.parametrize("engine", ["dense", "stream"])
-def test_a_profile_agrees_with_the_cpu_within_noise(device: str, engine: str) -> None:
+def test_a_profile_agrees_with_the_cpu_within_noise(device: Device, engine: Engine) -> None:
     there = profile_on(device, engine=engine, seeds=6, seed=100, grad=True)
     here = profile_on("cpu", engine="dense", seeds=6, grad=True)
 
@@ -176,7 +176,7 @@ def program(distribution: Distribution, *shape: int) -> ParameterProgram:
     ],
     ids=str,
 )
-def test_draws_have_the_moments_of_their_law(device: str, distribution: Distribution) -> None:
+def test_draws_have_the_moments_of_their_law(device: Device, distribution: Distribution) -> None:
     values = draws_on(device).new(program(distribution, 1000, 1000)).double()
 
     count, mean, std = values.numel(), distribution.mean, distribution.std
@@ -192,14 +192,14 @@ def test_draws_have_the_moments_of_their_law(device: str, distribution: Distribu
     assert not torch.equal(flat[: 1 << 18], flat[1 << 19 : (1 << 19) + (1 << 18)])
 
 
-def test_truncated_draws_stay_inside_the_cut(device: str) -> None:
+def test_truncated_draws_stay_inside_the_cut(device: Device) -> None:
     values = draws_on(device).new(program(TruncatedNormal(0.0, 1.0, -0.5, 0.25), 1000, 600))
 
     assert float(values.min()) >= -0.5
     assert float(values.max()) <= 0.25
 
 
-def test_constants_and_row_blocks_stand_where_they_belong(device: str) -> None:
+def test_constants_and_row_blocks_stand_where_they_belong(device: Device) -> None:
     pieces = Piecewise(((2, Constant(1.0)), (3, Normal(0.0, 5.0)), (1, Constant(2.0))))
 
     values = draws_on(device, torch.bfloat16).new(program(pieces, 6, 4)).float().cpu()
@@ -209,7 +209,7 @@ def test_constants_and_row_blocks_stand_where_they_belong(device: str) -> None:
     assert float(values[2:5].std()) > 1
 
 
-def test_draws_do_not_touch_the_global_generator(device: str) -> None:
+def test_draws_do_not_touch_the_global_generator(device: Device) -> None:
     torch.manual_seed(0)
     expected = torch.rand(4, device=device)
 
@@ -219,7 +219,7 @@ def test_draws_do_not_touch_the_global_generator(device: str) -> None:
     assert torch.equal(torch.rand(4, device=device), expected)
 
 
-def test_free_memory_is_that_of_the_gpu(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_that_of_the_gpu(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.cuda.empty_cache()  # what earlier tests left may count as free
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda *_: (1_000_000, 80_000_000_000))
 
@@ -246,7 +246,7 @@ def no_waiting() -> Iterator[None]:
 @pytest.mark.parametrize("grad", [False, True], ids=["forward", "both"])
 @pytest.mark.parametrize("install", [install_dense, install_stream])
 def test_nothing_waits_for_the_device_while_probes_listen(
-    device: str, install: Any, grad: bool
+    device: Device, install: Any, grad: bool
 ) -> None:
     subject, draws = tiny_subject(), draws_on(device)
     module = subject.build()
@@ -283,7 +283,7 @@ def test_nothing_waits_for_the_device_while_probes_listen(
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.usefixtures("no_waiting")
-def test_the_guard_against_waiting_does_raise(device: str) -> None:
+def test_the_guard_against_waiting_does_raise(device: Device) -> None:
     value = torch.ones((), device=device)
     torch.cuda.set_sync_debug_mode("error")
 
@@ -291,7 +291,7 @@ def test_the_guard_against_waiting_does_raise(device: str) -> None:
         value.item()
 
 
-def test_overflow_in_float16_is_a_finding_that_names_the_layer(device: str) -> None:
+def test_overflow_in_float16_is_a_finding_that_names_the_layer(device: Device) -> None:
     # Weights of std 30000 pass 65504, float16's maximum, at 2.2 sigma: the second MLP writes
     # infinities whatever it reads.
     subject = tiny_subject()
@@ -305,12 +305,12 @@ def test_overflow_in_float16_is_a_finding_that_names_the_layer(device: str) -> N
     )
 
     assert profile.embedding.values["nonfinite"] == 0
-    assert profile.first_nonfinite_layer == 1
+    assert nonfinite_findings(profile)[0].where == "layer 1"
     assert [f.severity for f in nonfinite_findings(profile)] == ["error"]
 
 
 def test_the_command_line_runs_on_the_device(
-    device: str, capsys: pytest.CaptureFixture[str]
+    device: Device, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--n-layer", "2", "--seq-len", "16", "--grad", "--timing", "--format", "json", "-q"]
 
@@ -322,11 +322,11 @@ def test_the_command_line_runs_on_the_device(
     assert document["run"]["device_name"] == device_name(device)
 
 
-def device_name(device: str) -> str:
+def device_name(device: Device) -> str:
     return torch.cuda.get_device_name(device)
 
 
-def test_streaming_keeps_the_weights_of_blocks_out_of_the_gpu(device: str) -> None:
+def test_streaming_keeps_the_weights_of_blocks_out_of_the_gpu(device: Device) -> None:
     subject = gpt2_subject()
     in_blocks = 4 * sum(p.numel for p in subject.program if p.layer is not None)  # bytes
 
@@ -337,7 +337,7 @@ def test_streaming_keeps_the_weights_of_blocks_out_of_the_gpu(device: str) -> No
     assert dense - stream > in_blocks * 11 / 12
 
 
-def peak_bytes(subject: Subject, device: str, engine: str) -> int:
+def peak_bytes(subject: Subject, device: Device, engine: Engine) -> int:
     """Most bytes of tensors during a forward pass, beyond those there before."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

@@ -1,6 +1,7 @@
 """The shape of a model and the settings of a run: frozen, validated when made."""
 
 from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias, get_args
 
 from gptinit.errors import ConfigError, unknown_name
 
@@ -11,26 +12,41 @@ __all__ = [
     "DTYPES",
     "ENGINES",
     "WEIGHTS",
+    "Activation",
+    "Device",
+    "Dtype",
+    "Engine",
     "GPTConfig",
     "ModelFacts",
     "RunConfig",
+    "Weights",
 ]
 
-ACTIVATIONS: tuple[str, ...] = ("gelu", "gelu_tanh", "relu")
-"""Activations of the built-in GPT: GELU by erf, GELU by tanh, ReLU."""
+Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
+"""Activation of the built-in GPT: GELU by erf, GELU by tanh, ReLU."""
 
-ENGINES: tuple[str, ...] = ("auto", "dense", "stream", "lazy", "theory")
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+Engine: TypeAlias = Literal["auto", "dense", "stream", "lazy", "theory"]
 """Where weights come from: drawn once and resident, drawn when touched, never drawn; theory runs no
 model; auto picks one of the first three."""
 
-DEVICES: tuple[str, ...] = ("auto", "cpu", "cuda", "mps")
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 """Where a run computes; auto takes the best there is."""
 
-DTYPES: tuple[str, ...] = ("float32", "bfloat16", "float16")
+DEVICES: tuple[Device, ...] = get_args(Device)
+
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
 """Type of the weights and activations; statistics are float32 whatever it is."""
 
-WEIGHTS: tuple[str, ...] = ("traced", "own")
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+
+Weights: TypeAlias = Literal["traced", "own"]
 """Whose draws are measured: of the traced program, or of the model's own code."""
+
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 
 _LARGEST = 10**8  # of any size: the bytes of a product of two and a factor still fit 64 bits
 
@@ -71,7 +87,7 @@ class GPTConfig:
     d_ff: int = 0
     block_size: int = 1024
     vocab_size: int = 50257
-    activation: str = "gelu_tanh"
+    activation: Activation = "gelu_tanh"
     bias: bool = True
     tied: bool = True
 
@@ -131,16 +147,16 @@ class RunConfig:
         ConfigError: if a value is out of its range or not a known name.
     """
 
-    engine: str = "auto"
-    device: str = "auto"
-    dtype: str = "float32"
+    engine: Engine = "auto"
+    device: Device = "auto"
+    dtype: Dtype = "float32"
     seed: int = 0
     seeds: int = 3
     batch_size: int = 1
     seq_len: int = 0
     data: str = "zipf"
     grad: bool = False
-    weights: str = "traced"
+    weights: Weights = "traced"
 
     def __post_init__(self) -> None:
         named = (

@@ -12,12 +12,12 @@ import torch
 from support.foreign_models import C, Decoder, L, hearing
 
 import gptinit
-from gptinit.api.compare import AXES
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.presets import PRESETS
 from gptinit.facts.schemes import distributions_at, load_schemes
+from gptinit.facts.vocabulary import AXES, Axis
 from gptinit.gate.check_config import Acceptance, CheckConfig, ModelSpec, ScopedBound
 from gptinit.results.profile import Comparison, Profile
 
@@ -149,13 +149,12 @@ def test_nan_is_exactly_one_error_that_names_where_it_starts(tmp_path: Path) -> 
 
     (finding,) = profile.findings
     assert (finding.rule, finding.severity, finding.where) == ("nonfinite", "error", "layer 0")
-    assert profile.first_nonfinite_layer == 0
     assert "resid_growth" not in profile.whole.values
     assert all(math.isfinite(v) for _, place in profile.places() for v in place.values.values())
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_labels_are_what_was_asked_for_in_that_order(axis: str) -> None:
+def test_labels_are_what_was_asked_for_in_that_order(axis: Axis) -> None:
     asked: dict[str, tuple[str | int, ...]] = {
         "schemes": ("plain", "gpt2"),
         "depths": (2, 1),
@@ -203,7 +202,7 @@ def test_a_comparison_runs_the_backward_pass_unless_told_otherwise() -> None:
 
 
 def test_depths_and_widths_take_the_scheme() -> None:
-    asked: dict[str, tuple[int, dict[str, Any]]] = {
+    asked: dict[Axis, tuple[int, dict[str, Any]]] = {
         "depths": (2, {"n_embd": 64}),
         "widths": (64, {"n_layer": 2}),
     }
@@ -280,7 +279,7 @@ def test_the_criterion_speaks_of_gradients_only_where_there_are_some() -> None:
     ],
 )
 def test_nothing_is_measured_where_one_value_is_wrong(
-    axis: str,
+    axis: Axis,
     values: list[Any],
     shape: dict[str, Any],
     message: str,
@@ -327,7 +326,7 @@ def test_check_reports_nan_that_no_bound_watches(tmp_path: Path) -> None:
 
     assert [r.verdict for r in report.results] == ["violated"]
     assert report.results[0].value is None
-    found = [(f.rule, f.severity, f.where) for f in report.findings]
+    found = [(f.rule, f.severity, f.location) for f in report.findings]
     assert ("nonfinite", "error", "small: layer 0") in found
 
 

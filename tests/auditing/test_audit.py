@@ -194,7 +194,7 @@ def test_an_unknown_way_to_build_names_the_known_ones() -> None:
     with pytest.raises(
         ConfigError, match=r"build must be one of .*, got 'metal'\. Did you mean meta"
     ):
-        audit_factory(factory(NanoStyle), build="metal")
+        audit_factory(factory(NanoStyle), build="metal")  # type: ignore[arg-type] # what is refused
 
 
 class CannotRun(NanoStyle):

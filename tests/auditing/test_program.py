@@ -85,8 +85,8 @@ def test_unset_memory_has_no_ratio() -> None:
 def test_findings_come_worst_first_with_those_from_elsewhere() -> None:
     program = redrawn(llama(), "lm_head.weight", Normal(0.0, 4 / math.sqrt(D)))
     extra = [
-        Finding(rule="setting-ignored", severity="note", where="initializer_range", message="."),
-        Finding(rule="build-mismatch", severity="error", where="lm_head.weight", message="."),
+        Finding(rule="setting-ignored", severity="note", where="initializer_range", fact="."),
+        Finding(rule="build-mismatch", severity="error", where="lm_head.weight", fact="."),
     ]
     notes = [Note(kind="engine", where="q", message=".")]
 

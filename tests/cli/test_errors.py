@@ -191,7 +191,7 @@ CASES: tuple[tuple[str, str], ...] = (
     ("check --config c-why.toml", r".*\[\[bounds\]\] 1 must have a why, got none\..*"),
     ("check --config c-range.toml", r".*must have min <= max, got min=60, max=50\."),
     ("check --config c-text.toml", r".*\[\[bounds\]\] 1 max must .*, got 'fifty'\."),
-    ("check --config c-twice.toml", r".*\[\[models\]\] 2 must have a name of its own, .*"),
+    ("check --config c-twice.toml", r".*\[\[models\]\] 2 must have a unique name, .*"),
     ("check --config c-long.toml", r".* model small: seq_len must be at most block_size=256, .*"),
     ("check --config c-one.toml", r"bound on token_cosine .* must be on a measured statistic, .*"),
     ("check --config c-base.toml", r"baseline must be a readable file, got .*--update-baseline\."),

@@ -46,7 +46,9 @@ DROWNED = Finding(
     rule="out-of-bounds",
     severity="warning",
     where="whole",
-    message="resid_growth must be at most 1000, got 11943 ± 120. What the token is, is drowned.",
+    fact="resid_growth must be at most 1000, got 11943 ± 120.",
+    why="What the token is, is drowned.",
+    stat="resid_growth",
 )
 
 
@@ -81,7 +83,7 @@ def broken_profile() -> Profile:
         rule="nonfinite",
         severity="error",
         where="layer 1",
-        message="Values of the residual stream must be finite, got 17 NaN or infinity.",
+        fact="Values of the residual stream must be finite, got 17 NaN or infinity.",
     )
     return replace(with_value(profile, "whole", "resid_growth", None), findings=(finding,))
 

@@ -120,7 +120,7 @@ def test_a_move_asks_for_review() -> None:
         "--update-baseline if intended."
     )
     (finding,) = findings_of([result], rule="drift")
-    assert (finding.rule, finding.severity, finding.where) == ("drift", "error", "a: final")
+    assert (finding.rule, finding.severity, finding.location) == ("drift", "error", "a: final")
     assert finding.message.startswith("loss must be between 6.")
 
 

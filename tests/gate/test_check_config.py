@@ -230,9 +230,9 @@ ERRORS = {
     "scheme file": (MODEL + 'scheme = "no.toml"\n', r"1 .*no\.toml must be an existing file"),
     "same name": (
         MODEL + MODEL,
-        r"\[\[models\]\] 2 must have a name of its own, got 'gpt2' again\. Give it another name\.",
+        r"\[\[models\]\] 2 must have a unique name, got 'gpt2' again\. Give it another name\.",
     ),
-    "empty name": (MODEL + 'name = " "\n', r"1 name must say something, got ' '\."),
+    "empty name": (MODEL + 'name = " "\n', r"1 name must not be blank, got ' '\."),
     "long run": (
         MODEL + 'name = "a"\nblock_size = 8\n[run]\nseq_len = 9\n',
         r"model a: seq_len must be at most block_size=8, got seq_len=9",
@@ -244,7 +244,7 @@ ERRORS = {
     ),
     "bound with empty why": (
         MODEL + BOUND.replace("Drowned.", ""),
-        r"\[\[bounds\]\] 1 why must say something",
+        r"\[\[bounds\]\] 1 why must not be blank",
     ),
     "bound without stat": (MODEL + '[[bounds]]\nwhy = "x"\n', r"1 must have a stat, got none"),
     "bound key": (MODEL + BOUND + "maximum = 1\n", r"1 key must be .*Did you mean max"),
@@ -301,8 +301,10 @@ def test_errors_in_a_pyproject_name_its_table(tmp_path: Path) -> None:
         load(tmp_path, "[tool.gptinit]\nmodel = 1\n", "pyproject.toml")
 
 
-def finding(rule: str = "out-of-bounds", where: str = "big: layer 3") -> Finding:
-    return Finding(rule=rule, severity="error", where=where, message="Too large.")
+def finding(model: str = "big", where: str = "layer 3") -> Finding:
+    return Finding(
+        rule="out-of-bounds", severity="error", model=model, where=where, fact="Too large."
+    )
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ def test_an_acceptance_is_for_its_rule_alone() -> None:
 def test_a_name_with_wildcards_in_it_matches_itself() -> None:
     accept = Acceptance(rule="out-of-bounds", where="a[0]: final", reason="known")
 
-    (only,) = apply_acceptances([finding(where="a[0]: final")], [accept])
+    (only,) = apply_acceptances([finding(model="a[0]", where="final")], [accept])
 
     assert only.severity == "note"
 
@@ -343,7 +345,7 @@ def test_a_name_with_wildcards_in_it_matches_itself() -> None:
 def test_an_acceptance_of_one_layer_does_not_hide_others_of_the_same_finding() -> None:
     accept = Acceptance(rule="out-of-bounds", where="big: layer 3", reason="known")
 
-    still, unused = apply_acceptances([finding(where="big: layers 3, 7")], [accept])
+    still, unused = apply_acceptances([finding(where="layers 3, 7")], [accept])
 
     assert still.severity == "error"
     assert unused.rule == "unused-acceptance"
@@ -358,9 +360,9 @@ def test_an_acceptance_without_anything_to_accept_is_a_warning() -> None:
         rule="unused-acceptance",
         severity="warning",
         where="big: *",
-        message=(
+        fact=(
             "An acceptance must match a finding, got none of rule 'out-of-bound' at 'big: *'. "
-            "Remove it, or mend its rule or where."
+            "Remove it, or correct its rule or where."
         ),
     )
 
@@ -435,7 +437,7 @@ def test_a_foreign_model_is_called_as_it_is_written(tmp_path: Path) -> None:
             "sites = {block = 'h'}",
             r"sites key must be one of attn, blocks, mlp, got 'block'\. Did you mean blocks",
         ),
-        ("sites = {blocks = ''}", r"sites\.blocks must say something, got ''\."),
+        ("sites = {blocks = ''}", r"sites\.blocks must not be blank, got ''\."),
         ("scheme = 'nanogtp'", r"scheme must be .*'nanogtp'\. Did you mean nanogpt"),
     ],
 )
@@ -450,7 +452,7 @@ def test_what_is_wrong_with_a_foreign_model_is_one_line(
 
 def test_settings_of_a_preset_stand_beside_its_name(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"set must be of a foreign model, got the preset 'gpt2'\."
+        ConfigError, match=r"set must be for your own model, got the preset 'gpt2'\."
     ):
         load(tmp_path, MODEL + "set = {n_layer = 2}\n")
 

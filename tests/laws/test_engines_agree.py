@@ -27,7 +27,7 @@ from torch import nn
 
 from benchmarks.agreement import largest_gap
 from benchmarks.engines import crossing
-from gptinit.config import RunConfig
+from gptinit.config import Engine, RunConfig
 from gptinit.load.huggingface import huggingface_factory
 from gptinit.measure.measure import measure
 from gptinit.measure.subject import Subject
@@ -105,18 +105,20 @@ QUICK = (
 
 
 @cache
-def subject(name: str, engine: str) -> Subject:
+def subject(name: str, engine: Engine) -> Subject:
     """A model of SUBJECTS, made once an engine."""
     return SUBJECTS[name]()
 
 
-def measured(model: Subject, engine: str, seed: int, *, seeds: int = 1, **settings: Any) -> Profile:
+def measured(
+    model: Subject, engine: Engine, seed: int, *, seeds: int = 1, **settings: Any
+) -> Profile:
     """The profile of a model, on uniform tokens unless told otherwise."""
     run: dict[str, Any] = {"seq_len": T, "data": "uniform", "device": "cpu"} | settings
     return measure(model, RunConfig(engine=engine, seed=seed, seeds=seeds, **run))
 
 
-def samples(model: Subject, engine: str, *, seed: int, seeds: int, **settings: Any) -> Samples:
+def samples(model: Subject, engine: Engine, *, seed: int, seeds: int, **settings: Any) -> Samples:
     """Every statistic of every seed, gradients and sizes of weights included."""
     found: dict[tuple[str, str], list[float]] = {}
     for i in range(seed, seed + seeds):
@@ -162,10 +164,8 @@ def assert_agreement(found: Mapping[tuple[str, str], float], *, family: int) -> 
 
 def lazy_against_dense(name: str, *, seeds: int, **settings: Any) -> dict[tuple[str, str], float]:
     """Chances of every statistic of a model."""
-    dense, lazy = (
-        samples(subject(name, engine), engine, seed=seed, seeds=seeds, **settings)
-        for engine, seed in (("dense", 0), ("lazy", FAR))
-    )
+    dense = samples(subject(name, "dense"), "dense", seed=0, seeds=seeds, **settings)
+    lazy = samples(subject(name, "lazy"), "lazy", seed=FAR, seeds=seeds, **settings)
     return probabilities(dense, lazy)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gptinit
-from gptinit.config import RunConfig
+from gptinit.config import Engine, RunConfig
 from gptinit.load.argument import factory_of
 from gptinit.measure.measure import measure
 from gptinit.measure.subject import Subject
@@ -81,7 +81,7 @@ def subject_of(entangle: Callable[[Block], None]) -> Subject:
 @pytest.mark.parametrize("engine", ["dense", "stream", "lazy"])
 @pytest.mark.parametrize("entangle", [transposed, some_rows])
 def test_entangled_weights_are_drawn_together(
-    entangle: Callable[[Block], None], engine: str
+    entangle: Callable[[Block], None], engine: Engine
 ) -> None:
     seeds = 40
     subject = subject_of(entangle)

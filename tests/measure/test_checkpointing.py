@@ -8,7 +8,7 @@ from support.foreign_models import FOREIGN, WITHOUT_GRADIENTS
 from support.subjects import tiny_subject
 from torch import Tensor, nn
 
-from gptinit.config import RunConfig
+from gptinit.config import Engine, RunConfig
 from gptinit.load.argument import factory_of
 from gptinit.measure import engine_choice as engines
 from gptinit.measure.checkpointing import entering_blocks
@@ -40,7 +40,7 @@ def both(
 @pytest.mark.parametrize("engine", ["dense", "stream", "lazy"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_running_blocks_again_changes_no_number(
-    engine: str, tied: bool, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunConfig(engine=engine, seeds=3, seq_len=12, grad=True, device="cpu", batch_size=2)
 
@@ -56,7 +56,9 @@ def test_running_blocks_again_changes_no_number(
         ("stream", next(iter(FOREIGN))),
     ],
 )
-def test_foreign_blocks_run_again(engine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_blocks_run_again(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RunConfig(engine=engine, seeds=1, seq_len=8, grad=True, device="cpu")
 
     kept, again = both(foreign_subject(factory_of(FOREIGN[name], {})), run, monkeypatch)

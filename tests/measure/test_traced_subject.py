@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import gptinit
-from gptinit.config import GPTConfig, RunConfig
+from gptinit.config import Engine, GPTConfig, RunConfig
 from gptinit.errors import MeasureError, SubjectError
 from gptinit.facts.schemes import get_scheme
 from gptinit.load.argument import live_factory
@@ -359,7 +359,7 @@ def test_torch_s_attention_is_heard_whichever_way_it_takes() -> None:
 
 
 @pytest.mark.parametrize("engine", ["dense", "stream", "lazy"])
-def test_gradients_of_a_forward_that_leaves_no_graph_are_refused(engine: str) -> None:
+def test_gradients_of_a_forward_that_leaves_no_graph_are_refused(engine: Engine) -> None:
     run = RunConfig(seeds=1, seq_len=8, device="cpu", engine=engine, grad=True)
 
     with pytest.raises(MeasureError, match="must keep what a backward pass needs, got logits"):

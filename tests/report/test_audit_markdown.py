@@ -22,9 +22,9 @@ def test_a_small_audit_is_told_in_full() -> None:
         "## Findings\n\n" + missing + "- **warning** `uninitialised` at `h.*.attn.mask`: Never "
         "written.\n"
         "- **note** `bias-nonzero` at `h.0.attn.c_proj.bias`: Odd.\n\n"
-        "gptinit audit --explain RULE says what a rule means and how to fix it.\n\n"
+        "gptinit audit --explain RULE explains a rule and how to fix it.\n\n"
         "## Parameters\n\n"
-        f"{ROUNDING} Expected: what `nanogpt` draws. Ratio: RMS drawn over RMS expected.\n\n"
+        f"{ROUNDING} Expected: under `nanogpt`. Ratio: actual RMS / expected RMS.\n\n"
         "| role | tensors | layers | parameter | drawn from | std | expected | ratio "
         "| what the ratio means |\n"
         "| :-- | --: | :-- | :-- | :-- | --: | :-- | --: | :-- |\n"
@@ -42,7 +42,7 @@ def test_a_clean_audit_has_no_findings_and_names_its_claim() -> None:
     text = audit_markdown(clean_audit())
 
     assert text.startswith("# model.py:GPT: clean\n")
-    assert "- held to: `nanogpt`\n- closest known scheme: nanogpt (exact)\n" in text
+    assert "- claimed scheme: `nanogpt`\n- closest known scheme: nanogpt (exact)\n" in text
     assert "## Findings" not in text
     assert "--explain" not in text
 

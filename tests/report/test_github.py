@@ -1,5 +1,7 @@
 """Checks as GitHub shows them."""
 
+from typing import Any
+
 import pytest
 from support.report_profiles import bound_result, small_report
 
@@ -8,9 +10,15 @@ from gptinit.report.github import check_github
 from gptinit.results.profile import Finding
 
 
-def _annotated(**changes: str) -> str:
+def _annotated(**changes: Any) -> str:
     """The annotation of one finding."""
-    fields = {"rule": "r", "severity": "error", "where": "w", "message": "m", **changes}
+    fields: dict[str, Any] = {
+        "rule": "r",
+        "severity": "error",
+        "where": "w",
+        "fact": "m",
+        **changes,
+    }
     report = CheckReport(results=(bound_result(),), findings=(Finding(**fields),))
     line, last, end = check_github(report).split("\n")
     assert (last, end) == ("1 of 1 bounds hold.", "")
@@ -37,7 +45,7 @@ def test_severities_have_their_commands(severity: str, command: str) -> None:
 
 
 def test_a_message_cannot_end_its_line_or_start_another_command() -> None:
-    line = _annotated(message="5 %: a, b\r\n::error::x %0A")
+    line = _annotated(fact="5 %: a, b\r\n::error::x %0A")
 
     assert line == "::error title=r%3A w::5 %25: a, b%0D%0A::error::x %250A"
 

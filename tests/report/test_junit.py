@@ -42,9 +42,9 @@ def test_findings_that_the_gate_makes_of_bounds_are_not_counted_twice() -> None:
 
 def test_an_error_that_is_no_bound_turns_the_check_red() -> None:
     findings = (
-        Finding(rule="nonfinite", severity="error", where="gpt2: layer 3", message="NaN."),
-        Finding(rule="odd", severity="warning", where="gpt2: wte", message="Odd."),
-        Finding(rule="even", severity="note", where="gpt2: wpe", message="Even."),
+        Finding(rule="nonfinite", severity="error", model="gpt2", where="layer 3", fact="NaN."),
+        Finding(rule="odd", severity="warning", model="gpt2", where="wte", fact="Odd."),
+        Finding(rule="even", severity="note", model="gpt2", where="wpe", fact="Even."),
     )
     report = CheckReport(results=(bound_result(),), findings=findings)
     root = ET.fromstring(check_junit(report))

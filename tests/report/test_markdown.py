@@ -28,7 +28,7 @@ def test_a_profile_is_tables_and_lists() -> None:
     assert profile_markdown(small_profile()) == (
         "# gpt2\n\n"
         "- scheme: `nanogpt`\n" + _MODEL + _RUN + "\n"
-        f"{_ROUNDING} In parentheses: what theory expects.\n\n"
+        f"{_ROUNDING} In parentheses: the prediction of theory.\n\n"
         "| layer | stream var | cosine | nonfinite |\n"
         "| --: | --: | --: | --: |\n"
         "| emb | 0.000803 ± 0.000013 |  |  |\n"
@@ -68,7 +68,7 @@ def test_cost_and_a_model_of_its_own_init_are_named() -> None:
 def test_a_comparison_is_in_the_order_of_its_ranking() -> None:
     assert comparison_markdown(small_comparison()) == (
         "# Comparison of schemes\n\n" + _MODEL + _RUN + "\n"
-        f"{_ROUNDING} In parentheses: what theory expects.\n\n"
+        f"{_ROUNDING} In parentheses: the prediction of theory.\n\n"
         "| scheme | stream var, last layer | growth, whole | findings |\n"
         "| --: | --: | --: | --: |\n"
         "| nanogpt | 0.00200 ± 0.00013 (0.00210) | 1.25 | 0 |\n"
@@ -106,7 +106,7 @@ def test_a_check_says_first_how_many_bounds_hold() -> None:
 
 
 def test_a_word_of_the_users_cannot_break_a_table_or_a_list() -> None:
-    finding = Finding(rule="a`b", severity="error", where="x|y", message="<b>\n- *c* `d` \\")
+    finding = Finding(rule="a`b", severity="error", where="x|y", fact="<b>\n- *c* `d` \\")
     report = CheckReport(results=(bound_result(model="a|b\nc"),), findings=(finding,))
     text = check_markdown(report)
 

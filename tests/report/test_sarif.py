@@ -197,7 +197,7 @@ def test_fingerprints_survive_other_lines_and_numbers_and_nothing_else() -> None
     moved = replace(
         first,
         parameters=(),
-        findings=(replace(MISSING, message="ratio 9.9", severity="warning"),),
+        findings=(replace(MISSING, fact="ratio 9.9", severity="warning"),),
     )
     others = [
         replace(first, findings=(replace(MISSING, where="h.*.mlp.c_proj.weight"),)),

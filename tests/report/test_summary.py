@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from support.profiles import make_profile, with_value
 
+from gptinit.config import Dtype
 from gptinit.report.summary import summarise
 from gptinit.results.profile import Place, Profile
 
 
 def said(profile: Profile, subject: str) -> str:
     """The sentence about a subject; empty if there is none."""
-    return next((s for s in summarise(profile) if s.startswith(f"{subject}:")), "")
+    return next((str(s) for s in summarise(profile) if s.subject == subject), "")
 
 
 def stream(first: float, last: float) -> Profile:
@@ -25,12 +26,12 @@ def test_a_full_profile_has_a_sentence_a_subject() -> None:
     profile = make_profile(grad=True)
     half = replace(profile, run=replace(profile.run, dtype="float16"))
 
-    subjects = [sentence.partition(":")[0] for sentence in summarise(half)]
+    subjects = [sentence.subject for sentence in summarise(half)]
     assert " ".join(subjects) == ("Stream Branches Tokens Attention Logits Gradients Precision")
 
 
 def test_every_sentence_ends_with_its_full_stop_and_has_no_gap() -> None:
-    for sentence in summarise(make_profile(grad=True)):
+    for sentence in map(str, summarise(make_profile(grad=True))):
         assert sentence.endswith(".")
         assert "  " not in sentence
         assert not re.search(r"\s[.,;:]", sentence)
@@ -54,7 +55,8 @@ def test_every_sentence_ends_with_its_full_stop_and_has_no_gap() -> None:
         (
             1.0,
             1.01,
-            "Stream: variance stays, from 1.00 at the embedding to 1.01 after the last layer.",
+            "Stream: variance stays constant, from 1.00 at the embedding to 1.01 after the last "
+            "layer.",
         ),
         (0.0, 0.5, "Stream: starts at variance 0 and ends at 0.500."),
         (0.0, 0.0, "Stream: starts at variance 0 and ends at 0."),
@@ -139,7 +141,7 @@ def test_one_position_has_neither_tokens_nor_attention_to_speak_of() -> None:
     ):
         profile = with_value(profile, where, stat, None)
 
-    assert [s.partition(":")[0] for s in summarise(profile)] == ["Stream", "Branches", "Logits"]
+    assert [s.subject for s in summarise(profile)] == ["Stream", "Branches", "Logits"]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_a_gradient_of_zero_breaks_nothing() -> None:
     assert "Gradients" in said(profile, "Gradients")
 
 
-PEAKS: Mapping[str, str] = {
+PEAKS: Mapping[Dtype, str] = {
     # 65504 over the largest max_abs, 0.2 + 0.05 * 3 = 0.35
     "float16": "Precision: the largest activation is 187000 times below float16's maximum.",
     "bfloat16": "",
@@ -224,7 +226,7 @@ PEAKS: Mapping[str, str] = {
 
 
 @pytest.mark.parametrize("dtype", PEAKS)
-def test_headroom_matters_in_float16_alone(dtype: str) -> None:
+def test_headroom_matters_in_float16_alone(dtype: Dtype) -> None:
     profile = make_profile()
 
     assert (

@@ -179,7 +179,7 @@ def test_one_head_is_no_plural() -> None:
 
 
 def test_findings_take_the_place_of_the_all_clear() -> None:
-    finding = Finding(rule="r", severity="warning", where="whole", message="Too much.")
+    finding = Finding(rule="r", severity="warning", where="whole", fact="Too much.")
 
     healthy = profile_text(make_profile())
     sick = profile_text(make_profile(findings=(finding,)))

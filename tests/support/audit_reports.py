@@ -28,11 +28,11 @@ MISSING = Finding(
     rule="residual-scaling-missing",
     severity="error",
     where="h.*.attn.c_proj.weight",
-    message="Weights that write to the stream must be scaled, got N(0, 0.02): ratio 2.449.",
+    fact="Weights that write to the stream must be scaled, got N(0, 0.02): ratio 2.449.",
 )
-ODD = Finding(rule="bias-nonzero", severity="note", where="h.0.attn.c_proj.bias", message="Odd.")
+ODD = Finding(rule="bias-nonzero", severity="note", where="h.0.attn.c_proj.bias", fact="Odd.")
 UNSET = Finding(
-    rule="uninitialised", severity="warning", where="h.*.attn.mask", message="Never written."
+    rule="uninitialised", severity="warning", where="h.*.attn.mask", fact="Never written."
 )
 
 

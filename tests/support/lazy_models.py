@@ -49,7 +49,7 @@ def program_of(
     role: str = "q",
 ) -> ParameterProgram:
     """The program of one matrix."""
-    return ParameterProgram(name=name, shape=shape, role=role, layer=layer, distribution=law)
+    return ParameterProgram(name=name, shape=shape, role=role, layer=layer, distribution=law)  # type: ignore[arg-type] # tests name roles as text
 
 
 def lazy_parameter(

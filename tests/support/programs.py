@@ -29,7 +29,7 @@ def matrix(
     name: str, role: str, law: Distribution, fan_in: int, fan_out: int, *, layer: int | None = None
 ) -> ParameterProgram:
     return ParameterProgram(
-        name=name, shape=(fan_out, fan_in), role=role, layer=layer, distribution=law,
+        name=name, shape=(fan_out, fan_in), role=role, layer=layer, distribution=law,  # type: ignore[arg-type] # tests name roles as text
         fan_in=fan_in, fan_out=fan_out,
     )  # fmt: skip
 
@@ -39,7 +39,12 @@ def vector(
 ) -> ParameterProgram:
     gain = law.mean if role == "norm_weight" and law.std == 0 else None
     return ParameterProgram(
-        name=name, shape=(size,), role=role, layer=layer, distribution=law, gain=gain
+        name=name,
+        shape=(size,),
+        role=role,  # type: ignore[arg-type] # tests name roles as text
+        layer=layer,
+        distribution=law,
+        gain=gain,
     )
 
 

@@ -8,7 +8,7 @@ from gptinit.results.profile import Comparison, Finding, Note, Place, Profile, R
 from support.profiles import make_profile
 
 FINDING = Finding(
-    rule="out-of-bounds", severity="warning", where="whole", message="growth | must be less."
+    rule="out-of-bounds", severity="warning", where="whole", fact="growth | must be less."
 )
 NOTE = Note(kind="engine", where="dense", message="As asked for.")
 
@@ -83,20 +83,28 @@ def small_report() -> CheckReport:
             Finding(
                 rule="out-of-bounds",
                 severity="error",
-                where="gpt2: layer 3",
-                message="nonfinite must be at most 0, got 4. It drowns.",
+                model="gpt2",
+                where="layer 3",
+                fact="nonfinite must be at most 0, got 4.",
+                why="It drowns.",
+                stat="nonfinite",
             ),
             Finding(
                 rule="out-of-bounds",
                 severity="error",
-                where="wide: whole",
-                message="resid_growth must be between 0.5 and 1000, got a value not finite.",
+                model="wide",
+                where="whole",
+                stat="resid_growth",
+                fact="resid_growth must be between 0.5 and 1000, got a value not finite.",
             ),
             Finding(
                 rule="inconclusive",
                 severity="warning",
-                where="wide: final",
-                message="loss must be at most 1000, got 2.5. It drowns.",
+                model="wide",
+                where="final",
+                fact="loss must be at most 1000, got 2.5.",
+                why="It drowns.",
+                stat="loss",
             ),
         ),
     )

@@ -8,6 +8,7 @@ from gptinit.api.job import Job, Model, as_scheme, label_of
 from gptinit.api.run import audit_job
 from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import Scheme
+from gptinit.facts.vocabulary import Build
 from gptinit.gate.check_config import apply_acceptances
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def audit(
     model: Model = DEFAULT_PRESET,
     *,
     scheme: str | Scheme | None = None,
-    build: str = "own",
+    build: Build = "own",
     perturb: bool = False,
     draw: bool = False,
     roles: Mapping[str, str] | None = None,

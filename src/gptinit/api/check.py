@@ -120,7 +120,7 @@ def _check_audits(config: CheckConfig) -> Iterator[Finding]:
     for spec in config.models:
         claim = None if spec.scheme is None else get_scheme(spec.scheme)
         for finding in audit_job(_check_job(spec), claim).findings:
-            yield replace(finding, where=f"{spec.name}: {finding.where}")
+            yield replace(finding, model=spec.name)
 
 
 def _baseline_text(path: Path) -> str:
@@ -143,4 +143,4 @@ def _unbounded_nonfinite(config: CheckConfig, profiles: Mapping[str, Profile]) -
     for name, profile in profiles.items():
         if all(bound.stat != "nonfinite" for bound in config.bounds_for(name)):
             for finding in nonfinite_findings(profile):
-                yield replace(finding, where=f"{name}: {finding.where}")
+                yield replace(finding, model=name)

@@ -6,16 +6,14 @@ from dataclasses import replace
 
 from gptinit.api.job import Job, Model, as_scheme
 from gptinit.api.run import Progress, measure_job
-from gptinit.config import ENGINES, RunConfig
+from gptinit.config import ENGINES, Engine, RunConfig
 from gptinit.errors import ConfigError, MeasureError, unknown_name
 from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
+from gptinit.facts.vocabulary import AXES, Axis, NoteKind
 from gptinit.results.profile import Comparison, Note, Profile, Ranking
 
-__all__ = ["AXES", "compare"]
-
-AXES: tuple[str, ...] = ("schemes", "depths", "widths", "models", "engines")
-"""What a comparison can vary."""
+__all__ = ["compare"]
 
 _BY_BOUNDS = "fewest bounds missed (what is not finite last)"
 _BY_GRADIENT = f"{_BY_BOUNDS}, then the flattest gradient: |ln grad_growth| of the embedding"
@@ -23,7 +21,7 @@ _BY_GROWTH = f"{_BY_BOUNDS}, then the flattest stream: |ln resid_growth|"
 
 
 def compare(
-    axis: str = "schemes",
+    axis: Axis = "schemes",
     values: Sequence[str | int] = (),
     *,
     model: Model = DEFAULT_PRESET,
@@ -62,7 +60,7 @@ def compare(
     run = run or RunConfig(grad=True)
     chosen = None if scheme is None else as_scheme(scheme)
     jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
-    runs = [_with_engine(run, job.label) if axis == "engines" else run for job in jobs]
+    runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":
         raise ConfigError(f"engine must not be set where engines are compared, got {run.engine!r}.")
     is_all = axis == "engines" and not values
@@ -82,7 +80,7 @@ def compare(
 
 
 def _jobs(
-    axis: str,
+    axis: Axis,
     values: Sequence[str | int],
     model: Model,
     scheme: Scheme | None,
@@ -124,18 +122,19 @@ def _jobs(
 
 def _refusal(engine: str, error: Exception) -> Note:
     """A note in the place of an engine that cannot measure a model."""
-    kind = "theory-missing" if engine == "theory" else "approximate"
+    kind: NoteKind = "theory-missing" if engine == "theory" else "approximate"
     return Note(kind=kind, where=engine, message=f"Left out: {error}")
 
 
-def _engine(name: object) -> str:
+def _engine(name: object) -> Engine:
     """An engine that can be compared with others."""
-    if name not in ENGINES[1:]:
-        raise unknown_name("engine", str(name), ENGINES[1:])
-    return str(name)
+    for engine in ENGINES[1:]:
+        if engine == name:
+            return engine
+    raise unknown_name("engine", str(name), ENGINES[1:])
 
 
-def _with_engine(run: RunConfig, engine: str) -> RunConfig:
+def _with_engine(run: RunConfig, engine: Engine) -> RunConfig:
     """A run with another engine; theory's is of what it can speak of."""
     if engine == "theory":
         return replace(run, engine=engine, device="cpu", dtype="float32")

@@ -10,6 +10,7 @@ from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
 from gptinit.facts.schemes import Scheme
+from gptinit.facts.vocabulary import Build
 from gptinit.gate.judge import nonfinite_findings, out_of_bounds
 from gptinit.results.profile import Cost, Profile
 
@@ -116,7 +117,12 @@ def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], Non
 
 
 def audit_job(
-    job: Job, claim: Scheme | None, *, build: str = "own", perturb: bool = False, draw: bool = False
+    job: Job,
+    claim: Scheme | None,
+    *,
+    build: Build = "own",
+    perturb: bool = False,
+    draw: bool = False,
 ) -> "Audit":
     """Audit one job; arguments as of `api.audit`.
 

@@ -18,6 +18,7 @@ from gptinit.facts.distributions import (
     Uniform,
     Unset,
 )
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["blame", "blamed"]
@@ -32,7 +33,7 @@ def blamed(program: ModelProgram, context: Context) -> dict[str, list[Hit]]:
     for parameter, expected in context.broken(program):
         rule = blame(parameter, expected, program.facts, context)
         if rule is not None:
-            severity = "warning" if rule == "wrong-distribution" else "error"
+            severity: Severity = "warning" if rule == "wrong-distribution" else "error"
             message = _message(parameter, expected, program.facts, context)
             found.setdefault(rule, []).append((parameter, severity, message))
     return found

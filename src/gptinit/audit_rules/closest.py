@@ -7,7 +7,7 @@ from dataclasses import replace
 from gptinit.audit_rules.matching import agrees, expectations, ratio_of
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
-from gptinit.facts.vocabulary import ROLES
+from gptinit.facts.vocabulary import ROLES, Role
 from gptinit.results.audit import ClosestScheme
 from gptinit.results.program import ModelProgram, ParameterProgram
 
@@ -47,12 +47,12 @@ def _asks_layer(scheme: Scheme) -> bool:
     return any("layer" in rule.variables for rule in scheme.rules.values())
 
 
-def differing_roles(program: ModelProgram, scheme: Scheme) -> dict[str, float]:
+def differing_roles(program: ModelProgram, scheme: Scheme) -> dict[Role, float]:
     """Each role that differs from `scheme`, in the order of ROLES, with its worst |ln ratio|."""
     return _differing(program, expectations(scheme, program))
 
 
-def _differing(program: ModelProgram, expected: Mapping[str, Distribution]) -> dict[str, float]:
+def _differing(program: ModelProgram, expected: Mapping[str, Distribution]) -> dict[Role, float]:
     """Each role that differs from what is expected, with its worst |ln ratio|."""
     found: dict[str, float] = {}
     for parameter in program.parameters:

@@ -15,6 +15,7 @@ from gptinit.facts.distributions import (
     Piecewise,
     Uniform,
 )
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["bias_nonzero", "norm_weight_wrong", "padding_row_nonzero", "zeros"]
@@ -31,7 +32,7 @@ def norm_weight_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
         if p.role != "norm_weight" or not context.free(p):
             continue
         if p.gain is not None and abs(p.gain - 1) > _GAIN_ROOM:
-            severity = "warning" if p.gain == 0 and p.layer is not None else "error"
+            severity: Severity = "warning" if p.gain == 0 and p.layer is not None else "error"
             message = (
                 f"A norm must start with gain 1, got a weight of {p.distribution} that makes the "
                 f"output {p.gain:.4g} times as large as the normalised input."
@@ -52,7 +53,7 @@ def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
             continue
         weight = weights.get(f"{p.name.removesuffix('bias')}weight")
         left = p.role == "linear_bias" and (weight is None or _is_default(weight))
-        severity = "note" if left else "warning"
+        severity: Severity = "note" if left else "warning"
         why = "as torch leaves it, like its weight" if left else "beside a weight with its own rule"
         message = f"A bias starts at 0 by any known scheme, got {p.distribution} ({why})."
         yield p, severity, message

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from gptinit.facts.names import layer_pattern, ranges
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["Hit", "grouped", "grouped_findings"]
 
-Hit = tuple[ParameterProgram | None, str, str]
+Hit = tuple[ParameterProgram | None, Severity, str]
 """A parameter (None: the whole model), a severity and a message."""
 
 
@@ -21,10 +22,10 @@ def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[F
         hits: what it found.
         program: the whole model, to say which of its layers are meant.
     """
-    groups: dict[tuple[str, str], list[tuple[ParameterProgram, str]]] = {}
+    groups: dict[tuple[str, Severity], list[tuple[ParameterProgram, str]]] = {}
     for parameter, severity, message in hits:
         if parameter is None:
-            yield Finding(rule=rule, severity=severity, where="*", message=message)
+            yield Finding(rule=rule, severity=severity, where="*", fact=message)
         else:
             groups.setdefault((_pattern(parameter), severity), []).append((parameter, message))
     if not groups:
@@ -33,7 +34,7 @@ def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[F
     for (pattern, severity), members in groups.items():
         message = " ".join([members[0][1], *_extent(members, whole[pattern], program)])
         where = pattern if len(members) > 1 else members[0][0].name
-        yield Finding(rule=rule, severity=severity, where=where, message=message)
+        yield Finding(rule=rule, severity=severity, where=where, fact=message)
 
 
 def grouped_findings(found: Iterable[Finding], program: ModelProgram) -> Iterator[Finding]:
@@ -41,7 +42,7 @@ def grouped_findings(found: Iterable[Finding], program: ModelProgram) -> Iterato
     by_name = {p.name: p for p in (*program.parameters, *program.buffers)}
     hits: dict[str, list[Hit]] = {}
     for finding in found:
-        hit = by_name[finding.where], finding.severity, finding.message
+        hit = by_name[finding.where], finding.severity, finding.fact
         hits.setdefault(finding.rule, []).append(hit)
     for rule, members in hits.items():
         yield from grouped(rule, members, program)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit
 from gptinit.facts.architectures import SCALED_LOGITS
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["logit_scale", "tie_broken", "tie_unexpected", "tied_role_std_conflict"]
@@ -25,7 +26,7 @@ def logit_scale(program: ModelProgram, _: Context) -> Iterator[Hit]:
         return
     vocab = program.facts.vocab_size or head.shape[0]
     frozen = math.sqrt(2 * math.log(max(vocab, 2)))  # one token has all the weight beyond it
-    severity = "error" if std > 2 * frozen else "warning"
+    severity: Severity = "error" if std > 2 * frozen else "warning"
     message = (
         f"Logits must start near std 1, got a head of {head.distribution} on a normalised stream "
         f"of {width} features: logit std {std:.3g}, a first loss about "

@@ -5,7 +5,6 @@ from importlib import resources
 from types import MappingProxyType
 from typing import TypeAlias
 
-from gptinit import tomlfile
 from gptinit.audit_rules import (
     constants,
     copies,
@@ -23,6 +22,7 @@ from gptinit.errors import unknown_name
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram
 from gptinit.results.rule import Rule
+from gptinit.tomlfile import Table, parse_toml
 
 __all__ = ["FINDERS", "RULES", "Finder", "explain", "findings"]
 
@@ -78,17 +78,17 @@ def _rules() -> Mapping[str, Rule]:
     """Every rule with its documentation."""
     where, names = "rule_docs.toml", (*FINDERS, *_BEYOND_ONE_PROGRAM)
     text = (resources.files("gptinit.audit_rules") / where).read_text(encoding="utf-8")
-    docs = tomlfile.table(tomlfile.parse_toml(text, where), where, known=names)
-    return MappingProxyType({name: _rule(name, docs.get(name)) for name in names})
+    docs = Table(parse_toml(text, where), where, known=names)
+    return MappingProxyType({name: _rule(name, docs.values.get(name)) for name in names})
 
 
 def _rule(name: str, table: object) -> Rule:
     """One rule from its table."""
-    where, keys = f"rule_docs.toml [{name}]", ("severity", "title", "what", "why", "bug", "fix")
-    fields = tomlfile.table(table, where, known=(*keys, "silenced_by"))
-    words = {key: tomlfile.text(fields.get(key), f"{where} {key}") for key in keys}
-    silenced_by = tomlfile.texts(fields.get("silenced_by", []), f"{where} silenced_by")
-    return Rule(name=name, silenced_by=silenced_by, **words)
+    keys = ("severity", "title", "what", "why", "bug", "fix")
+    fields = Table(table, f"rule_docs.toml [{name}]", known=(*keys, "silenced_by"))
+    words = {key: fields.text(key) for key in keys}
+    silenced_by = fields.texts("silenced_by", [])
+    return Rule(name=name, silenced_by=silenced_by, **words)  # type: ignore[arg-type] # ours
 
 
 RULES: Mapping[str, Rule] = _rules()

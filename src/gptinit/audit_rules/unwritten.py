@@ -6,6 +6,7 @@ from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit
 from gptinit.facts.algebra import leaves
 from gptinit.facts.distributions import Unset
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["init_never_called", "uninitialised"]
@@ -29,7 +30,7 @@ def uninitialised(program: ModelProgram, _: Context) -> Iterator[Hit]:
         unset = [isinstance(part, Unset) for part in leaves(p.distribution)]
         if any(unset):
             much = "is" if all(unset) else "is in part"
-            severity = "error" if p.kind == "parameter" else "warning"
+            severity: Severity = "error" if p.kind == "parameter" else "warning"
             yield p, severity, f"The {p.kind} {much} read from memory that nothing wrote."
 
 

@@ -12,24 +12,22 @@ from gptinit.auditing.perturb import init_settings, perturb
 from gptinit.auditing.program import audit_program, findings_of
 from gptinit.errors import SubjectError, unknown_name
 from gptinit.facts.schemes import Scheme
+from gptinit.facts.vocabulary import BUILDS, Build, Severity
 from gptinit.load.factory import Factory
 from gptinit.load.meta_build import on_meta
 from gptinit.read.reading import Reading, read_live, read_model
-from gptinit.results.audit import BUILT_ON_META, Audit
+from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ModelProgram
 
-__all__ = ["BUILDS", "audit_factory", "audit_module"]
-
-BUILDS: tuple[str, ...] = ("own", "meta", "both")
-"""How a model is built: by its constructor, or on meta with storage and weights given after."""
+__all__ = ["audit_factory", "audit_module"]
 
 
 def audit_factory(
     factory: Factory,
     *,
     claim: Scheme | None = None,
-    build: str = "own",
+    build: Build = "own",
     perturbed: bool = False,
     drawn: bool = False,
     roles: Mapping[str, str] | None = None,
@@ -52,7 +50,7 @@ def audit_factory(
         raise unknown_name("build", build, BUILDS)
     notes: list[Note] = []
     first = on_meta(factory, notes) if build == "meta" else factory
-    way = "meta" if build == "meta" else "own"
+    way: Build = "meta" if build == "meta" else "own"
     reading = read_model(first, roles=roles, build=way, brief=True)
     extra: list[Finding] = _not_followed(reading)
     if build == "both":
@@ -111,7 +109,7 @@ def _not_followed(reading: Reading) -> list[Finding]:
     if reading.seen is not None and reading.decoder is not None:
         return []
     why = " ".join(note.message for note in reading.notes)
-    return [Finding(rule="forward-not-followed", severity="warning", where="*", message=why)]
+    return [Finding(rule="forward-not-followed", severity="warning", where="*", fact=why)]
 
 
 def _values(factory: Factory, program: ModelProgram, claim: Scheme | None) -> list[Finding]:
@@ -143,7 +141,7 @@ def _on_meta_too(
     found = [f for f in findings_of(other, claim) if f not in known]
     named = {f.where for f in found}
     return [
-        *(replace(f, message=BUILT_ON_META + f.message) for f in found),
+        *(replace(f, build="meta") for f in found),
         *_lost_ties(own.program, other, named),
         *_differences(own.program, other, named),
     ]
@@ -183,6 +181,6 @@ def _differences(own: ModelProgram, other: ModelProgram, named: set[str]) -> lis
     return found
 
 
-def _mismatch(severity: str, where: str, message: str) -> Finding:
+def _mismatch(severity: Severity, where: str, message: str) -> Finding:
     """A finding about the two builds."""
-    return Finding(rule="build-mismatch", severity=severity, where=where, message=message)
+    return Finding(rule="build-mismatch", severity=severity, where=where, fact=message)

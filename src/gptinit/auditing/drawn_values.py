@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from gptinit.facts.vocabulary import Severity
 from gptinit.read.live import digest
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
@@ -135,6 +136,6 @@ def _equal_tensors(program: ModelProgram, values: Mapping[str, Tensor]) -> Itera
             yield _finding("duplicate-tensors", "error", parameter.name, message)
 
 
-def _finding(rule: str, severity: str, where: str, message: str) -> Finding:
+def _finding(rule: str, severity: Severity, where: str, message: str) -> Finding:
     """A finding about one parameter."""
-    return Finding(rule=rule, severity=severity, where=where, message=message)
+    return Finding(rule=rule, severity=severity, where=where, fact=message)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from gptinit.errors import GptInitError
+from gptinit.facts.vocabulary import Severity
 from gptinit.load.factory import Factory
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, Program
@@ -72,7 +73,7 @@ def _judge(
         return [_finding("error", name, message)]
     if still:
         message = f"{change}: {', '.join(still)} did not follow."
-        severity = "warning" if _is_meant_for(name, value, still, before) else "note"
+        severity: Severity = "warning" if _is_meant_for(name, value, still, before) else "note"
         return [_finding(severity, name, message)]
     return []
 
@@ -99,6 +100,6 @@ def _random_roles(before: Program, after: Program) -> Mapping[str, bool]:
     return roles
 
 
-def _finding(severity: str, where: str, message: str) -> Finding:
+def _finding(severity: Severity, where: str, message: str) -> Finding:
     """A finding about a setting."""
-    return Finding(rule="setting-ignored", severity=severity, where=where, message=message)
+    return Finding(rule="setting-ignored", severity=severity, where=where, fact=message)

@@ -1,6 +1,6 @@
 """A traced program into an audit: findings of every rule, expectations, ratios and hints."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from gptinit.audit_rules import RULES, findings, make_context
@@ -17,15 +17,13 @@ from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
 from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
-from gptinit.results.profile import Finding, Note
+from gptinit.results.profile import Finding, Note, worst_first
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["audit_program", "findings_of"]
 
 _SAME_BASE = 0.01
 """How near the std of the embedding is to a documented one where it is the same."""
-
-_SEVERITIES = ("error", "warning", "note")
 
 
 def audit_program(
@@ -55,7 +53,7 @@ def audit_program(
         closest=closest,
         against=against.slug if against else None,
         parameters=_audited(program, against),
-        findings=_sorted([*findings_of(program, claim), *extra]),
+        findings=worst_first([*findings_of(program, claim), *extra]),
         notes=tuple(notes),
     )
 
@@ -64,7 +62,7 @@ def findings_of(program: ModelProgram, claim: Scheme | None = None) -> tuple[Fin
     """What every rule finds, worst first, without the effects of what is found besides."""
     context = make_context(program, claim)
     found = list(findings(program, context))
-    return _sorted(_without_effects(found, program))
+    return worst_first(_without_effects(found, program))
 
 
 def _documented(program: ModelProgram) -> Scheme | None:
@@ -129,8 +127,3 @@ def _names(finding: Finding, program: ModelProgram) -> frozenset[str]:
     """Every parameter that a finding is about."""
     names = (p.name for p in (*program.parameters, *program.buffers))
     return frozenset(name for name in names if fnmatchcase(name, finding.where))
-
-
-def _sorted(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings by severity, in the order they came within one."""
-    return tuple(sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity)))

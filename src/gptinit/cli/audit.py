@@ -108,7 +108,7 @@ def audit(
     found = gptinit.audit(
         model,
         scheme=scheme,
-        build=build,
+        build=build,  # type: ignore[arg-type] # checks itself
         perturb=perturb,
         draw=draw,
         roles=foreign.roles(),

@@ -193,7 +193,7 @@ def _compare(
     check_output(output, ("table", "json", "markdown", "csv"), fail_on=how.fail_on)
     with progress_on_stderr(output) as progress:
         comparison = gptinit.compare(
-            axis,
+            axis,  # type: ignore[arg-type] # checks itself
             values,
             model=model,
             scheme=scheme,

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 
 from gptinit.cli.options import OutputOptions
 from gptinit.errors import ConfigError, unknown_name
+from gptinit.facts.vocabulary import SEVERITIES, Severity
 from gptinit.results.profile import Cost, Finding, Note
 
 __all__ = [
@@ -26,11 +27,13 @@ __all__ = [
     "write_whole",
 ]
 
-FAIL_ON: Mapping[str, tuple[str, ...]] = {
+FAIL_ON: Mapping[str, tuple[Severity, ...]] = {
     "never": (),
-    "warning": ("warning", "error"),
-    "error": ("error",),
+    "warning": SEVERITIES[:2],
+    "error": SEVERITIES[:1],
 }
+"""Value of --fail-on to the severities that make the exit code 1."""
+
 _PATIENCE = 1.0
 """Seconds of work before progress shows."""
 

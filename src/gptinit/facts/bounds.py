@@ -1,4 +1,4 @@
-"""Healthy ranges of statistics, few, each with its reason and source."""
+"""Healthy ranges of statistics, each with its reason and source."""
 
 import math
 import re
@@ -14,7 +14,7 @@ _WHERE = ("embedding", "final", "whole", "every layer", "last layer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """A range that a statistic should stay in.
+    """A healthy range of a statistic.
 
     Attributes:
         stat: a name in `vocabulary.STATISTICS`.
@@ -52,7 +52,7 @@ class Bound:
 
     @property
     def place(self) -> str:
-        """The kind of place: one of `vocabulary.PLACES`."""
+        """The kind of place that `where` names: one of `vocabulary.PLACES`."""
         return "layer" if "layer" in self.where else self.where
 
     def _require_range(self) -> None:
@@ -85,8 +85,8 @@ DEFAULT_BOUNDS: tuple[Bound, ...] = (
         where="whole",
         max=1000,
         why=(
-            "The embedding is then under 0.1 % of the variance that the head reads: what the token "
-            "is, is drowned in what random branches add."
+            "The embedding is then under 0.1 % of the variance that the head reads: the token's "
+            "identity is swamped by the random branch outputs."
         ),
         source="share of the embedding = 1 / resid_growth for independent branches",
     ),
@@ -128,4 +128,4 @@ DEFAULT_BOUNDS: tuple[Bound, ...] = (
         source="loss_excess = logit_std^2 / 2 for uniform tokens: 0.5 nats at logit_std 1",
     ),
 )
-"""What `inspect` and a `check` without bounds of its own hold a model to."""
+"""The bounds of `inspect`, and of a `check` whose configuration names none."""

@@ -8,12 +8,12 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
-from gptinit import tomlfile
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.formulas import VARIABLES, evaluate, parse
 from gptinit.facts.vocabulary import ROLES
+from gptinit.tomlfile import Table, load_toml, parse_toml
 
 __all__ = [
     "DEFAULT_SCHEME",
@@ -40,6 +40,7 @@ _FORMULAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _OPTIONAL = frozenset({"mean"})
 _SCHEME_KEYS = ("title", "aliases", "year", "source", "verified", "notes", "roles")
 _SCHEME_ROLES = tuple(role for role in ROLES if role != "qkv")
+_RULE_KEYS = ("dist", "std", "mean", "cut", "bound", "value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +242,7 @@ def role_fans(role: str, config: GPTConfig) -> tuple[int, int]:
 def load_schemes() -> Mapping[str, Scheme]:
     """The built-in schemes by slug, in the order of tables."""
     text = (resources.files("gptinit.facts") / "schemes.toml").read_text(encoding="utf-8")
-    return MappingProxyType(_schemes(tomlfile.parse_toml(text, "schemes.toml"), "schemes.toml"))
+    return MappingProxyType(_schemes(parse_toml(text, "schemes.toml"), "schemes.toml"))
 
 
 def scheme_names() -> Mapping[str, str]:
@@ -272,7 +273,7 @@ def get_scheme(name: str) -> Scheme:
 
 def _user_scheme(path: Path) -> Scheme:
     """The one scheme in a file of the user's."""
-    found = _schemes(tomlfile.load_toml(path), str(path))
+    found = _schemes(load_toml(path), str(path))
     if len(found) != 1:
         raise ConfigError(
             f"{path} must hold exactly one scheme, got {len(found)}: {', '.join(found) or 'none'}."
@@ -292,26 +293,26 @@ def _schemes(document: Mapping[str, object], where: str) -> dict[str, Scheme]:
 
 def _scheme(slug: str, table: object, where: str) -> Scheme:
     """One scheme from its table."""
-    fields = tomlfile.table(table, where, known=_SCHEME_KEYS)
-    roles = tomlfile.table(fields.get("roles"), f"{where} roles", known=_SCHEME_ROLES)
-    year = fields.get("year")
+    fields = Table(table, where, known=_SCHEME_KEYS)
+    roles = Table(fields.values.get("roles"), f"{where} roles", known=_SCHEME_ROLES)
+    year = fields.values.get("year")
     return Scheme(
         slug=slug,
-        title=tomlfile.text(fields.get("title", slug), f"{where} title"),
-        aliases=tomlfile.texts(fields.get("aliases", []), f"{where} aliases"),
-        source=tomlfile.texts(fields.get("source", [where]), f"{where} source"),
-        verified=tomlfile.text(fields.get("verified", "user"), f"{where} verified"),
-        notes=tomlfile.text(fields.get("notes", ""), f"{where} notes"),
+        title=fields.text("title", slug),
+        aliases=fields.texts("aliases", []),
+        source=fields.texts("source", [where]),
+        verified=fields.text("verified", "user"),
+        notes=fields.text("notes", ""),
         year=year if isinstance(year, int) else None,
-        rules=MappingProxyType({r: _rule(rule, f"{where} {r}") for r, rule in roles.items()}),
+        rules=MappingProxyType(
+            {r: _rule(rule, f"{where} {r}") for r, rule in roles.values.items()}
+        ),
     )
 
 
 def _rule(table: object, where: str) -> RoleRule:
     """One rule from its inline table."""
-    fields = dict(
-        tomlfile.table(table, where, known=("dist", "std", "mean", "cut", "bound", "value"))
-    )
+    fields = dict(Table(table, where, known=_RULE_KEYS).values)
     dist = fields.pop("dist", None)
     if dist not in _FORMULAS or not isinstance(dist, str):
         raise unknown_name(f"{where} dist", str(dist), _FORMULAS)

@@ -1,18 +1,34 @@
-"""Names of roles, places and statistics with their units and definitions: typed once, here."""
+"""The words of results, schemes and JSON, each spelled once; statistics with their definitions.
+
+The words of a model's shape and of a run (engines, devices, dtypes) are in `gptinit.config`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
 
 __all__ = [
+    "AXES",
+    "BUILDS",
     "PLACES",
     "ROLES",
+    "SEVERITIES",
     "SITE_NAMES",
     "STATISTICS",
+    "Axis",
+    "Build",
+    "NoteKind",
+    "ParameterKind",
+    "ParameterRole",
+    "PlaceKind",
+    "Role",
+    "Severity",
     "Statistic",
+    "Verdict",
 ]
 
-ROLES: tuple[str, ...] = (
+Role: TypeAlias = Literal[
     "tok_emb",
     "pos_emb",
     "q",
@@ -27,11 +43,48 @@ ROLES: tuple[str, ...] = (
     "norm_weight",
     "norm_bias",
     "linear_bias",
-)
-"""What a parameter does in a transformer; the same words in schemes, tables and JSON."""
+]
+"""What a parameter does in a transformer."""
 
-PLACES: tuple[str, ...] = ("embedding", "layer", "final", "whole")
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Every role, in the order of tables."""
+
+ParameterRole: TypeAlias = Literal[Role, "other"]
+"""The role of a parameter of any model: "other" where it has none of ROLES."""
+
+ParameterKind: TypeAlias = Literal["parameter", "buffer"]
+"""Whether training changes a tensor."""
+
+Severity: TypeAlias = Literal["error", "warning", "note"]
+"""How bad a finding is; exit codes depend on it."""
+
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""Every severity, worst first."""
+
+Verdict: TypeAlias = Literal["ok", "violated", "inconclusive"]
+"""What a check says of one bound at one place."""
+
+NoteKind: TypeAlias = Literal["materialised", "approximate", "theory-missing", "engine"]
+"""What a note is about."""
+
+Build: TypeAlias = Literal["own", "meta", "both", "live"]
+"""How a model came into being: by its constructor; built on meta, then given storage and weights;
+in both ways; or before gptinit saw it."""
+
+BUILDS: tuple[Build, ...] = ("own", "meta", "both")
+"""The builds that an audit can be asked for."""
+
+Axis: TypeAlias = Literal["schemes", "depths", "widths", "models", "engines"]
+"""What a comparison varies."""
+
+AXES: tuple[Axis, ...] = get_args(Axis)
+"""Every axis, in the order of the help."""
+
+PlaceKind: TypeAlias = Literal["embedding", "layer", "final", "whole"]
 """Where a statistic can stand in a profile."""
+
+PLACES: tuple[PlaceKind, ...] = get_args(PlaceKind)
+"""Every kind of place, in the order of a profile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +105,7 @@ class Statistic:
     title: str
     definition: str
     unit: str
-    places: tuple[str, ...]
+    places: tuple[PlaceKind, ...]
     log: bool = False
     needs_grad: bool = False
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+from gptinit.facts.vocabulary import ParameterRole, Role
 from gptinit.forward.graph import MATMULS, SOFTMAXES, Graph, Operand, Vertex
 from gptinit.forward.residual import Writer, additions, writers
 
@@ -33,7 +34,7 @@ class WeightUse:
         writes_stream: whether its product is added to the residual stream.
     """
 
-    roles: tuple[str, ...]
+    roles: tuple[ParameterRole, ...]
     fan_in: int | None = None
     fan_out: int | None = None
     writes_stream: bool = False
@@ -47,7 +48,7 @@ def weight_uses(graph: Graph, ids: Tensor, width: int) -> dict[str, WeightUse]:
         ids: the token ids that it ran on, all different.
         width: of the stream.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[ParameterRole]] = {}
     for name, role in _claims(graph, ids, width):
         roles = found.setdefault(name, [])
         if role not in roles:
@@ -67,7 +68,7 @@ def weight_uses(graph: Graph, ids: Tensor, width: int) -> dict[str, WeightUse]:
     }
 
 
-def _claims(graph: Graph, ids: Tensor, width: int) -> Iterator[tuple[str, str]]:
+def _claims(graph: Graph, ids: Tensor, width: int) -> Iterator[tuple[str, ParameterRole]]:
     """(weight, role) for every use that tells one."""
     yield from _lookups(graph, ids)
     yield from _added_tables(graph)
@@ -82,7 +83,7 @@ def _all_writers(graph: Graph, width: int) -> list[Writer]:
     return [w for a in additions(graph, width) for w in writers(graph, a)]
 
 
-def _lookups(graph: Graph, ids: Tensor) -> Iterator[tuple[str, str]]:
+def _lookups(graph: Graph, ids: Tensor) -> Iterator[tuple[str, ParameterRole]]:
     """Embeddings: of tokens where the indices are the ids, of positions where they count up."""
     for v in graph.vertices:
         if v.name not in {"embedding", "index_select", "index"}:
@@ -98,7 +99,7 @@ def _lookups(graph: Graph, ids: Tensor) -> Iterator[tuple[str, str]]:
                     yield name, "pos_emb"
 
 
-def _added_tables(graph: Graph) -> Iterator[tuple[str, str]]:
+def _added_tables(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
     """Tables of positions that are added as they are."""
     for v in graph.vertices:
         if v.name == "add" and graph.is_token(v.index):
@@ -107,7 +108,7 @@ def _added_tables(graph: Graph) -> Iterator[tuple[str, str]]:
                     yield name, "pos_emb"
 
 
-def _norms(graph: Graph) -> Iterator[tuple[str, str]]:
+def _norms(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
     """Weights and biases of norms that are one operator."""
     for v in graph.vertices:
         if v.name in _NORMS:
@@ -143,7 +144,7 @@ def branch_kind(graph: Graph, writer: Writer) -> str:
     return "mlp" if hidden and has_activation and not is_recurrent else "other"
 
 
-def _branch(graph: Graph, writer: Writer) -> Iterator[tuple[str, str]]:
+def _branch(graph: Graph, writer: Writer) -> Iterator[tuple[str, ParameterRole]]:
     """Roles of the weights that work for one writer."""
     kind = branch_kind(graph, writer)
     if kind == "attn":
@@ -199,9 +200,9 @@ def product_of_tokens(graph: Graph, index: int) -> Vertex | None:
     return None
 
 
-def _attention(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str, str]]:
+def _attention(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str, ParameterRole]]:
     """q, k and v: which weights reach which side of the attention."""
-    sides: dict[str, set[str]] = {}
+    sides: dict[str, set[ParameterRole]] = {}
     for role, operands in _sides(graph, writer, core):
         for name in _nearest(graph, writer.cone, [i for o in operands for i in o.nodes]):
             sides.setdefault(name, set()).add(role)
@@ -209,17 +210,17 @@ def _attention(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str
         yield name, next(iter(roles)) if len(roles) == 1 else "qkv"
 
 
-def _sides(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str, list[Operand]]]:
+def _sides(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[Role, list[Operand]]]:
     """The operands that hold queries, keys and values."""
     if core.name not in SOFTMAXES:
-        for role, operand in zip("qkv", core.operands, strict=False):
-            yield role, [operand]
+        fused: tuple[Role, ...] = ("q", "k", "v")
+        yield from ((role, [o]) for role, o in zip(fused, core.operands, strict=False))
         return
     scores = product_of_tokens(graph, core.index)
     if scores is not None:
         tokens = [o for o in scores.operands if any(graph.is_token(i) for i in o.nodes)]
-        for role, operand in zip("qk", tokens[-2:], strict=False):
-            yield role, [operand]
+        factors: tuple[Role, ...] = ("q", "k")
+        yield from ((role, [o]) for role, o in zip(factors, tokens[-2:], strict=False))
     for v in _within(graph, writer.cone):
         if v.name in MATMULS and v.index > core.index and not graph.weight_operands(v.index):
             reached = [o for o in v.operands if not _comes_from(graph, o, core.index)]
@@ -277,7 +278,7 @@ def _hidden(graph: Graph, writer: Writer) -> dict[str, set[bool]]:
     return found
 
 
-def _head(graph: Graph, width: int) -> Iterator[tuple[str, str]]:
+def _head(graph: Graph, width: int) -> Iterator[tuple[str, ParameterRole]]:
     """The product that makes logits of the stream."""
     if graph.last is None:
         return

@@ -1,4 +1,4 @@
-"""A reviewed file of what the models were like, and whether they have moved since."""
+"""A reviewed file of statistics of each model, and whether they have moved since."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, nonfinite_place
 from gptinit.gate.student_t import student_quantile
+from gptinit.results.averaging import Scale
 from gptinit.results.profile import Place, Profile
 
 __all__ = ["baseline_document", "compare_to_baseline"]
@@ -21,22 +22,22 @@ _DIGITS = 6
 _PLACES = ("embedding", "last layer", "final", "whole")
 _ENTRY = ("value", "stderr", "seeds")
 _REVIEW = "Review and run gptinit check --update-baseline"
-_LARGEST = 1e300  # beyond it a number is no measurement, and might not fit a float
+_LARGEST = 1e300  # a larger number is not a measurement, and might not fit a float
 _MOST_LOG = 690.0  # about log(_LARGEST)
 
 
 def baseline_document(named_profiles: Mapping[str, Profile]) -> str:
-    """The baseline file of some models: JSON for a reviewer, one line a statistic.
+    """The baseline file of some models: JSON that a person can review, one line per statistic.
 
-    It has, for every model, the settings that a later run must share, and the value, standard
-    error and number of seeds of every statistic at the embedding, the last layer, the logits and
-    the whole, with 6 significant digits. A statistic that is not finite is left out.
+    For every model it has the settings that a later run must share, and the value, standard error
+    and number of seeds of every statistic at the embedding, the last layer, the logits and the
+    whole, with 6 significant digits. A statistic that is not finite is left out.
 
     Args:
         named_profiles: name of the model in the configuration to its profile.
 
     Raises:
-        ConfigError: if a profile has fewer than 2 seeds, so that its noise is not known.
+        ConfigError: if a profile has fewer than 2 seeds: its noise is unknown.
     """
     models = {name: _entry(name, profile) for name, profile in named_profiles.items()}
     document = {"schema_version": _VERSION, "models": models}
@@ -48,13 +49,13 @@ def baseline_document(named_profiles: Mapping[str, Profile]) -> str:
 def compare_to_baseline(
     text: str, named_profiles: Mapping[str, Profile], *, alpha: float = 1e-4
 ) -> tuple[BoundResult, ...]:
-    """Whether each statistic of each model still is what the baseline says.
+    """Compare every statistic of every model with the baseline.
 
     A statistic has moved when it differs by more than t joint standard errors and the rounding of
     the file. t is the two-sided Student quantile at `alpha` divided by the number of comparisons,
     with the degrees of freedom of Welch and Satterthwaite, rounded down; standard deviations and
-    ratios are compared as logarithms. What has no noise must be equal to the rounding; NaN and
-    infinity where the baseline had none is a move at any noise.
+    ratios are compared as logarithms. A statistic without noise must be equal up to the rounding.
+    NaN or infinity where the baseline had none counts as moved.
 
     Args:
         text: content of the file, as `baseline_document` wrote it.
@@ -63,12 +64,12 @@ def compare_to_baseline(
             and below 0.5.
 
     Returns:
-        A result a model, place and statistic, "violated" where it moved, "ok" elsewhere; min and
-        max are the interval in which it would count as unmoved.
+        One result for every model, place and statistic: "violated" where it moved, else "ok"; min
+        and max are the interval in which it would count as unmoved.
 
     Raises:
-        ConfigError: if the text is no baseline, lacks a model or a statistic, has one that is not
-            measured now, or was made with other settings.
+        ConfigError: if the text is not a baseline, lacks a model or a statistic, has one that is
+            not measured now, or was made with other settings.
 
     References:
         Welch 1947, "The generalization of Student's problem when several different population
@@ -82,7 +83,6 @@ def compare_to_baseline(
 
 
 def _entry(name: str, profile: Profile) -> dict[str, object]:
-    """What the file says of one model."""
     _require_seeds(name, profile)
     places = {
         key: {
@@ -100,7 +100,7 @@ def _entry(name: str, profile: Profile) -> dict[str, object]:
 
 
 def _require_seeds(name: str, profile: Profile) -> None:
-    """Raise unless noise is known."""
+    """Raise if the profile has too few seeds for standard errors."""
     if profile.run.seeds < 2:
         raise ConfigError(
             f"seeds must be at least 2 for a baseline of {name}, got seeds={profile.run.seeds}. "
@@ -109,7 +109,7 @@ def _require_seeds(name: str, profile: Profile) -> None:
 
 
 def _settings(profile: Profile) -> dict[str, object]:
-    """What must be the same for numbers to be comparable; a file of data by its name alone."""
+    """Settings that must be equal for numbers to be comparable; of a data file only its name."""
     data = profile.run.data
     return {
         "scheme": profile.scheme,
@@ -124,7 +124,7 @@ def _settings(profile: Profile) -> dict[str, object]:
 
 
 def _places(profile: Profile) -> tuple[tuple[str, str, Place], ...]:
-    """Key in the file, name in results, and statistics of every place that a baseline has."""
+    """Every place of a baseline: its key in the file, its name in results, its statistics."""
     last = len(profile.layers) - 1
     names = ("embedding", f"layer {last}", "final", "whole")
     places = dict(profile.places())
@@ -154,7 +154,10 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pair:
-    """One statistic then and now; `now` is None and `cause` a place where it is not finite."""
+    """One statistic in the baseline and now.
+
+    Where it is not finite now, `now` is None and `cause` the place that NaN or infinity comes from.
+    """
 
     model: str
     where: str
@@ -186,7 +189,11 @@ def _pairs(name: str, profile: Profile, models: Mapping[str, object]) -> Iterato
 
 
 def _pair(name: str, profile: Profile, where: str, stat: str, base: _Sample) -> _Pair:
-    """One statistic with its baseline; refused if it is not measured any more."""
+    """One statistic with its baseline.
+
+    Raises:
+        ConfigError: if it is no longer measured.
+    """
     place = dict(profile.places())[where]
     value, stderr = place.values.get(stat, math.nan), place.stderr.get(stat)
     now, cause = None, None
@@ -204,7 +211,7 @@ def _pair(name: str, profile: Profile, where: str, stat: str, base: _Sample) -> 
 
 
 def _judge_drift(pair: _Pair, tail: float) -> BoundResult:
-    """Whether one statistic is where it was; `tail` is the probability of either side."""
+    """Judge whether one statistic moved; `tail` is the chance of a false alarm on either side."""
     base, now = pair.base, pair.now
     low, high = _allowed(pair, tail)
     moved = now is None or not low <= now.value <= high
@@ -237,24 +244,23 @@ def _allowed(pair: _Pair, tail: float) -> tuple[float, float]:
     reach = 0.0
     if then or now:
         reach = student_quantile(tail, _dof(pair, then, now)) * math.hypot(then, now)
-    if not _is_log(pair):
+    if not _scale(pair).log:
         return base - reach - rounding, base + reach + rounding
     reach = min(reach + rounding / base, _MOST_LOG)
     return base * math.exp(-reach), base * math.exp(reach)
 
 
-def _is_log(pair: _Pair) -> bool:
-    """Whether both values can be, and by their statistic are, compared as logarithms."""
-    positive = pair.base.value > 0 and (pair.now is None or pair.now.value > 0)
-    return STATISTICS[pair.stat].log and positive
+def _scale(pair: _Pair) -> Scale:
+    """The scale on which both values are compared."""
+    values = [sample.value for sample in (pair.base, pair.now) if sample is not None]
+    return Scale.of(values, log=STATISTICS[pair.stat].log)
 
 
 def _errors(pair: _Pair) -> tuple[float, float]:
-    """Standard errors then and now, on the scale of the comparison."""
-    base, now = pair.base, pair.now or _Sample(value=1.0, stderr=0.0, seeds=2)
-    if _is_log(pair):
-        return base.stderr / base.value, now.stderr / now.value
-    return base.stderr, now.stderr
+    """Standard errors of the baseline and of now, on the scale of the comparison."""
+    scale, base, now = _scale(pair), pair.base, pair.now
+    now_error = scale.error(now.value, now.stderr) if now else 0.0
+    return scale.error(base.value, base.stderr), now_error
 
 
 def _dof(pair: _Pair, then: float, now: float) -> int:
@@ -268,18 +274,16 @@ def _dof(pair: _Pair, then: float, now: float) -> int:
 
 def _move(pair: _Pair) -> str:
     """How far the value moved, in joint standard errors."""
-    assert pair.now is not None  # only asked of what is finite
+    assert pair.now is not None  # a value that is not finite has no distance
     joint = math.hypot(*_errors(pair))
     if joint == 0:
         return "it moved, and has no noise"
-    by = pair.now.value - pair.base.value
-    if _is_log(pair):
-        by = math.log(pair.now.value / pair.base.value)
+    scale = _scale(pair)
+    by = scale.at(pair.now.value) - scale.at(pair.base.value)
     return f"moved by {by / joint:+.1f} standard errors"
 
 
 def _read_models(text: str) -> Mapping[str, object]:
-    """The models of a baseline file."""
     try:
         document = _table(json.loads(text), "")
     except (ValueError, RecursionError) as error:
@@ -295,7 +299,7 @@ def _read_models(text: str) -> Mapping[str, object]:
 
 
 def _table(value: object, where: str) -> Mapping[str, object]:
-    """`value`, once it is a JSON object."""
+    """`value`, which must be a JSON object."""
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"baseline{where and ' '}{where} must be an object, got {value!r}. {_REVIEW}."
@@ -306,7 +310,6 @@ def _table(value: object, where: str) -> Mapping[str, object]:
 def _require_settings(
     name: str, base: Mapping[str, object], settings: Mapping[str, object]
 ) -> None:
-    """Raise unless the baseline was made with the settings of now."""
     other = [f"{k}={base.get(k)!r} (now {v!r})" for k, v in settings.items() if base.get(k) != v]
     if other:
         raise ConfigError(
@@ -326,7 +329,6 @@ def _read_place(value: object, where: str) -> dict[str, _Sample]:
 
 
 def _read_sample(value: object, where: str) -> _Sample:
-    """One statistic of a baseline file."""
     entry = _table(value, where)
     numbers = [entry.get(key) for key in _ENTRY]
     finite = [

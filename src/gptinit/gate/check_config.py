@@ -1,4 +1,4 @@
-"""The configuration of `gptinit check`: which models, held to what, and what is accepted."""
+"""The configuration of `gptinit check`: models, their bounds, and findings that are accepted."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
-from gptinit import tomlfile
 from gptinit.config import DATA_KINDS, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
@@ -17,6 +16,7 @@ from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import SITE_NAMES, STATISTICS
 from gptinit.gate.judge import places_of
 from gptinit.results.profile import Finding
+from gptinit.tomlfile import Table, load_toml
 
 __all__ = [
     "CONFIG_NAME",
@@ -49,11 +49,11 @@ class ModelSpec:
     Attributes:
         name: label in results and findings, unique in its file.
         model: a preset, path/model.py:NAME, package.module:NAME or a config.json.
-        scheme: slug or path of a preset's init, or the claim that a foreign model is held to; None
-            is the model's own.
-        overrides: settings in place of the model's: fields of GPTConfig for a preset.
-        roles: of a foreign model: parameter pattern to role.
-        sites: of a foreign model: names of "blocks", and of "attn" and "mlp" inside a block.
+        scheme: slug or path of the init of a preset, or of the scheme that your own model should
+            match; None for the default init of a preset, and no claim on your own model.
+        overrides: settings that replace the model's: fields of GPTConfig for a preset.
+        roles: for your own model: parameter pattern to role.
+        sites: for your own model: names of "blocks", and of "attn" and "mlp" inside a block.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ModelSpec:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is someone else's model, not the built-in GPT."""
+        """Whether it is your own model, not a preset of the built-in GPT."""
         return not is_preset(self.model)
 
     def config(self) -> GPTConfig:
@@ -79,7 +79,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopedBound:
-    """A bound and the models that it is for: their names, or None for all."""
+    """A bound and the names of the models that it applies to, or None for all."""
 
     bound: Bound
     models: tuple[str, ...] | None = None
@@ -87,12 +87,13 @@ class ScopedBound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """Findings that someone has looked at and lives with.
+    """Findings accepted with a stated reason.
 
     Attributes:
-        rule: the rule of the findings.
-        where: pattern of their place, with the wildcards of `fnmatch`.
-        reason: why that is so.
+        rule: name of the rule of the findings.
+        where: pattern of their location ("small: layer 3"), with the wildcards of `fnmatch`. An
+            audit looks at one model: there the name of the model in the pattern is left out.
+        reason: why they are accepted.
     """
 
     rule: str
@@ -100,21 +101,21 @@ class Acceptance:
     where: str = "*"
 
     def covers(self, finding: Finding) -> bool:
-        """Whether it is about `finding`."""
-        return self.rule == finding.rule and (
-            self.where == finding.where or fnmatchcase(finding.where, self.where)
-        )
+        """Whether it accepts `finding`."""
+        where = self.where if finding.model else self.where.rpartition(": ")[2]
+        is_there = where == finding.location or fnmatchcase(finding.location, where)
+        return self.rule == finding.rule and is_there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckConfig:
-    """Everything a check needs to know.
+    """The configuration of a check.
 
     Attributes:
         path: the file that it was read from.
         run: how models are measured, with at least LEAST_SEEDS seeds.
         models: the models, at least one.
-        bounds: what they are held to.
+        bounds: the bounds on them.
         accept: findings that are accepted.
         baseline: the baseline file, which need not exist yet; None if there is none.
     """
@@ -132,36 +133,35 @@ class CheckConfig:
 
 
 def load_check(path: Path | None, *, folder: Path) -> CheckConfig:
-    """The configuration of a check.
+    """Load the configuration of a check.
 
     Args:
         path: a TOML file (of a pyproject.toml: its [tool.gptinit]); None looks into `folder` for
             gptinit.toml, then for a pyproject.toml with [tool.gptinit].
-        folder: where to look.
+        folder: the folder to search.
 
     Raises:
-        ConfigError: if there is none, or it has a key, name, type or value that cannot be used; one
-            line that names the file and the table.
+        ConfigError: if there is none, or it has a key, name, type or value that cannot be used; the
+            message is one line that names the file and the table.
     """
     path, where, document = _find_document(path, folder)
-    top = tomlfile.table(document, where, known=_TOP_KEYS)
-    run = _run(top.get("run", {}), f"{where} [run]", path.parent)
-    models = _models(top.get("models", []), where, path.parent)
-    baseline = top.get("baseline")
+    top = Table(document, where, known=_TOP_KEYS)
+    run = _run(top.values.get("run", {}), f"{where} [run]", path.parent)
+    models = _models(top, path.parent)
     config = CheckConfig(
         path=path,
         run=run,
         models=models,
-        bounds=_bounds(top.get("bounds", []), where, [m.name for m in models]),
-        accept=tuple(_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept")),
-        baseline=None if baseline is None else path.parent / _said(baseline, f"{where} baseline"),
+        bounds=_bounds(top, [m.name for m in models]),
+        accept=_acceptances(top),
+        baseline=path.parent / top.words("baseline") if "baseline" in top else None,
     )
     _require_measurable(config, where)
     return config
 
 
 def load_acceptances(path: Path) -> tuple[Acceptance, ...]:
-    """The [[accept]] tables of a configuration, whatever else it holds.
+    """Load the [[accept]] tables of a configuration and ignore the rest.
 
     Args:
         path: a TOML file (of a pyproject.toml: its [tool.gptinit]).
@@ -170,26 +170,25 @@ def load_acceptances(path: Path) -> tuple[Acceptance, ...]:
         ConfigError: if it cannot be read, or a table is not a rule with a reason.
     """
     path, where, document = _find_document(path, path.parent)
-    top = tomlfile.table(document, where, known=_TOP_KEYS)
-    found = (_acceptance(t, w) for t, w in _tables(top.get("accept", []), where, "accept"))
-    # A check names the model before the place: "small: h.*.attn.c_proj.weight".
-    return tuple(replace(a, where=a.where.rpartition(": ")[2]) for a in found)
+    return _acceptances(Table(document, where, known=_TOP_KEYS))
 
 
 def apply_acceptances(
     findings: Iterable[Finding], accept: Sequence[Acceptance]
 ) -> tuple[Finding, ...]:
-    """The findings, what is accepted as notes with the reason, and a warning an idle acceptance.
+    """Turn accepted findings into notes with the reason, and warn of every unused acceptance.
 
-    The first acceptance that covers a finding gives the reason, and all that cover it are in use. A
-    finding on several layers is accepted whole or not at all: its `where` lists them all.
+    The first acceptance that covers a finding gives the reason; all that cover it count as used. A
+    finding on several layers is accepted as a whole or not at all: its `where` lists them all.
 
     Args:
         findings: of all models.
         accept: what the configuration accepts.
 
     Example:
-        >>> late = Finding(rule="out-of-bounds", severity="error", where="a: final", message="No.")
+        >>> late = Finding(
+        ...     rule="out-of-bounds", severity="error", model="a", where="final", fact="No."
+        ... )
         >>> known = Acceptance(rule="out-of-bounds", where="a: *", reason="a fine-tune")
         >>> [(f.severity, f.message) for f in apply_acceptances([late], [known])]
         [('note', 'No. Accepted: a fine-tune')]
@@ -205,15 +204,15 @@ def starter_config() -> str:
 
 
 def _find_document(path: Path | None, folder: Path) -> tuple[Path, str, object]:
-    """The file, how to call its table in messages, and the table."""
+    """The file, the name of its table in messages, and the table."""
     if path is not None and path.name != "pyproject.toml":
-        return path, str(path), tomlfile.load_toml(path)
+        return path, str(path), load_toml(path)
     if path is None and (folder / CONFIG_NAME).is_file():
         path = folder / CONFIG_NAME
-        return path, str(path), tomlfile.load_toml(path)
+        return path, str(path), load_toml(path)
     project = path or folder / "pyproject.toml"
     if path is not None or project.is_file():
-        tool = tomlfile.load_toml(project).get("tool")
+        tool = load_toml(project).get("tool")
         if isinstance(tool, Mapping) and "gptinit" in tool:
             return project, f"{project} [tool.gptinit]", tool["gptinit"]
     raise ConfigError(
@@ -223,8 +222,8 @@ def _find_document(path: Path | None, folder: Path) -> tuple[Path, str, object]:
 
 
 def _run(value: object, where: str, folder: Path) -> RunConfig:
-    """How to measure, with a file of data found from the folder of the configuration."""
-    fields = dict(tomlfile.table(value, where, known=RunConfig.field_names()))
+    """The settings of the runs; the path of a data file is relative to `folder`."""
+    fields = dict(Table(value, where, known=RunConfig.field_names()).values)
     data = fields.get("data")
     if isinstance(data, str) and data and data not in DATA_KINDS:
         fields["data"] = str(folder / data)
@@ -240,41 +239,41 @@ def _run(value: object, where: str, folder: Path) -> RunConfig:
     return run
 
 
-def _models(value: object, where: str, folder: Path) -> tuple[ModelSpec, ...]:
-    """The models, each with a name of its own."""
-    models = tuple(_model(t, w, folder) for t, w in _tables(value, where, "models"))
+def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
+    """The models, each with a unique name."""
+    models = tuple(_model(value, where, folder) for value, where in top.tables("models"))
     if not models:
         raise ConfigError(
-            f'{where} must have at least one [[models]], got none. Write model = "gpt2" under '
+            f'{top.where} must have at least one [[models]], got none. Write model = "gpt2" under '
             "[[models]]."
         )
     names = [m.name for m in models]
     for i, name in enumerate(names):
         if name in names[:i]:
             raise ConfigError(
-                f"{where} [[models]] {i + 1} must have a name of its own, got {name!r} again. "
+                f"{top.where} [[models]] {i + 1} must have a unique name, got {name!r} again. "
                 "Give it another name."
             )
     return models
 
 
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
-    """One model, its preset, shape and scheme known to exist."""
+    """One model; its preset, shape and scheme are checked."""
     known = ("model", "name", "scheme", "set", "roles", "sites", *GPTConfig.field_names())
-    fields = tomlfile.table(value, where, known=known)
-    model = _said(fields.get("model", DEFAULT_PRESET), f"{where} model")
-    scheme = _said(fields["scheme"], f"{where} scheme") if "scheme" in fields else None
-    own = {k: v for k, v in fields.items() if k in GPTConfig.field_names()}
-    overrides: dict[str, object] = {k: _simple(v, f"{where} {k}") for k, v in own.items()}
-    overrides |= _settings(fields, where, model)
-    name = _said(fields.get("name", _label(model, scheme, overrides)), f"{where} name")
+    fields = Table(value, where, known=known)
+    model = fields.words("model", DEFAULT_PRESET)
+    scheme = fields.words("scheme") if "scheme" in fields else None
+    own = [key for key in fields.values if key in GPTConfig.field_names()]
+    overrides: dict[str, object] = {key: fields.setting(key) for key in own}
+    overrides |= _settings(fields, model)
+    name = fields.words("name", _label(model, scheme, overrides))
     if scheme is not None and scheme.endswith(".toml"):
         scheme = str(folder / scheme)
     spec = ModelSpec(
         name=name,
         model=_located(model, folder),
-        roles=MappingProxyType(_names(fields.get("roles", {}), f"{where} roles", None)),
-        sites=MappingProxyType(_names(fields.get("sites", {}), f"{where} sites", SITE_NAMES)),
+        roles=_names(fields, "roles", known=None),
+        sites=_names(fields, "sites", known=SITE_NAMES),
         scheme=scheme,
         overrides=MappingProxyType(overrides),
     )
@@ -289,38 +288,34 @@ def _model(value: object, where: str, folder: Path) -> ModelSpec:
 
 
 def _located(model: str, folder: Path) -> str:
-    """A model whose path is found from the folder of the configuration."""
+    """A MODEL argument with its path, if it has one, relative to `folder`."""
     head, colon, name = model.rpartition(":")
     path = head if colon else model
     is_path = path.endswith((".py", ".json")) or "/" in path
     return f"{folder / path}{colon}{name if colon else ''}" if is_path else model
 
 
-def _settings(fields: Mapping[str, object], where: str, model: str) -> dict[str, object]:
-    """The table `set`: settings of a foreign model by their own names."""
+def _settings(fields: Table, model: str) -> dict[str, object]:
+    """Settings of your model in the table `set`, by the names that the model gives them."""
     if "set" not in fields:
         return {}
     if is_preset(model):
-        raise ConfigError(f"{where} set must be of a foreign model, got the preset {model!r}.")
-    table = fields["set"]
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where} set must be a table, got {table!r}.")
-    return {
-        k: v if isinstance(v, float) else _simple(v, f"{where} set.{k}") for k, v in table.items()
-    }
+        raise ConfigError(
+            f"{fields.where} set must be for your own model, got the preset {model!r}. Write "
+            "fields of its shape, such as n_layer, without set."
+        )
+    chosen = Table(fields.values["set"], fields.named("set"), sign=".")
+    return {k: v if isinstance(v, float) else chosen.setting(k) for k, v in chosen.values.items()}
 
 
-def _names(value: object, where: str, known: Sequence[str] | None) -> dict[str, str]:
-    """A table of texts."""
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must be a table, got {value!r}.")
-    if known is not None:
-        value = tomlfile.table(value, where, known=known)
-    return {k: _said(v, f"{where}.{k}") for k, v in value.items()}
+def _names(fields: Table, key: str, *, known: Sequence[str] | None) -> Mapping[str, str]:
+    """The texts in the table `key`, by their own keys."""
+    names = Table(fields.values.get(key, {}), fields.named(key), known=known, sign=".")
+    return MappingProxyType({name: names.words(name) for name in names.values})
 
 
 def _label(model: str, scheme: str | None, overrides: Mapping[str, object]) -> str:
-    """The name of a model that was given none.
+    """The name of a model that the configuration does not name.
 
     Example:
         >>> _label("gpt2", "plain", {"n_layer": 48, "bias": False})
@@ -330,68 +325,62 @@ def _label(model: str, scheme: str | None, overrides: Mapping[str, object]) -> s
     return model_label(model, {**named, **overrides}, separator=" ")
 
 
-def _bounds(value: object, where: str, names: Sequence[str]) -> tuple[ScopedBound, ...]:
-    """The bounds of the file, or the default ones for every model."""
-    tables = _tables(value, where, "bounds")
-    if not tables:
-        return tuple(ScopedBound(bound=b) for b in DEFAULT_BOUNDS)
-    return tuple(_scoped_bound(t, w, names) for t, w in tables)
+def _bounds(top: Table, names: Sequence[str]) -> tuple[ScopedBound, ...]:
+    """The bounds of the file, or the default bounds on every model."""
+    bounds = tuple(_scoped_bound(value, where, names) for value, where in top.tables("bounds"))
+    return bounds or tuple(ScopedBound(bound=b) for b in DEFAULT_BOUNDS)
 
 
 def _scoped_bound(value: object, where: str, names: Sequence[str]) -> ScopedBound:
-    """One bound, which must have a reason and be for models that exist."""
-    fields = tomlfile.table(value, where, known=_BOUND_KEYS)
-    for key in ("stat", "where"):
-        if key not in fields:
-            raise ConfigError(f"{where} must have a {key}, got none.")
+    """One bound, which must have a reason and name models that exist."""
+    fields = Table(value, where, known=_BOUND_KEYS)
+    fields.require("stat", "where")
     if "why" not in fields:
         raise ConfigError(
             f"{where} must have a why, got none. Say what goes wrong outside the bound."
         )
+    texts = {
+        "stat": fields.words("stat"),
+        "where": fields.words("where"),
+        "why": fields.words("why"),
+        "source": fields.text("source", ""),
+    }
+    low, high = fields.number("min"), fields.number("max")
     try:
-        bound = Bound(
-            stat=_said(fields["stat"], "stat"),
-            where=_said(fields["where"], "where"),
-            min=_limit(fields.get("min"), "min"),
-            max=_limit(fields.get("max"), "max"),
-            why=_said(fields["why"], "why"),
-            source=tomlfile.text(fields.get("source", ""), "source"),
-        )
+        bound = Bound(min=low, max=high, **texts)
     except ConfigError as error:
         raise ConfigError(f"{where} {error}") from error
-    return ScopedBound(bound=bound, models=_scope(fields, where, names))
+    return ScopedBound(bound=bound, models=_scope(fields, names))
 
 
-def _scope(
-    fields: Mapping[str, object], where: str, names: Sequence[str]
-) -> tuple[str, ...] | None:
-    """The models that a bound is for; None if it does not say."""
+def _scope(fields: Table, names: Sequence[str]) -> tuple[str, ...] | None:
+    """The models that a bound applies to; None for all."""
     if "models" not in fields:
         return None
-    models = tomlfile.texts(fields["models"], f"{where} models")
+    models, where = fields.texts("models", []), fields.named("models")
     if not models:
-        raise ConfigError(f"{where} models must name a model, got none. Without it all are meant.")
+        raise ConfigError(f"{where} must name a model, got none. Leave it out to mean all models.")
     for name in models:
         if name not in names:
-            raise unknown_name(f"{where} models", name, names)
+            raise unknown_name(where, name, names)
     return models
+
+
+def _acceptances(top: Table) -> tuple[Acceptance, ...]:
+    return tuple(_acceptance(value, where) for value, where in top.tables("accept"))
 
 
 def _acceptance(value: object, where: str) -> Acceptance:
     """One acceptance, which must have a rule and a reason."""
-    fields = tomlfile.table(value, where, known=_ACCEPT_KEYS)
-    for key in ("rule", "reason"):
-        if key not in fields:
-            raise ConfigError(f"{where} must have a {key}, got none.")
+    fields = Table(value, where, known=_ACCEPT_KEYS)
+    fields.require("rule", "reason")
     return Acceptance(
-        rule=_said(fields["rule"], f"{where} rule"),
-        where=_said(fields.get("where", "*"), f"{where} where"),
-        reason=_said(fields["reason"], f"{where} reason"),
+        rule=fields.words("rule"), where=fields.words("where", "*"), reason=fields.words("reason")
     )
 
 
 def _require_measurable(config: CheckConfig, where: str) -> None:
-    """Raise now for what would only fail once a model has been measured."""
+    """Raise now for settings that would only fail after a model has been measured."""
     for spec in config.models:
         if spec.is_foreign:  # its shape is not known until it is built
             continue
@@ -410,64 +399,28 @@ def _require_measurable(config: CheckConfig, where: str) -> None:
             )
 
 
-def _tables(value: object, where: str, key: str) -> list[tuple[object, str]]:
-    """The tables of [[key]], each with what to call it in messages."""
-    if not isinstance(value, list):
-        raise ConfigError(f"{where} {key} must be tables under [[{key}]], got {value!r}.")
-    return [(t, f"{where} [[{key}]] {i}") for i, t in enumerate(value, start=1)]
-
-
-def _said(value: object, where: str) -> str:
-    """`value`, once it is a text that says something."""
-    if not tomlfile.text(value, where).strip():
-        raise ConfigError(f"{where} must say something, got {value!r}.")
-    return str(value)
-
-
-def _simple(value: object, where: str) -> int | str | bool:
-    """`value`, once it is a number, text or bool without a point."""
-    if not isinstance(value, (int, str)):
-        raise ConfigError(f"{where} must be an integer, a text, true or false, got {value!r}.")
-    return value
-
-
-def _limit(value: object, where: str) -> float | None:
-    """`value`, once it is a number that fits a float, or none."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{where} must be a number, got {value!r}.")
-    try:
-        float(value)
-    except OverflowError as error:
-        raise ConfigError(f"{where} must be below 1e308, got more.") from error
-    return value
-
-
 def _accepted(finding: Finding, accept: Sequence[Acceptance]) -> Finding:
-    """The finding, as a note with the reason if it is accepted."""
+    """The finding, turned into a note with the reason if it is accepted."""
     for acceptance in accept:
         if acceptance.covers(finding):
-            message = f"{finding.message} Accepted: {acceptance.reason}"
-            return replace(finding, severity="note", message=message)
+            return replace(finding, severity="note", accepted=acceptance.reason)
     return finding
 
 
 def _unused(acceptance: Acceptance) -> Finding:
-    """The warning that an acceptance has nothing to accept."""
+    """The warning that an acceptance matches no finding."""
     return Finding(
         rule="unused-acceptance",
         severity="warning",
         where=acceptance.where,
-        message=(
+        fact=(
             f"An acceptance must match a finding, got none of rule {acceptance.rule!r} at "
-            f"{acceptance.where!r}. Remove it, or mend its rule or where."
+            f"{acceptance.where!r}. Remove it, or correct its rule or where."
         ),
     )
 
 
 def _bound_text(bound: Bound) -> str:
-    """A bound as TOML."""
     lines = ["[[bounds]]"]
     for key in ("stat", "where", "min", "max", "why", "source"):
         value = getattr(bound, key)
@@ -477,9 +430,9 @@ def _bound_text(bound: Bound) -> str:
 
 
 _STARTER_HEAD = f"""\
-# What `gptinit check` measures and holds to bounds. Paths are relative to this file.
+# What `gptinit check` measures, and the bounds it checks. Paths are relative to this file.
 
-# A reviewed file of what the models were like; `gptinit check --update-baseline` writes it.
+# Reviewed values of earlier runs; `gptinit check --update-baseline` writes the file.
 # baseline = "gptinit-baseline.json"
 
 [run]
@@ -493,14 +446,14 @@ model = "{DEFAULT_PRESET}"  # a preset; any field of its shape can follow, such 
 scheme = "nanogpt"  # see `gptinit schemes`; or the path of a .toml file
 # name = "small"  # the label in results; made from the lines above unless given
 
-# The bounds; without any [[bounds]] these very ones hold. Each needs a reason (why), and may name
-# the models it is for: models = ["small"].
+# The bounds; without any [[bounds]] these defaults apply. Each needs a reason (why), and may name
+# the models that it applies to: models = ["small"].
 
 """
 
 _STARTER_TAIL = """
-# A finding that you have looked at and live with, with the reason. Findings on several layers name
-# them all, as in "small: layers 3, 8-11".
+# A finding that you accept, with the reason. A finding on several layers lists them all, as in
+# "small: layers 3, 8-11".
 # [[accept]]
 # rule = "out-of-bounds"
 # where = "small: *"  # every place unless given

@@ -1,4 +1,4 @@
-"""Whether engines agree: what they measure of one model, number by number, in standard errors."""
+"""Whether engines agree: their statistics of one model compared in standard errors."""
 
 import math
 from collections.abc import Iterator
@@ -10,30 +10,30 @@ from gptinit.results.profile import Comparison, Place, Profile
 __all__ = ["Agreement", "engine_agreement"]
 
 _ROUNDING = 1e-5
-"""Relative difference that counts as none: a hundred times what float32 rounds to."""
+"""Relative difference that counts as equal: a hundred times the rounding of float32."""
 
 _NOTHING = 1e-12
-"""Difference that counts as none, whatever it is beside: of numbers that would be zero."""
+"""Absolute difference that counts as equal: for numbers that are zero but for rounding."""
 
 _CHANCE = 0.01
-"""Of calling engines apart that agree."""
+"""Chance of a false alarm over all numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How far one engine is from another.
+    """How much the results of one engine differ from those of another.
 
     Attributes:
-        engine: the one.
-        reference: the other.
+        engine: the engine that is compared.
+        reference: the engine that it is compared with.
         numbers: statistics at all places that both have.
-        equal: how many of them are equal but for rounding.
+        equal: how many of them are equal up to rounding.
         missing: statistics that only one of the two has, not finite in the other.
         largest: the largest difference, in standard errors of the difference; None where all are
-            equal or one seed tells no standard errors.
-        stat: which statistic that is.
-        where: at which place.
-        limit: what it must not exceed.
+            equal or there is only one seed.
+        stat: the statistic that has the largest difference.
+        where: its place.
+        limit: the largest difference that chance explains.
     """
 
     engine: str
@@ -48,7 +48,7 @@ class Agreement:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two measure the same; None where that cannot be told."""
+        """Whether the two agree; None where one seed gives no standard errors to compare with."""
         if self.missing:
             return False
         if self.equal == self.numbers:
@@ -59,9 +59,9 @@ class Agreement:
 
 
 def engine_agreement(comparison: Comparison) -> tuple[Agreement, ...]:
-    """Every engine that measured against the first that did; none unless engines are compared.
+    """Compare every measuring engine with the first one; empty unless engines are compared.
 
-    Both run on the same tokens with weights of their own, so a difference has at most the standard
+    Both run on the same tokens with independent weights, so a difference has at most the standard
     error of two independent samples. The limit is Student's two-sided quantile for two samples of
     equal size and variance, at one in a hundred over all numbers (Bonferroni).
     """
@@ -73,7 +73,7 @@ def engine_agreement(comparison: Comparison) -> tuple[Agreement, ...]:
 
 
 def _agreement(one: Profile, other: Profile) -> Agreement:
-    """One engine against another."""
+    """Compare one engine with another."""
     gaps = list(_gaps(one, other))
     apart = [gap for gap in gaps if gap[0]]
     same = Agreement(
@@ -93,18 +93,18 @@ def _agreement(one: Profile, other: Profile) -> Agreement:
 
 def _gaps(one: Profile, other: Profile) -> Iterator[tuple[float, str, str]]:
     """(difference in standard errors, statistic, place), 0 where only rounding differs."""
-    for (where, place), (_, beside) in zip(one.places(), other.places(), strict=True):
-        mine, its = _numbers(place), _numbers(beside)
-        for stat in mine.keys() & its.keys():
-            yield _gap(mine[stat], its[stat]), stat, where
+    for (where, place), (_, other_place) in zip(one.places(), other.places(), strict=True):
+        numbers, others = _numbers(place), _numbers(other_place)
+        for stat in numbers.keys() & others.keys():
+            yield _gap(numbers[stat], others[stat]), stat, where
 
 
 def _missing(one: Profile, other: Profile) -> int:
-    """Statistics of places that one has and the other lacks; a layer that one lacks whole too."""
-    mine, its = (
+    """Number of statistics that only one of the two has, over all places."""
+    numbers, others = (
         {(w, stat) for w, p in profile.places() for stat in p.values} for profile in (one, other)
     )
-    return len(mine ^ its)
+    return len(numbers ^ others)
 
 
 def _numbers(place: Place) -> dict[str, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""Profiles against bounds: what holds, what does not, and what is too noisy to tell."""
+"""Judge profiles by bounds: what is ok, what is violated, and what is too noisy to tell."""
 
 import bisect
 import math
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.names import ranges
-from gptinit.facts.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS, Verdict
 from gptinit.gate.student_t import student_quantile
-from gptinit.results.profile import Finding, Place, Profile
+from gptinit.results.averaging import Scale
+from gptinit.results.profile import Finding, Profile
 
 __all__ = [
     "BoundResult",
     "CheckReport",
+    "by_bound_and_verdict",
+    "excess",
     "findings_of",
     "judge",
     "nonfinite_findings",
@@ -25,10 +28,10 @@ __all__ = [
 ]
 
 _MOST_SEEDS = 10_000
-"""Seeds beyond which nobody would go to settle a bound."""
+"""More seeds than this are never recommended to settle a bound."""
 
 _COUNT = "nonfinite"
-"""The one statistic that is a count of what must not happen: one in one seed is no noise."""
+"""The only statistic that counts what must never happen: one in a single seed is not noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +57,17 @@ class BoundResult:
     stderr: float | None
     min: float | None
     max: float | None
-    verdict: str
+    verdict: Verdict
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """Everything a check found.
+    """The outcome of a check.
 
     Attributes:
         results: one entry a bound, place and model.
-        findings: what violates or cannot be told, with severities.
+        findings: violations (errors), inconclusive bounds (warnings), and findings of the audit.
     """
 
     results: tuple[BoundResult, ...]
@@ -74,7 +77,7 @@ class CheckReport:
 def judge(
     profile: Profile, bounds: Sequence[Bound], *, model: str, alpha: float = 1e-4
 ) -> tuple[BoundResult, ...]:
-    """Every bound at each of its places: ok, violated or inconclusive.
+    """Judge every bound at each of its places: ok, violated or inconclusive.
 
     A bound holds (or is violated) where the whole interval value ± t standard errors lies inside
     (outside) it; standard deviations and ratios are judged as logarithms. t is the one-sided
@@ -88,7 +91,7 @@ def judge(
 
     Args:
         profile: a measured profile of at least 2 seeds.
-        bounds: what to hold it to.
+        bounds: the bounds to judge it by.
         model: its name in results.
         alpha: chance of any false violation, above 0 and below 0.5.
 
@@ -116,7 +119,7 @@ def judge(
 
 
 def places_of(bound: Bound, n_layer: int) -> tuple[str, ...]:
-    """Names of the places that a bound speaks of, in a model of `n_layer` blocks.
+    """Names of the places that a bound applies to, in a model of `n_layer` blocks.
 
     Raises:
         ConfigError: if it names a layer that is not there.
@@ -141,7 +144,7 @@ def places_of(bound: Bound, n_layer: int) -> tuple[str, ...]:
 
 
 def _judge_one(profile: Profile, bound: Bound, where: str, model: str, tail: float) -> BoundResult:
-    """One bound at one place; `tail` is the one-sided probability of a false violation."""
+    """Judge one bound at one place; `tail` is the one-sided probability of a false violation."""
     place = dict(profile.places())[where]
     value = place.values.get(bound.stat)
     if value is None or not math.isfinite(value):
@@ -153,12 +156,12 @@ def _judge_one(profile: Profile, bound: Bound, where: str, model: str, tail: flo
         )
     stderr = place.stderr[bound.stat]
     noise = 0.0 if bound.stat == _COUNT else stderr
-    scale = _Scale.of(bound.stat, value, noise)
-    reach = scale.stderr * student_quantile(tail, profile.run.seeds - 1) if noise else 0.0
-    verdict = scale.verdict(bound, reach)
+    estimate = _Estimate.of(bound.stat, value, noise)
+    reach = estimate.stderr * student_quantile(tail, profile.run.seeds - 1) if noise else 0.0
+    verdict = estimate.verdict(bound, reach)
     why = bound.why
     if verdict == "inconclusive":
-        why = _sentences(why, _more_seeds(scale, bound, profile.run.seeds, tail))
+        why = _sentences(why, _more_seeds(estimate, bound, profile.run.seeds, tail))
     return BoundResult(
         model=model,
         stat=bound.stat,
@@ -173,45 +176,44 @@ def _judge_one(profile: Profile, bound: Bound, where: str, model: str, tail: flo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scale:
-    """A value on the scale where its noise is judged: logarithms or the numbers themselves."""
+class _Estimate:
+    """A value with its standard error, on the scale where a bound judges it."""
 
-    log: bool
+    scale: Scale
     value: float
     stderr: float
 
     @classmethod
-    def of(cls, stat: str, value: float, stderr: float) -> "_Scale":
-        """The log scale for what seeds average as logarithms; without noise none is needed."""
-        if STATISTICS[stat].log and value > 0 and stderr > 0:
-            return cls(log=True, value=math.log(value), stderr=stderr / value)
-        return cls(log=False, value=value, stderr=stderr)
+    def of(cls, stat: str, value: float, stderr: float) -> "_Estimate":
+        """The estimate of a statistic; without noise its limits are compared as they are."""
+        scale = Scale.of([value], log=STATISTICS[stat].log and stderr > 0)
+        return cls(scale=scale, value=scale.at(value), stderr=scale.error(value, stderr))
 
-    def limits(self, bound: "Bound | BoundResult") -> tuple[float, float]:
-        """Both limits on this scale, infinite where there is none."""
-        low = -math.inf if bound.min is None else self._of(bound.min)
-        high = math.inf if bound.max is None else self._of(bound.max)
-        return low, high
-
-    def _of(self, limit: float) -> float:
-        if not self.log:
-            return limit
-        return math.log(limit) if limit > 0 else -math.inf
-
-    def verdict(self, bound: Bound, reach: float) -> str:
+    def verdict(self, bound: Bound, reach: float) -> Verdict:
         """What value ± `reach` says of the bound."""
-        low, high = self.limits(bound)
+        low, high = _limits(bound, self.scale)
         if self.value - reach >= low and self.value + reach <= high:
             return "ok"
         if self.value + reach < low or self.value - reach > high:
             return "violated"
         return "inconclusive"
 
+    def distance(self, bound: "Bound | BoundResult") -> float:
+        """How far the value is from the nearest limit, on either side of it."""
+        return min(abs(self.value - limit) for limit in _limits(bound, self.scale))
 
-def _more_seeds(scale: _Scale, bound: Bound, seeds: int, tail: float) -> str:
-    """How many seeds would tell, if value and noise stay what they are."""
-    distance = min(abs(scale.value - limit) for limit in scale.limits(bound))
-    spread = scale.stderr * math.sqrt(seeds)
+
+def _limits(bound: "Bound | BoundResult", scale: Scale) -> tuple[float, float]:
+    """Both limits on a scale, infinite where there is none."""
+    low = -math.inf if bound.min is None else scale.at(bound.min)
+    high = math.inf if bound.max is None else scale.at(bound.max)
+    return low, high
+
+
+def _more_seeds(estimate: _Estimate, bound: Bound, seeds: int, tail: float) -> str:
+    """A hint how many seeds would settle the bound, if value and noise stay the same."""
+    distance = estimate.distance(bound)
+    spread = estimate.stderr * math.sqrt(seeds)
 
     def settles(n: int) -> bool:
         return student_quantile(tail, n - 1) * spread / math.sqrt(n) < distance
@@ -224,7 +226,7 @@ def _more_seeds(scale: _Scale, bound: Bound, seeds: int, tail: float) -> str:
 
 
 def _without_value(profile: Profile, bound: Bound, where: str, model: str) -> BoundResult:
-    """A violation if the value is not finite; what was never measured is refused."""
+    """A violation where the value is not finite; refuse a statistic that was not measured."""
     cause = nonfinite_place(profile, bound.stat, where)
     if cause is None:
         raise _not_measured(bound, where, model)
@@ -242,7 +244,7 @@ def _without_value(profile: Profile, bound: Bound, where: str, model: str) -> Bo
 
 
 def _not_measured(bound: Bound, where: str, model: str) -> ConfigError:
-    """The error for a bound on what the profile lacks, with what to do about it."""
+    """The error for a bound on a statistic that was not measured, with a remedy."""
     if STATISTICS[bound.stat].needs_grad:
         remedy = "Set grad = true under [run] or remove the bound."
     else:
@@ -259,16 +261,16 @@ def _not_measured(bound: Bound, where: str, model: str) -> ConfigError:
 def nonfinite_place(profile: Profile, stat: str, where: str) -> str | None:
     """The first place whose NaN or infinity reaches `stat` at `where`; None if none does.
 
-    A place hears of itself, of all places before it and of the logits; gradients, which come from
-    the loss, of every place. A value of its own that is not finite counts as well.
+    Non-finite values reach a place from itself, earlier places and the logits; gradients, which
+    start at the loss, are reached from every place. A non-finite value of `stat` counts as well.
     """
     places = dict(profile.places())
     broken = [name for name, place in places.items() if place.values.get(_COUNT, 0) > 0]
     if broken:
         names = list(places)
         before = {*names[: names.index(where) + 1], "final"}
-        heard = set(names) if STATISTICS[stat].needs_grad else before
-        first = next((name for name in broken if name in heard), None)
+        sources = set(names) if STATISTICS[stat].needs_grad else before
+        first = next((name for name in broken if name in sources), None)
         if first is not None:
             return first
     own = places[where].values.get(stat, 0.0)
@@ -278,59 +280,62 @@ def nonfinite_place(profile: Profile, stat: str, where: str) -> str | None:
 def findings_of(
     results: Iterable[BoundResult], *, rule: str = "out-of-bounds"
 ) -> tuple[Finding, ...]:
-    """A finding for every bound that is violated (an error) or inconclusive (a warning).
+    """One finding for every bound that is violated (an error) or inconclusive (a warning).
 
-    Layers that miss the same bound share one finding, whose `where` lists them ("big: layers 3,
-    40-47") and whose message tells of the worst.
+    Layers that violate the same bound share one finding: its `where` lists them ("layers 3,
+    40-47"), and its `fact` describes the worst of them.
 
     Args:
         results: of one model or several, from `judge` or `compare_to_baseline`.
-        rule: what a violation is called.
+        rule: name of the rule that a violation breaks.
     """
     return tuple(
         Finding(
             rule=rule if group.worst.verdict == "violated" else "inconclusive",
             severity="error" if group.worst.verdict == "violated" else "warning",
-            where=f"{group.worst.model}: {group.where}",
-            message=group.message,
+            model=group.worst.model,
+            where=group.where,
+            fact=group.fact,
+            why=_sentences(group.worst.why),
+            stat=group.worst.stat,
         )
         for group in _groups(results)
     )
 
 
 def out_of_bounds(profile: Profile, bounds: Iterable[Bound]) -> tuple[Finding, ...]:
-    """A finding for every bound that the plain means miss, whatever their noise.
+    """One finding for every bound that the means violate, whatever their noise.
 
-    For a look at a model, where seeds may be few: a warning each. A value that is not finite is
+    For `inspect`, where seeds may be few: each finding is a warning. A value that is not finite is
     an error, and so is a count of such values; a statistic that was not measured is skipped.
 
     Raises:
         ConfigError: if a bound names a layer that is not there.
     """
     pairs = [(b, where) for b in bounds for where in places_of(b, len(profile.layers))]
-    places = dict(profile.places())
-    results = [r for b, where in pairs for r in _compare_plainly(profile, b, where, places[where])]
+    results = [_compare_plainly(profile, bound, where) for bound, where in pairs]
     return tuple(
         Finding(
             rule="out-of-bounds",
             severity="error" if g.worst.value is None or g.worst.stat == _COUNT else "warning",
             where=g.where,
-            message=g.message,
+            fact=g.fact,
+            why=_sentences(g.worst.why),
+            stat=g.worst.stat,
         )
-        for g in _groups(results)
+        for g in _groups(result for result in results if result is not None)
     )
 
 
-def _compare_plainly(
-    profile: Profile, bound: Bound, where: str, place: Place
-) -> Iterator[BoundResult]:
-    """The result without an interval; nothing for a statistic that was not measured."""
+def _compare_plainly(profile: Profile, bound: Bound, where: str) -> BoundResult | None:
+    """The result without an interval; None for a statistic that was not measured."""
+    place = dict(profile.places())[where]
     value = place.values.get(bound.stat)
     if value is None or not math.isfinite(value):
-        if nonfinite_place(profile, bound.stat, where) is not None:
-            yield _without_value(profile, bound, where, profile.model.name)
-        return
-    yield BoundResult(
+        if nonfinite_place(profile, bound.stat, where) is None:
+            return None
+        return _without_value(profile, bound, where, profile.model.name)
+    return BoundResult(
         model=profile.model.name,
         stat=bound.stat,
         where=where,
@@ -338,58 +343,61 @@ def _compare_plainly(
         stderr=place.stderr.get(bound.stat),
         min=bound.min,
         max=bound.max,
-        verdict=_Scale.of(bound.stat, value, 0.0).verdict(bound, 0.0),
+        verdict=_Estimate.of(bound.stat, value, 0.0).verdict(bound, 0.0),
         why=bound.why,
     )
 
 
 def nonfinite_findings(profile: Profile) -> tuple[Finding, ...]:
-    """One error that names the first place with NaN or infinity; nothing if there is none."""
+    """One error that names the first place with NaN or infinity; empty if there is none."""
     for where, place in profile.places():
         count = place.values.get(_COUNT, 0)
         if count > 0:
             what = "the logits" if where == "final" else "the residual stream"
             seeds = profile.run.seeds
             mean = f" (mean over {seeds} seeds)" if seeds > 1 else ""
-            message = (
+            fact = (
                 f"Values of {what} must be finite, got {_number(count, ())} NaN or infinity{mean}; "
                 "what comes after has no meaning."
             )
-            return (Finding(rule="nonfinite", severity="error", where=where, message=message),)
+            return (Finding(rule="nonfinite", severity="error", where=where, fact=fact),)
     return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Results of one bound with one verdict, told by the worst (or least certain) of them."""
+    """Results of one bound with one verdict, described by the worst (or least certain) of them."""
 
     worst: BoundResult
     where: str
-    message: str
+    fact: str
 
 
 def _groups(results: Iterable[BoundResult]) -> Iterator[_Group]:
-    """What is not ok, the layers of a bound together, in the order of the results."""
+    """Groups of the results that are not ok, in the order of the results."""
     results = tuple(results)
     totals = Counter(key for key, _ in {(_key(r), r.where) for r in results})
-    missed: dict[tuple[object, ...], list[BoundResult]] = {}
-    for result in results:
-        if result.verdict != "ok":
-            missed.setdefault((*_key(result), result.verdict), []).append(result)
-    for (*key, _), group in missed.items():
-        noisy = group[0].verdict == "inconclusive"
-        worst = max(group, key=_doubt if noisy else _excess)
-        message, places = _message(worst), {r.where for r in group}
+    for group in by_bound_and_verdict(r for r in results if r.verdict != "ok"):
+        is_noisy = group[0].verdict == "inconclusive"
+        worst = max(group, key=_doubt if is_noisy else excess)
+        fact, places = _fact(worst), {r.where for r in group}
         if len(places) > 1:
-            what = "hardest to tell" if noisy else "worst"
-            total = totals[tuple(key)]
-            message = f"{len(places)} of {total} layers, {what} {worst.where}: {message}"
-        yield _Group(worst=worst, where=_place_list(places), message=message)
+            what, total = "hardest to tell" if is_noisy else "worst", totals[_key(worst)]
+            fact = f"{len(places)} of {total} layers, {what} {worst.where}: {fact}"
+        yield _Group(worst=worst, where=_place_list(places), fact=fact)
+
+
+def by_bound_and_verdict(results: Iterable[BoundResult]) -> list[list[BoundResult]]:
+    """The results of each bound and verdict, the layers together, in the order of the results."""
+    groups: dict[tuple[object, ...], list[BoundResult]] = {}
+    for result in results:
+        groups.setdefault((*_key(result), result.verdict), []).append(result)
+    return list(groups.values())
 
 
 def _key(result: BoundResult) -> tuple[object, ...]:
     """Equal for results of one bound that differ by layer alone."""
-    place = "layer" if result.where.startswith("layer") else result.where
+    place = "layer" if result.where.startswith("layer ") else result.where
     return (result.model, result.stat, place, result.min, result.max)
 
 
@@ -406,33 +414,32 @@ def _place_list(places: Iterable[str]) -> str:
     return f"layers {ranges(int(p.removeprefix('layer ')) for p in (first, *more))}"
 
 
-def _excess(result: BoundResult) -> float:
-    """How far beyond its nearest limit a value is; infinite where it is not finite."""
+def excess(result: BoundResult) -> float:
+    """How far a value is beyond its nearest limit, negative within; inf if it is not finite."""
     if result.value is None:
         return math.inf
-    log = STATISTICS[result.stat].log and result.value > 0
-    scale = _Scale(log=log, value=math.log(result.value) if log else result.value, stderr=0.0)
-    low, high = scale.limits(result)
-    return max(scale.value - high, low - scale.value)
+    scale = Scale.of([result.value], log=STATISTICS[result.stat].log)
+    low, high = _limits(result, scale)
+    return max(scale.at(result.value) - high, low - scale.at(result.value))
 
 
 def _doubt(result: BoundResult) -> float:
-    """How many seeds it would take, in no particular unit."""
+    """A number that grows with the seeds it would take to settle the bound."""
     if result.value is None or not result.stderr:
         return 0.0
-    scale = _Scale.of(result.stat, result.value, result.stderr)
-    distance = min(abs(scale.value - limit) for limit in scale.limits(result))
-    return scale.stderr / distance if distance else math.inf
+    estimate = _Estimate.of(result.stat, result.value, result.stderr)
+    distance = estimate.distance(result)
+    return estimate.stderr / distance if distance else math.inf
 
 
-def _message(result: BoundResult) -> str:
-    """What the bound asks, what was found, and why it matters."""
+def _fact(result: BoundResult) -> str:
+    """What the bound asks and what was found."""
     limits = [x for x in (result.min, result.max) if x is not None]
-    found = "no finite value"
+    value = "no finite value"
     if result.value is not None:
-        found = _number(result.value, limits)
-        found += f" ± {_error(result.stderr)}" if result.stderr else ""
-    return _sentences(f"{result.stat} must be {_range(result)}, got {found}", result.why)
+        value = _number(result.value, limits)
+        value += f" ± {_error(result.stderr)}" if result.stderr else ""
+    return _sentences(f"{result.stat} must be {_range(result)}, got {value}")
 
 
 def _range(result: BoundResult) -> str:
@@ -477,6 +484,6 @@ def _side(value: float, limit: float) -> int:
 
 
 def _sentences(*parts: str) -> str:
-    """The parts that say something as sentences, each with its full stop."""
-    said = [p.strip() for p in parts if p.strip()]
-    return " ".join(p if p.endswith((".", "!", "?")) else f"{p}." for p in said)
+    """The parts that are not blank as sentences, each with its full stop."""
+    kept = [part.strip() for part in parts if part.strip()]
+    return " ".join(part if part.endswith((".", "!", "?")) else f"{part}." for part in kept)

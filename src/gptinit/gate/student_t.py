@@ -69,12 +69,10 @@ def _solve(log_p: float, dof: int, *, start: float) -> float:
 
 
 def _log_beta(a: float, b: float) -> float:
-    """Log of the beta function."""
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def _log_density(t: float, dof: int) -> float:
-    """Log of the density at `t`."""
     root = math.sqrt(dof)
     return -(dof + 1) * math.log(math.hypot(1, t / root)) - math.log(root) - _log_beta(dof / 2, 0.5)
 

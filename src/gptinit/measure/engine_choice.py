@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import torch
 
-from gptinit.config import RunConfig
+from gptinit.config import Engine, RunConfig
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Orthogonal, Piecewise
 from gptinit.measure.memory import Workload, available_bytes, required_bytes
@@ -26,7 +26,7 @@ class Choice:
         note: which engine, and why.
     """
 
-    engine: str
+    engine: Engine
     work: Workload
     note: Note
 
@@ -100,7 +100,8 @@ def choose_engine(subject: Subject, work: Workload, run: RunConfig, device: torc
         return Choice(
             engine=run.engine, work=_fitting(subject, work, run.engine, device), note=said
         )
-    engines = {e: _fitting(subject, work, e, device) for e in ("dense", "stream", "lazy")}
+    measuring: tuple[Engine, ...] = ("dense", "stream", "lazy")
+    engines = {e: _fitting(subject, work, e, device) for e in measuring}
     there = available_bytes(device)
     needed = {e: required_bytes(subject, w, e) for e, w in engines.items()}
     fits = [e for e in engines if there is None or needed[e] <= there / 2]

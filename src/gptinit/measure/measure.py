@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptinit.config import RunConfig
+from gptinit.config import Engine, RunConfig
 from gptinit.errors import MeasureError
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.forward.observe import operator_by_operator
@@ -132,7 +132,7 @@ class _Done:
     """
 
     run: RunConfig
-    engine: str
+    engine: Engine
     device: torch.device
     ids: Sequence[npt.NDArray[np.int64]]
     fingerprint: str

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gptinit.facts.vocabulary import ParameterRole
 from gptinit.forward.sites import BlockSites, Site
 from gptinit.measure.listen import AttentionProbe, listen
 from gptinit.measure.statistics import (
@@ -57,7 +58,7 @@ class Probes:
         self._is_lens_on = False
         self._length = 0  # T, once the stream has been heard
         self._values: dict[tuple[int, str], Tensor] = {}
-        self._weights: dict[tuple[int, str], _WeightSquares] = {}
+        self._weights: dict[tuple[int, ParameterRole], _WeightSquares] = {}
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -110,7 +111,7 @@ class Probes:
         for (place, stat), value in zip(self._values, flat, strict=False):
             places.setdefault(place, {})[stat] = value
         squares = iter(flat[len(self._values) :])
-        weight_grad: dict[int, dict[str, tuple[float, float]]] = {}
+        weight_grad: dict[int, dict[ParameterRole, tuple[float, float]]] = {}
         for (layer, role), pool in pools.items():
             grad, weight = (math.sqrt(next(squares) / pool.count) for _ in range(2))
             weight_grad.setdefault(layer, {})[role] = (grad / tokens, weight)

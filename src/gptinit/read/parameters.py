@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gptinit.facts.distributions import Copy, Distribution, Piecewise
 from gptinit.facts.names import number_pattern
 from gptinit.facts.step import Step
+from gptinit.facts.vocabulary import ParameterRole
 from gptinit.forward.blocks import Decoder, block_of
 from gptinit.forward.flow import Flow
 from gptinit.forward.roles import WeightUse
@@ -95,11 +96,11 @@ class ParameterReader:
             provenance=_provenance(read),
         )
 
-    def _role(self, name: str, tensor: Tensor, use: WeightUse | None) -> str:
+    def _role(self, name: str, tensor: Tensor, use: WeightUse | None) -> ParameterRole:
         """The user's word, then the forward pass, then the name."""
         for pattern, role in self._roles.items():
             if fnmatchcase(name, pattern):
-                return role
+                return role  # type: ignore[return-value] # reading refused other names
         named = role_by_name(name, tensor.ndim)
         if use is not None and use.roles[0] != "other":
             return use.roles[0]

@@ -8,7 +8,7 @@ from torch import nn
 
 from gptinit.config import ModelFacts
 from gptinit.errors import ConfigError, SubjectError, unknown_name
-from gptinit.facts.vocabulary import ROLES
+from gptinit.facts.vocabulary import ROLES, Build
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.flow import Flow, follow, follow_briefly
 from gptinit.forward.lens import Tail
@@ -70,7 +70,7 @@ def read_model(
     factory: Factory,
     *,
     roles: Mapping[str, str] | None = None,
-    build: str = "own",
+    build: Build = "own",
     brief: bool = False,
 ) -> Reading:
     """Build a model under the trace and read it.
@@ -151,7 +151,7 @@ def _programs(
     return copied, tuple(reader.buffer(n, b, reads[n]) for n, b in buffers)
 
 
-def _reading(known: _Known, programs: tuple[Program, Program], build: str) -> Reading:
+def _reading(known: _Known, programs: tuple[Program, Program], build: Build) -> Reading:
     """Everything that was found, together.
 
     Raises:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Piecewise
+from gptinit.facts.vocabulary import ParameterRole
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.graph import Vertex
 from gptinit.forward.observe import Observation
@@ -110,7 +111,7 @@ class _Block:
     """One block: where its stream comes in, its products, and its norms."""
 
     stream: int
-    products: Mapping[str, Product]
+    products: Mapping[ParameterRole, Product]
     norms: tuple[_Norm, _Norm]
     is_parallel: bool
 

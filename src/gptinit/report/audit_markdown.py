@@ -7,13 +7,12 @@ from gptinit.report.audit_words import (
     how_read,
     shape_words,
     verdict_of,
-    worst_first,
 )
 from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING
 from gptinit.report.origins import origin_of
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding
+from gptinit.results.profile import Finding, worst_first
 from gptinit.results.rule import Rule
 
 __all__ = ["audit_markdown", "rule_markdown"]
@@ -22,12 +21,12 @@ _WORDS = ("role", "layers", "parameter", "drawn from", "expected", "what the rat
 
 
 def audit_markdown(audit: Audit, *, all_parameters: bool = False, buffers: bool = False) -> str:
-    """An audit: verdict, closest scheme, findings, a row a role and distribution, notes.
+    """An audit: verdict, closest scheme, findings, one row per role and distribution, notes.
 
     Args:
-        audit: what to tell.
-        all_parameters: whether every parameter has a row of its own.
-        buffers: whether buffers are shown that no finding is about.
+        audit: the result of an audit.
+        all_parameters: whether to give every parameter its own row.
+        buffers: whether to show buffers without findings too.
     """
     rows = rows_of(audit, each=all_parameters, buffers=buffers)
     notes = [f"{note.kind} at {text(note.where)}: {text(note.message)}" for note in audit.notes]
@@ -52,32 +51,31 @@ def rule_markdown(rule: Rule) -> str:
 
 
 def _facts(audit: Audit) -> list[str]:
-    """What was audited and how, a line each."""
+    """Model, build and schemes, one line each."""
     return [
         f"model: {shape_words(audit)}",
         *([f"source: {text(audit.model.source)}"] if audit.model.source else []),
         f"read: {text(how_read(audit))}",
-        *([f"held to: {code(audit.claim)}"] if audit.claim is not None else []),
+        *([f"claimed scheme: {code(audit.claim)}"] if audit.claim is not None else []),
         f"closest known scheme: {text(closest_words(audit))}",
     ]
 
 
 def _how_to_read(audit: Audit) -> str:
-    """What the numbers of the table are."""
-    by = f" Expected: what {code(audit.against)} draws." if audit.against else ""
-    return f"{ROUNDING}{by} Ratio: RMS drawn over RMS expected."
+    """How to read the numbers of the table."""
+    by = f" Expected: under {code(audit.against)}." if audit.against else ""
+    return f"{ROUNDING}{by} Ratio: actual RMS / expected RMS."
 
 
 def _finding(finding: Finding, audit: Audit) -> str:
     """A finding as one line."""
     origin = origin_of(finding, audit)
     where = f"{code(finding.rule)} at {code(finding.where)}"
-    told = f"**{text(finding.severity)}** {where}: {text(finding.message)}"
-    return f"{told} ({text(origin)})" if origin else told
+    sentence = f"**{text(finding.severity)}** {where}: {text(finding.message)}"
+    return f"{sentence} ({text(origin)})" if origin else sentence
 
 
 def _parameter_table(rows: list[Row]) -> str:
-    """A row a role and distribution."""
     header = ["role", "tensors", "layers", "parameter", "drawn from", "std", "expected", "ratio"]
     hints = any(row.hint for row in rows)
     cells = [_cells(row)[: len(header) + hints] for row in rows]
@@ -85,7 +83,6 @@ def _parameter_table(rows: list[Row]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    """One row of the table."""
     names = ", ".join(code(name) for name in row.names.split(", "))
     words = (row.drawn, row.std, row.expected, row.ratio, row.hint)
     return [row.role, str(row.count), row.layers, names, *(text(word) for word in words)]

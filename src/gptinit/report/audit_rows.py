@@ -1,4 +1,4 @@
-"""The rows of an audit's table: parameters that play one role and are drawn alike are one row."""
+"""The rows of an audit's table: parameters of one role and distribution share a row."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from gptinit.facts.distributions import Distribution, Measured
 from gptinit.facts.names import layer_pattern, ranges
-from gptinit.facts.vocabulary import ROLES
-from gptinit.report.audit_words import SEVERITIES
+from gptinit.facts.vocabulary import ROLES, SEVERITIES
 from gptinit.report.numbers import span
 from gptinit.report.origins import is_about
 from gptinit.results.audit import Audit, AuditedParameter
@@ -16,16 +15,16 @@ from gptinit.results.profile import Finding
 __all__ = ["Row", "pattern_of", "rows_of", "shown_parameters"]
 
 _STDERRS = 5.0
-"""Measured parameters are alike when they differ by no more than so many standard errors."""
+"""Measured parameters share a row if they differ by at most so many standard errors."""
 
 _AGREES = 0.01
-"""A ratio this near to one agrees, for the order and grouping of rows; rules judge on their own."""
+"""A ratio this near to one counts as matching when rows are grouped; rules have other limits."""
 
 _FOLD = 3
-"""A role with more distributions than this, one a layer, is told as a range."""
+"""A role with more distributions than this, one per layer, is shown as a range."""
 
 _LONGEST = 11
-"""Columns that a list of layers may take before it is a count."""
+"""A longer list of layers is shown as a count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +32,15 @@ class Row:
     """Some parameters in one line; every cell but `count` is finished text, empty where unknown.
 
     Attributes:
-        role: what they do.
-        count: how many tensors they are.
-        layers: of which layers, such as "0-47" or "0-2, 5".
+        role: their role.
+        count: number of tensors.
+        layers: their layers, such as "0-47" or "0-2, 5".
         names: their name, or the pattern that covers them.
-        drawn: what they are drawn from.
+        drawn: their distribution.
         std: its standard deviation, or the range.
-        expected: what the claim or the closest scheme has.
-        ratio: real over expected RMS, or the range.
-        hint: what a tell-tale ratio means.
+        expected: their distribution under the claimed or closest scheme.
+        ratio: actual over expected RMS, or the range.
+        hint: the likely cause of a known ratio.
         severity: of the worst finding about any of them; empty where there is none.
     """
 
@@ -61,9 +60,9 @@ def rows_of(audit: Audit, *, each: bool = False, buffers: bool = False) -> list[
     """The rows of an audit, in the order of roles.
 
     Args:
-        audit: what to tell.
-        each: whether every parameter has a row of its own, in the order of the model.
-        buffers: whether buffers are shown that no finding is about.
+        audit: the result of an audit.
+        each: whether to give every parameter its own row, in the order of the model.
+        buffers: whether to show buffers without findings too.
     """
     shown = shown_parameters(audit, buffers=buffers)
     if each:
@@ -90,7 +89,7 @@ def pattern_of(audited: AuditedParameter) -> str:
 
 
 def _grouped(shown: Iterable[AuditedParameter]) -> list[list[AuditedParameter]]:
-    """Parameters by role, distribution, and whether and why they differ from what is expected."""
+    """Groups of equal role, distribution, hint and agreement with the expectation."""
     groups: dict[tuple[object, ...], list[AuditedParameter]] = {}
     measured: dict[tuple[object, ...], list[list[AuditedParameter]]] = {}
     for audited in shown:
@@ -110,7 +109,7 @@ def _grouped(shown: Iterable[AuditedParameter]) -> list[list[AuditedParameter]]:
 
 
 def _folded(groups: Iterable[list[AuditedParameter]]) -> list[list[AuditedParameter]]:
-    """The groups, where a role has one for each of many layers joined to one."""
+    """The groups; where a role has one for each of many layers, they are joined."""
     families: dict[tuple[object, ...], list[list[AuditedParameter]]] = {}
     for group in groups:
         first = group[0]
@@ -125,7 +124,7 @@ def _folded(groups: Iterable[list[AuditedParameter]]) -> list[list[AuditedParame
 
 
 def _alike(first: Distribution, second: Measured) -> bool:
-    """Whether two measured distributions cannot be told apart."""
+    """Whether two measured distributions are equal within their standard errors."""
     if not isinstance(first, Measured):
         return False
     pairs = (
@@ -136,7 +135,7 @@ def _alike(first: Distribution, second: Measured) -> bool:
 
 
 def _agrees(audited: AuditedParameter) -> bool | None:
-    """Whether a parameter is as expected; None where nothing is."""
+    """Whether a parameter matches its expectation; None without one."""
     return None if audited.ratio is None else abs(audited.ratio - 1) <= _AGREES
 
 
@@ -183,19 +182,19 @@ def _ends(texts: Sequence[str]) -> str:
 
 
 def _span(values: Iterable[float]) -> str:
-    """The range of the finite ones of some values; empty where there is none."""
+    """The range of the finite values; empty without any."""
     finite = [value for value in values if math.isfinite(value)]
     return span(finite) if finite else ""
 
 
 def _worst(group: Sequence[AuditedParameter], findings: Iterable[Finding]) -> str:
-    """Severity of the worst finding about any of a group; empty where there is none."""
+    """Severity of the worst finding on a group; empty without one."""
     found = {f.severity for f in findings if any(is_about(f, a.program) for a in group)}
     return next((severity for severity in SEVERITIES if severity in found), "")
 
 
-def _role_order(group: Sequence[AuditedParameter]) -> int:
+def _role_order(group: Sequence[AuditedParameter]) -> tuple[bool, int]:
     """The place of a group in a table: roles in their order, then other ones, then buffers."""
     program = group[0].program
-    known = ROLES.index(program.role) if program.role in ROLES else len(ROLES)
-    return known + (len(ROLES) + 1) * (program.kind == "buffer")
+    place = len(ROLES) if program.role == "other" else ROLES.index(program.role)
+    return program.kind == "buffer", place

@@ -15,12 +15,12 @@ from gptinit.report.audit_words import (
     how_read,
     shape_words,
     verdict_of,
-    worst_first,
 )
+from gptinit.report.fit import Column, width_of
 from gptinit.report.origins import origin_of
 from gptinit.report.terminal import SEVERITY_STYLE, new_table
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding
+from gptinit.results.profile import Finding, worst_first
 from gptinit.results.rule import Rule
 
 __all__ = ["AuditLayout", "audit_view", "rule_view"]
@@ -29,23 +29,23 @@ _MARKS = {"error": "✗", "warning": "!", "note": "·", "": ""}
 _NUMBERS = ("count", "std", "ratio")
 _TITLES = {"count": "tensors", "names": "parameter", "drawn": "drawn from", "severity": ""}
 _EXPENDABLE = ("count", "std")
-"""What a narrow table leaves out first."""
+"""Columns that a narrow table leaves out, in this order."""
 
 _SHORTEST = 14
-"""Columns that a name keeps however narrow the table is."""
+"""Width that a name keeps in the narrowest table."""
 
 _WRAP = {"drawn": 28, "expected": 28}
-"""Columns after which these cells go on in the next line."""
+"""Width at which these cells wrap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditLayout:
-    """How much room there is, and how much is asked for.
+    """Room for a report, and what it should show.
 
     Attributes:
         width: columns of the terminal.
-        all_parameters: whether every parameter has a row of its own.
-        buffers: whether buffers are shown that no finding is about.
+        all_parameters: whether to give every parameter its own row.
+        buffers: whether to show buffers without findings too.
     """
 
     width: int
@@ -54,14 +54,14 @@ class AuditLayout:
 
 
 def audit_view(audit: Audit, layout: AuditLayout) -> RenderableType:
-    """An audit for a person: verdict, closest scheme, a row a role, every finding."""
+    """An audit: verdict, closest scheme, one row per role and distribution, findings."""
     rows = rows_of(audit, each=layout.all_parameters, buffers=layout.buffers)
     table: list[RenderableType] = [_table(rows, layout, audit), ""] if rows else []
     return Group(*_heading(audit), "", *table, *_hints(rows), *_findings(audit), *_closing(audit))
 
 
 def rule_view(rule: Rule) -> RenderableType:
-    """The documentation of a rule for a person."""
+    """The documentation of a rule."""
     title = Text(rule.name, style="bold")
     title.append(f" ({rule.severity})", style=SEVERITY_STYLE.get(rule.severity, ""))
     title.append(f": {rule.title}", style="default")
@@ -72,19 +72,19 @@ def rule_view(rule: Rule) -> RenderableType:
 
 
 def _heading(audit: Audit) -> list[Text]:
-    """What was audited, how, and what came of it."""
+    """Model, build, verdict, closest scheme and notes."""
     title = Text(audit.model.name, style="bold")
     title.append(f" · {shape_words(audit)}", style="default")
     source = [Text(audit.model.source, style="dim")] if audit.model.source else []
     lines = [title, *source, Text(how_read(audit), style="dim"), Text(), _verdict(audit)]
     if audit.claim is not None:
-        lines.append(Text.assemble(("held to: ", "bold"), audit.claim))
+        lines.append(Text.assemble(("claimed scheme: ", "bold"), audit.claim))
     lines.append(Text.assemble(("closest known scheme: ", "bold"), closest_words(audit)))
     return [*lines, *(Text(note.message, style="dim") for note in audit.notes)]
 
 
 def _verdict(audit: Audit) -> Text:
-    """How many findings there are, as loud as the worst of them."""
+    """The number of findings, in the style of the worst of them."""
     worst = next((f.severity for f in worst_first(audit.findings) if f.severity != "note"), None)
     style = SEVERITY_STYLE[worst] if worst else "green"
     return Text.assemble(("verdict: ", "bold"), (verdict_of(audit), style))
@@ -93,17 +93,20 @@ def _verdict(audit: Audit) -> Text:
 def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
     """The rows in as many columns as there is room for; names lose their beginning last."""
     cells = {name: [_cell(row, name) for row in rows] for name in _columns(rows)}
+
+    def excess() -> int:
+        return max(0, width_of(_column(name, cells[name]) for name in cells) - layout.width)
+
     for name in _EXPENDABLE:
-        if _width(cells) > layout.width:
+        if excess():
             cells.pop(name, None)
-    excess = max(0, _width(cells) - layout.width)
-    cells["names"] = [_first(names) for names in cells["names"]] if excess else cells["names"]
-    excess = max(0, _width(cells) - layout.width)
-    longest = max(map(len, cells["names"]))
-    cells["names"] = [_tail(n, max(_SHORTEST, longest - excess)) for n in cells["names"]]
+    if excess():
+        cells["names"] = [_first(names) for names in cells["names"]]
+    longest = max(_SHORTEST, max(map(len, cells["names"])) - excess())
+    cells["names"] = [_tail(name, longest) for name in cells["names"]]
     table = new_table()
-    for name in cells:
-        _add_column(table, name)
+    for name, column in cells.items():
+        _add_column(table, _column(name, column), is_number=name in _NUMBERS)
     for row, line in zip(rows, zip(*cells.values(), strict=True), strict=True):
         table.add_row(*(Text(cell) for cell in line), style=SEVERITY_STYLE.get(row.severity))
     table.caption, table.caption_justify = _caption(cells, layout, audit), "left"
@@ -111,37 +114,29 @@ def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """The columns that any row has something for."""
+    """The columns that are not empty in every row."""
     order = ("severity", "role", "count", "layers", "names", "drawn", "std", "expected", "ratio")
     return [name for name in order if name == "names" or any(getattr(row, name) for row in rows)]
 
 
 def _cell(row: Row, column: str) -> str:
-    """A cell as text."""
     return _MARKS[row.severity] if column == "severity" else str(getattr(row, column))
 
 
-def _add_column(table: Table, name: str) -> None:
-    """A column: numbers to the right, distributions wrapped, all else on one line."""
-    justify = "right" if name in _NUMBERS else "left"
-    wrapped = _WRAP.get(name)
-    heading = _TITLES.get(name, name)
+def _column(name: str, cells: Sequence[str]) -> Column:
+    """A column with its heading; distributions wrap, all else stays on one line."""
+    return Column(heading=_TITLES.get(name, name), cells=cells, most=_WRAP.get(name))
+
+
+def _add_column(table: Table, column: Column, *, is_number: bool) -> None:
+    """Add a column, numbers to the right."""
     table.add_column(
-        heading,
-        justify=justify,  # type: ignore[arg-type] # a literal of Rich's
-        no_wrap=wrapped is None,
-        max_width=wrapped,
+        column.heading,
+        justify="right" if is_number else "left",
+        no_wrap=column.most is None,
+        max_width=column.most,
         overflow="fold",
     )
-
-
-def _width(cells: dict[str, list[str]]) -> int:
-    """Columns that a table of these cells takes."""
-    widths = [
-        min(_WRAP.get(name, 10_000), max(len(_TITLES.get(name, name)), *map(len, column)))
-        for name, column in cells.items()
-    ]
-    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _first(names: str) -> str:
@@ -156,15 +151,14 @@ def _tail(name: str, longest: int) -> str:
 
 
 def _caption(cells: dict[str, list[str]], layout: AuditLayout, audit: Audit) -> str:
-    """What stands under the table."""
-    by = f"expected: what {audit.against} draws; " if audit.against else ""
-    ratio = f"{by}ratio: RMS drawn over that." if "ratio" in cells else ""
+    expected = f"expected: under {audit.against}; " if audit.against else ""
+    ratio = f"{expected}ratio: actual RMS / expected RMS." if "ratio" in cells else ""
     more = "" if layout.all_parameters else "--all-parameters shows each."
     return " ".join(part for part in (ratio, more) if part)
 
 
 def _hints(rows: Sequence[Row]) -> list[RenderableType]:
-    """What tell-tale ratios mean, and the roles that have them."""
+    """The likely causes of known ratios, and the roles that have them."""
     roles: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         if row.hint:
@@ -176,14 +170,14 @@ def _hints(rows: Sequence[Row]) -> list[RenderableType]:
 
 
 def _findings(audit: Audit) -> Iterator[RenderableType]:
-    """One paragraph a finding, worst first."""
+    """The findings, worst first."""
     for finding in worst_first(audit.findings):
         yield from _finding(finding, audit)
         yield ""
 
 
 def _finding(finding: Finding, audit: Audit) -> Iterator[RenderableType]:
-    """Rule and place, message, and how the parameters were drawn."""
+    """A finding: rule, parameters, message, and how the parameters were drawn."""
     title = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
     title.append(f"{finding.rule}", style="bold default")
     yield title
@@ -194,11 +188,10 @@ def _finding(finding: Finding, audit: Audit) -> Iterator[RenderableType]:
 
 
 def _closing(audit: Audit) -> list[Text]:
-    """Where to read on, or that nothing is wrong."""
+    """The command that explains the findings, or that there are none."""
     hint = explain_hint(worst_first(audit.findings))
-    return [Text(hint, style="dim")] if hint else [Text("No rule found anything.", style="green")]
+    return [Text(hint, style="dim")] if hint else [Text("No findings.", style="green")]
 
 
 def _indented(text: Text) -> Padding:
-    """A paragraph of a finding."""
     return Padding(text, (0, 0, 0, 2))

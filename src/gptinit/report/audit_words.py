@@ -1,33 +1,29 @@
-"""What one line says about an audit: its verdict, the closest scheme, how it was read."""
+"""An audit in one line: its verdict, the closest scheme, how the model was built and traced."""
 
 from collections.abc import Iterable
 
 from gptinit.facts.distributions import Measured
+from gptinit.facts.vocabulary import SEVERITIES
 from gptinit.report.numbers import large, plural
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding
 
 __all__ = [
-    "SEVERITIES",
     "closest_words",
     "explain_hint",
     "how_read",
     "shape_words",
     "verdict_of",
-    "worst_first",
 ]
 
 _MANY = 5
-"""Roles that differ from a scheme from which nobody would call it close."""
-
-SEVERITIES: tuple[str, ...] = ("error", "warning", "note")
-"""Severities of findings, worst first."""
+"""A scheme from which so many roles differ is not called close."""
 
 _BUILDS = {
     "own": "built by its constructor",
     "meta": "built on meta, then filled",
     "both": "built by its constructor, and on meta, then filled",
-    "live": "built already",
+    "live": "already built",
 }
 
 
@@ -35,13 +31,13 @@ def verdict_of(audit: Audit) -> str:
     """How many findings of each severity there are: "2 errors, 1 warning", or "clean"."""
     found = [finding.severity for finding in audit.findings]
     counts = {severity: found.count(severity) for severity in SEVERITIES}
-    told = [plural(count, severity) for severity, count in counts.items() if count]
+    counted = [plural(count, severity) for severity, count in counts.items() if count]
     clean = [] if counts["error"] or counts["warning"] else ["clean"]
-    return ", ".join([*clean, *told])
+    return ", ".join([*clean, *counted])
 
 
 def closest_words(audit: Audit) -> str:
-    """The known scheme that the model is most like: "nanogpt (exact)", "nanogpt, except q"."""
+    """The known scheme that matches best: "nanogpt (exact)" or "nanogpt, except q"."""
     closest = audit.closest
     if closest is None:
         return "none"
@@ -72,15 +68,10 @@ def how_read(audit: Audit) -> str:
     return f"{build} · {tensors} traced with torch {torch}, {measured} of them measured"
 
 
-def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings by severity; equally severe ones as they come."""
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
 def explain_hint(findings: Iterable[Finding]) -> str:
     """The command that explains the rules of some findings; empty where there are none."""
     rules = list(dict.fromkeys(finding.rule for finding in findings))
     if not rules:
         return ""
-    name, told = (rules[0], "this rule") if len(rules) == 1 else ("RULE", "a rule")
-    return f"gptinit audit --explain {name} says what {told} means and how to fix it."
+    name, which = (rules[0], "this rule") if len(rules) == 1 else ("RULE", "a rule")
+    return f"gptinit audit --explain {name} explains {which} and how to fix it."

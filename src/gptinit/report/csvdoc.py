@@ -35,7 +35,7 @@ _RULE = ("dist", "std", "mean", "cut", "bound", "value")
 
 
 def profile_csv(profile: Profile) -> str:
-    """One row a number: place, stat, value, stderr, predicted; an empty cell where there is none.
+    """One row per number: place, stat, value, stderr, predicted; an empty cell where there is none.
 
     Statistics stand in the order of the vocabulary; gradients of weights follow them as
     weight_grad.ROLE.grad_rms, .weight_rms and .ratio. A value that is not finite is nan or inf.
@@ -45,7 +45,7 @@ def profile_csv(profile: Profile) -> str:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """One row a profile, in the order asked for: its label, its shape and its headlines.
+    """One row per profile, in the order asked for: its label, its shape and its headlines.
 
     resid_var is that of the last layer, resid_growth of the whole, logit_std and loss_excess
     final, grad_growth that of the embedding; each is followed by its standard error.
@@ -59,14 +59,14 @@ def comparison_csv(comparison: Comparison) -> str:
 
 
 def check_csv(report: CheckReport) -> str:
-    """One row a bound and place; findings that are no bounds stand only in the other formats."""
+    """One row per bound and place; other findings are only in the other formats."""
     return _csv(_RESULT, [[getattr(result, name) for name in _RESULT] for result in report.results])
 
 
 def audit_csv(audit: Audit) -> str:
-    """One row a parameter and buffer; findings stand only in the other formats.
+    """One row per parameter and buffer; findings are only in the other formats.
 
-    A shape is written 768x2304; moments of what nothing wrote are nan.
+    A shape is written 768x2304; moments of a tensor that was never written are nan.
     """
     return _csv(_PARAMETER, [_parameter_row(audited) for audited in audit.parameters])
 
@@ -76,11 +76,11 @@ def schemes_csv(
     *,
     values: Mapping[str, Mapping[str, Sequence[Distribution]]] | None = None,
 ) -> str:
-    """One row a scheme and role: its distribution with the formulas of its parameters.
+    """One row per scheme and role: its distribution with the formulas of its parameters.
 
     Args:
-        schemes: what to describe.
-        values: slug to role to what it is drawn from at some shape; adds the columns at_mean and
+        schemes: the schemes.
+        values: slug to role to its distributions at some shape; adds the columns at_mean and
             at_std, or two rows where the first and the last layer differ.
     """
     header = ("scheme", "verified", "role", *_RULE)
@@ -94,8 +94,8 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
     """Every number of a place: stat, value, stderr, predicted."""
     for stat in STATISTICS:
         if stat in place.values or stat in place.predicted:
-            found = (_count(stat, place.values.get(stat)), place.stderr.get(stat))
-            yield (stat, *found, place.predicted.get(stat))
+            measured = (_count(stat, place.values.get(stat)), place.stderr.get(stat))
+            yield (stat, *measured, place.predicted.get(stat))
     for role, grad in place.weight_grad.items():
         for name in WEIGHT_GRAD_NUMBERS:
             if getattr(grad, name) is not None:
@@ -104,7 +104,7 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
 
 
 def _parameter_row(audited: AuditedParameter) -> tuple[object, ...]:
-    """One parameter beside what is expected of it."""
+    """One parameter with its expected distribution."""
     program, expected = audited.program, audited.expected
     drawn = program.distribution
     wanted = (None,) * 3 if expected is None else (expected, expected.mean, expected.std)

@@ -2,11 +2,11 @@
 
 from gptinit.facts.step import Step
 from gptinit.gate.judge import CheckReport
-from gptinit.report.audit_words import verdict_of, worst_first
+from gptinit.report.audit_words import verdict_of
 from gptinit.report.headlines import bounds_held
 from gptinit.report.origins import origin_of, place_of
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding
+from gptinit.results.profile import Finding, worst_first
 
 __all__ = ["audit_github", "check_github"]
 
@@ -14,10 +14,10 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 def check_github(report: CheckReport) -> str:
-    """One annotation a finding, and a last line that says how many bounds hold.
+    """One annotation per finding, and a last line with the number of bounds that hold.
 
     Args:
-        report: what a check found.
+        report: the outcome of a check.
 
     References:
         https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands; the
@@ -28,10 +28,10 @@ def check_github(report: CheckReport) -> str:
 
 
 def audit_github(audit: Audit) -> str:
-    """One annotation a finding, at its line of code where that is known, and the verdict.
+    """One annotation per finding, at its line of code where that is known, and the verdict.
 
     Args:
-        audit: what was found.
+        audit: the result of an audit.
     """
     lines = [_audit_annotation(finding, audit) for finding in worst_first(audit.findings)]
     return "\n".join([*lines, f"{_data(audit.model.name)}: {verdict_of(audit)}"]) + "\n"
@@ -40,13 +40,13 @@ def audit_github(audit: Audit) -> str:
 def _audit_annotation(finding: Finding, audit: Audit) -> str:
     """One finding of an audit, with how its parameters were drawn."""
     origin = origin_of(finding, audit)
-    told = f"{finding.message} ({origin})" if origin else finding.message
-    return _annotation(finding, told, place_of(finding, audit))
+    message = f"{finding.message} ({origin})" if origin else finding.message
+    return _annotation(finding, message, place_of(finding, audit))
 
 
 def _annotation(finding: Finding, message: str, place: Step | None = None) -> str:
     """One finding as a workflow command, at a line of a file or at none."""
-    title = _property(f"{finding.rule}: {finding.where}")
+    title = _property(f"{finding.rule}: {finding.location}")
     at = "" if place is None else f"file={_property(place.file)},line={place.line},"
     return f"::{_COMMANDS[finding.severity]} {at}title={title}::{_data(message)}"
 

@@ -1,4 +1,4 @@
-"""What one line says about a whole profile, check or model: the columns of comparisons."""
+"""A whole profile, check or model in a few numbers: the columns of comparisons."""
 
 from gptinit.config import ModelFacts
 from gptinit.gate.judge import CheckReport
@@ -23,7 +23,7 @@ def headline_place(profile: Profile, place: str) -> Place:
 
 
 def bounds_held(report: CheckReport) -> str:
-    """How many bounds hold, and what the others are: "3 of 5 bounds hold: 2 violated."."""
+    """How many bounds hold, and the verdicts of the others: "3 of 5 bounds hold: 2 violated."."""
     verdicts = [result.verdict for result in report.results]
     others = [f"{verdicts.count(v)} {v}" for v in ("violated", "inconclusive") if v in verdicts]
     held = f"{verdicts.count('ok')} of {len(verdicts)} bounds hold"
@@ -31,7 +31,7 @@ def bounds_held(report: CheckReport) -> str:
 
 
 def sizes_of(model: ModelFacts) -> list[str]:
-    """The sizes of a model that are known beside its depth: "768 wide", "12 heads of 64" ..."""
+    """The known sizes of a model other than its depth: "768 wide", "12 heads of 64" ..."""
     width = "" if model.head_dim is None else f" of {model.head_dim}"
     known = {"d_ff": model.d_ff, "vocabulary": model.vocab_size}
     return [

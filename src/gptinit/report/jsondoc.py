@@ -9,12 +9,19 @@ from typing import Any, TypeAlias
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.facts.distributions import Copy, Distribution, Mixture, Piecewise
 from gptinit.facts.schemes import RoleRule, Scheme
-from gptinit.facts.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.gate.judge import BoundResult, CheckReport
-from gptinit.report.audit_words import worst_first
 from gptinit.results.audit import Audit, AuditedParameter
-from gptinit.results.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile, WeightGrad
+from gptinit.results.profile import (
+    WEIGHT_GRAD_NUMBERS,
+    Comparison,
+    Finding,
+    Place,
+    Profile,
+    WeightGrad,
+    worst_first,
+)
 from gptinit.results.rule import Rule
 from gptinit.version import __version__
 
@@ -42,9 +49,8 @@ _ORDER: Mapping[str, int] = {name: i for i, name in enumerate(STATISTICS)}
 def profile_document(profile: Profile) -> Document:
     """A profile as in profile.schema.json.
 
-    What was not measured, is undefined or is not finite is absent (`nonfinite` says where a NaN
-    or an infinity was), and so is what nobody knows of the model. Standard errors are absent with
-    one seed.
+    Numbers that were not measured, are undefined or not finite are absent (`nonfinite` counts NaN
+    and infinity), and so are unknown facts of the model. Standard errors are absent with one seed.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -57,7 +63,7 @@ def profile_document(profile: Profile) -> Document:
         "layers": [{"layer": i, **_place(place)} for i, place in enumerate(profile.layers)],
         "final": _place(profile.final),
         "whole": _place(profile.whole),
-        "findings": [asdict(finding) for finding in profile.findings],
+        "findings": [_finding(finding) for finding in profile.findings],
         "notes": [asdict(note) for note in profile.notes],
         **({"cost": asdict(profile.cost)} if profile.cost else {}),
     }
@@ -79,7 +85,7 @@ def comparison_document(comparison: Comparison) -> Document:
 
 
 def _agreement(found: Agreement) -> Document:
-    """Whether two engines agree; what cannot be told is absent, an infinite difference too."""
+    """Whether two engines agree; unknown values and an infinite difference are absent."""
     known = asdict(found) | {"agrees": found.agrees}
     return {name: value for name, value in known.items() if value not in {None, math.inf}}
 
@@ -89,7 +95,7 @@ def check_document(report: CheckReport) -> Document:
     return {
         "schema_version": SCHEMA_VERSION,
         "results": [_result(result) for result in report.results],
-        "findings": [asdict(finding) for finding in report.findings],
+        "findings": [_finding(finding) for finding in report.findings],
     }
 
 
@@ -108,7 +114,7 @@ def audit_document(audit: Audit) -> Document:
         "claim": audit.claim,
         "closest_scheme": asdict(closest) | {"differs": list(closest.differs)} if closest else None,
         "parameters": [_parameter(audited) for audited in audit.parameters],
-        "findings": [asdict(finding) for finding in worst_first(audit.findings)],
+        "findings": [_finding(finding) for finding in worst_first(audit.findings)],
         "notes": [asdict(note) for note in audit.notes],
     }
 
@@ -132,10 +138,10 @@ def schemes_document(
     """Schemes as in schemes.schema.json, with their values at a shape where those are given.
 
     Args:
-        schemes: what to describe.
+        schemes: the schemes.
         shape: the shape that `values` belong to.
-        values: slug to role to what it is drawn from at `shape`: one distribution, or those of
-            the first and the last layer where they differ.
+        values: slug to role to its distributions at `shape`: one, or those of the first and the
+            last layer where they differ.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -150,13 +156,23 @@ def render_json(document: Document) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def _finding(finding: Finding) -> Document:
+    """A finding with its location and its sentences."""
+    return {
+        "rule": finding.rule,
+        "severity": finding.severity,
+        "where": finding.location,
+        "message": finding.message,
+    }
+
+
 def _model(model: ModelFacts) -> Document:
-    """What is known of a model."""
+    """The known facts of a model."""
     return {key: value for key, value in asdict(model).items() if value is not None}
 
 
 def _parameter(audited: AuditedParameter) -> Document:
-    """One parameter or buffer beside what is expected of it."""
+    """One parameter or buffer with its expected distribution."""
     program = audited.program
     numbers = _finite({"ratio": audited.ratio, "gain": program.gain})
     return {
@@ -191,7 +207,7 @@ def _distribution(drawn: Distribution) -> Document:
 
 
 def _counted(unit: str, parts: Iterable[tuple[int, Distribution]]) -> list[Document]:
-    """The parts of a distribution with how many rows or entries each has."""
+    """The parts of a distribution with the number of rows or entries of each."""
     return [{unit: count, **_distribution(drawn)} for count, drawn in parts]
 
 
@@ -215,7 +231,7 @@ def _place(place: Place) -> Document:
 
 
 def _numbers(values: Mapping[str, float]) -> Document:
-    """The finite ones of some statistics, in the order of the vocabulary."""
+    """Finite statistics, in the order of the vocabulary."""
     names = sorted(values, key=_ORDER.__getitem__)
     return {name: _number(name, values[name]) for name in names if math.isfinite(values[name])}
 
@@ -226,9 +242,9 @@ def _number(stat: str, value: float) -> float:
     return int(value) if whole else value
 
 
-def _weight_grads(grads: Mapping[str, WeightGrad]) -> Document:
-    """Role to the finite ones of its three numbers; roles without any are left out."""
-    found = {}
+def _weight_grads(grads: Mapping[ParameterRole, WeightGrad]) -> Document:
+    """Role to its finite numbers; roles without any are left out."""
+    found: Document = {}
     for role, grad in grads.items():
         named = {n: getattr(grad, n) for n in WEIGHT_GRAD_NUMBERS}
         numbers, stderr = _finite(named), _finite(grad.stderr)
@@ -238,12 +254,11 @@ def _weight_grads(grads: Mapping[str, WeightGrad]) -> Document:
 
 
 def _finite(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    """Those that are numbers at all."""
+    """The numbers that are known and finite."""
     return {k: v for k, v in numbers.items() if v is not None and math.isfinite(v)}
 
 
 def _result(result: BoundResult) -> Document:
-    """One bound at one place."""
     numbers = _finite({name: getattr(result, name) for name in ("value", "stderr", "min", "max")})
     return {
         "model": result.model,
@@ -270,6 +285,6 @@ def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]]) -> Doc
 
 
 def _rule(rule: RoleRule, values: Sequence[Distribution]) -> Document:
-    """The formulas of one role, and what they come to at a shape."""
+    """The formulas of one role, and their values at a shape."""
     moments = [{"kind": d.kind, "mean": d.mean, "std": d.std} for d in values]
     return {"dist": rule.dist, **rule.formulas, **({"values": moments} if moments else {})}

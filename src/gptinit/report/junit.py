@@ -16,13 +16,13 @@ _VERDICT = {"error": "violated", "warning": "inconclusive"}
 
 
 def check_junit(report: CheckReport) -> str:
-    """One test suite a model, one test case a bound and place.
+    """One test suite per model, one test case per bound and place.
 
-    A violated bound is a failure, an inconclusive one is skipped. Findings that no bound explains
-    make a suite of their own, so that a check that fails is red.
+    A violated bound is a failure, an inconclusive one is skipped. Findings that no test case shows
+    are in a suite "findings", so that a check that fails is red.
 
     Args:
-        report: what a check found.
+        report: the outcome of a check.
     """
     root = ET.Element("testsuites", name="gptinit")
     for model in dict.fromkeys(result.model for result in report.results):
@@ -54,8 +54,8 @@ def _add_result(suite: ET.Element, result: BoundResult) -> None:
 
 
 def _add_finding(suite: ET.Element, finding: Finding) -> None:
-    """A finding that is no bound as a test case: an error fails, a warning is skipped."""
-    name = f"{finding.rule} at {finding.where}"
+    """A finding without a bound as a test case: an error fails, a warning is skipped."""
+    name = f"{finding.rule} at {finding.location}"
     case = ET.SubElement(suite, "testcase", classname="gptinit.findings", name=_clean(name))
     tag = {"error": "failure", "warning": "skipped"}.get(finding.severity)
     if tag:
@@ -65,17 +65,16 @@ def _add_finding(suite: ET.Element, finding: Finding) -> None:
 
 
 def _is_explained(finding: Finding, report: CheckReport) -> bool:
-    """Whether a test case of a bound already says it."""
+    """Whether the test case of a bound at one place already shows it."""
     return any(
         result.verdict == _VERDICT.get(finding.severity)
-        and finding.where.startswith(f"{result.model}: ")
-        and finding.message.startswith(f"{result.stat} ")
+        and (finding.model, finding.stat, finding.where)
+        == (result.model, result.stat, result.where)
         for result in report.results
     )
 
 
 def _message(result: BoundResult) -> str:
-    """The value, its bounds and the reason."""
     value = "not finite"
     if result.value is not None:
         value = cell(result.stat, result.value, result.stderr)

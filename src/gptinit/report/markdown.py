@@ -9,18 +9,18 @@ from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.mdtext import bullets, code, document, section, table, text
-from gptinit.report.numbers import ROUNDING, cell, short
+from gptinit.report.numbers import ROUNDING, cell, plural, short
 from gptinit.report.summary import summarise_engines
 from gptinit.results.profile import Comparison, Cost, Finding, Place, Profile
 
 __all__ = ["check_markdown", "comparison_markdown", "profile_markdown", "schemes_markdown"]
 
 Values = Mapping[str, Mapping[str, Sequence[Distribution]]]
-"""Slug to role to what it is drawn from at some shape."""
+"""Slug to role to its distributions at some shape."""
 
 
 def profile_markdown(profile: Profile) -> str:
-    """A profile: a row a layer, a row a number of the whole, findings and notes."""
+    """A profile: one row per layer, one per number of the whole, findings and notes."""
     notes = [f"{note.kind} at {text(note.where)}: {text(note.message)}" for note in profile.notes]
     return document(
         f"# {text(profile.model.name)}",
@@ -35,7 +35,7 @@ def profile_markdown(profile: Profile) -> str:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """A comparison: a row a profile, best first where there is a ranking."""
+    """A comparison: one row per profile, best first if there is a ranking."""
     profiles = dict(zip(comparison.labels, comparison.profiles, strict=True))
     ranking = comparison.ranking
     columns = [
@@ -58,13 +58,13 @@ def comparison_markdown(comparison: Comparison) -> str:
         _how_to_read(comparison.profiles),
         table([*header, "findings"], rows),
         f"Ranked by {text(ranking.by)}." if ranking else "",
-        bullets(text(sentence) for sentence in summarise_engines(comparison)),
+        bullets(text(str(sentence)) for sentence in summarise_engines(comparison)),
         section("Findings", [f"{text(label)}: {_finding(found)}" for label, found in findings]),
     )
 
 
 def check_markdown(report: CheckReport) -> str:
-    """A check: how many bounds hold, a row a bound and place, findings."""
+    """A check: how many bounds hold, one row per bound and place, findings."""
     header = ["model", "statistic", "where", "value", "min", "max", "verdict"]
     rows = [_result_row(result) for result in report.results]
     return document(
@@ -78,13 +78,13 @@ def check_markdown(report: CheckReport) -> str:
 def schemes_markdown(
     schemes: Iterable[Scheme], *, shape: GPTConfig | None = None, values: Values | None = None
 ) -> str:
-    """Schemes: a table of all where there are several, then the rules and the source of each.
+    """Schemes: a table of all if there are several, then the rules and the source of each.
 
     Args:
-        schemes: what to describe.
+        schemes: the schemes.
         shape: the shape that `values` belong to.
-        values: slug to role to what it is drawn from at `shape`: one distribution, or those of
-            the first and the last layer where they differ.
+        values: slug to role to its distributions at `shape`: one, or those of the first and the
+            last layer where they differ.
     """
     schemes = tuple(schemes)
     rows = [[code(s.slug), text(s.title), text(s.verified)] for s in schemes]
@@ -98,12 +98,12 @@ def schemes_markdown(
 
 
 def _facts(profile: Profile) -> list[str]:
-    """What was measured and how, a line each."""
+    """Model, init and settings of the run, one line each."""
     model, run = profile.model, profile.run
-    seeds = f"{run.seeds} {'seed' if run.seeds == 1 else 'seeds'} from {run.seed}"
+    seeds = f"{plural(run.seeds, 'seed')} from {run.seed}"
     how = f"{run.engine} weights, {run.dtype} on {text(run.device)}"
     if run.engine == "theory":
-        how = "predicted by theory: nothing is run"
+        how = "predicted by theory, no model was run"
     return [
         f"scheme: {code(profile.scheme) if profile.scheme else 'its own'}",
         f"model: {model.n_layer} layers, {', '.join(sizes_of(model))}, {model.n_params} parameters",
@@ -112,19 +112,19 @@ def _facts(profile: Profile) -> list[str]:
 
 
 def _cost(cost: Cost | None) -> list[str]:
-    """What the run took, where that was asked for."""
+    """The cost of the run, where it was timed."""
     return [f"took: {short(cost.seconds)} s, peak memory {cost.peak_bytes} bytes"] if cost else []
 
 
 def _how_to_read(profiles: Iterable[Profile]) -> str:
-    """What the numbers of a table are."""
+    """How to read the numbers of a table."""
     places = [place for profile in profiles for _, place in profile.places()]
-    theory = " In parentheses: what theory expects." if any(p.predicted for p in places) else ""
-    return ROUNDING + theory
+    has_theory = any(place.predicted for place in places)
+    return f"{ROUNDING} In parentheses: the prediction of theory." if has_theory else ROUNDING
 
 
 def _layer_table(profile: Profile) -> str:
-    """One row for the embedding and one a layer; a column for whatever any of them has."""
+    """One row for the embedding and one per layer; a column for every statistic of any of them."""
     places = [("emb", profile.embedding), *((str(i), p) for i, p in enumerate(profile.layers))]
     stats = [s for s in STATISTICS if any(s in p.values or s in p.predicted for _, p in places)]
     rows = [[name, *(_cell(place, stat) for stat in stats)] for name, place in places]
@@ -132,7 +132,7 @@ def _layer_table(profile: Profile) -> str:
 
 
 def _single_table(profile: Profile) -> str:
-    """One row a number of the final logits and of the whole."""
+    """One row per number of the final logits and of the whole."""
     header = ["statistic", "where", "value", "unit"]
     rows = [
         [stat, where, _cell(place, stat), STATISTICS[stat].unit]
@@ -144,7 +144,7 @@ def _single_table(profile: Profile) -> str:
 
 
 def _weight_grad_table(profile: Profile) -> str:
-    """One row a layer and role, where gradients of weights were measured."""
+    """One row per layer and role, where gradients of weights were measured."""
     rows = [
         [str(i), role, short(grad.grad_rms), short(grad.weight_rms), short(grad.ratio)]
         for i, place in enumerate(profile.layers)
@@ -154,7 +154,7 @@ def _weight_grad_table(profile: Profile) -> str:
 
 
 def _cell(place: Place, stat: str) -> str:
-    """A statistic of a place, with what theory expects; empty where there is neither."""
+    """A statistic of a place with its prediction; empty where there is neither."""
     value = cell(stat, place.values.get(stat), place.stderr.get(stat))
     if stat not in place.predicted:
         return value
@@ -162,7 +162,6 @@ def _cell(place: Place, stat: str) -> str:
 
 
 def _result_row(result: BoundResult) -> list[str]:
-    """One bound at one place."""
     value = "not finite"
     if result.value is not None:
         value = cell(result.stat, result.value, result.stderr)
@@ -188,12 +187,10 @@ def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]] | None)
 
 
 def _shape_words(shape: GPTConfig) -> str:
-    """The sizes that formulas use."""
     names = ("n_layer", "n_head", "n_embd", "head_dim", "d_ff", "vocab_size")
     return ", ".join(f"{name} {getattr(shape, name)}" for name in names)
 
 
 def _finding(finding: Finding) -> str:
-    """A finding as one line."""
-    where = f"{code(finding.rule)} at {text(finding.where)}"
+    where = f"{code(finding.rule)} at {text(finding.location)}"
     return f"**{text(finding.severity)}** {where}: {text(finding.message)}"

@@ -1,4 +1,4 @@
-"""Pieces of Markdown: anybody's words made harmless, lists, tables, whole documents."""
+"""Pieces of Markdown: escaped text, lists, tables, whole documents."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,12 +6,12 @@ __all__ = ["bullets", "code", "document", "section", "table", "text"]
 
 
 def section(title: str, items: Sequence[str]) -> str:
-    """A heading over a list; nothing where the list is empty."""
+    """A heading over a list; empty without items."""
     return f"## {title}\n\n{bullets(items)}" if items else ""
 
 
 def bullets(items: Iterable[str]) -> str:
-    """A list."""
+    """A bullet list."""
     return "\n".join(f"- {item}" for item in items)
 
 
@@ -30,7 +30,7 @@ def document(*parts: str) -> str:
 
 
 def text(words: str) -> str:
-    r"""Anybody's words on one line of a table or list: no pipes, tags or emphasis by accident.
+    r"""Escape text for one line of a table or list: no pipes, tags or emphasis by accident.
 
     Example:
         >>> text("a|b *c*")
@@ -42,5 +42,5 @@ def text(words: str) -> str:
 
 
 def code(words: str) -> str:
-    """Anybody's words as code, which needs pipes escaped in a table all the same."""
+    """Text as code; pipes are escaped, which a table needs even in code."""
     return f"`{' '.join(words.split())}`".replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""Numbers as people read them: three significant digits, written in one place."""
+"""Numbers as text: three significant digits in all tables."""
 
 import math
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ __all__ = ["ROUNDING", "cell", "large", "plural", "short", "span", "with_error"]
 ROUNDING = (
     "Numbers are rounded to 3 significant digits; with a standard error (±), to its second digit."
 )
-"""What every table says about its numbers."""
+"""The rounding that every table states."""
 
 _FIXED = range(-4, 6)
 """Powers of ten that are written without an exponent: 1e-4 up to below 1e6."""
@@ -105,7 +105,7 @@ def plural(count: int, thing: str) -> str:
 
 
 def large(number: int) -> str:
-    """A large count for a person.
+    """A large count in T, B or M.
 
     Example:
         >>> large(124439808), large(999)

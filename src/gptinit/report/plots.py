@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptinit.errors import ConfigError
 from gptinit.facts.vocabulary import STATISTICS
+from gptinit.report.numbers import plural
 from gptinit.results.profile import Profile
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _MOST_MARKED = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Panel:
-    """What one panel shows."""
+    """The statistics of one panel."""
 
     title: str
     quantity: str
@@ -101,7 +102,7 @@ _PANELS = (
 
 
 def check_plot_path(path: str | Path) -> None:
-    """Refuse what `save_profile_plot` could not write, before a long run.
+    """Refuse a path that `save_profile_plot` cannot write, before a long run.
 
     Raises:
         ConfigError: if the file type is unknown, the folder is not there or matplotlib is missing.
@@ -119,12 +120,12 @@ def check_plot_path(path: str | Path) -> None:
 def save_profile_plot(profile: Profile, path: str | Path) -> None:
     """Draw a profile over its layers and write it all at once.
 
-    Lines are means over seeds, bands one standard error, dashed lines what theory expects. Panels
-    without a number are left out; so is a number that a logarithmic axis cannot show.
+    Lines are means over seeds, bands one standard error, dashed lines the predictions of theory.
+    Panels without numbers are left out; so are numbers that a logarithmic axis cannot show.
 
     Args:
-        profile: what to draw.
-        path: where to; the suffix (.png, .svg or .pdf) is the file type.
+        profile: the profile.
+        path: the file; its suffix (.png, .svg or .pdf) is the file type.
 
     Raises:
         ConfigError: if the file cannot be written, or matplotlib is missing.
@@ -156,7 +157,7 @@ class _Line:
 
 
 def _figure(profile: Profile) -> "Figure":
-    """The panels that have something to show, two in a row, or three."""
+    """The panels that have data, two in a row, or three if there are three."""
     from matplotlib.figure import Figure
 
     panels = [panel for panel in _PANELS if any(_line(profile, panel, s).x for s in panel.stats)]
@@ -176,10 +177,10 @@ def _figure(profile: Profile) -> "Figure":
 
 
 def _titles(profile: Profile) -> tuple[str, str]:
-    """What was measured, and how."""
+    """Model and settings of the run."""
     model, run = profile.model, profile.run
     scheme = f"scheme {profile.scheme}" if profile.scheme else "its own init"
-    seeds = f"{run.seeds} seed" + "s" * (run.seeds > 1)
+    seeds = plural(run.seeds, "seed")
     bands = " · bands: ± 1 standard error" if run.seeds > 1 else ""
     return (
         f"{model.name} · {scheme}",
@@ -189,7 +190,7 @@ def _titles(profile: Profile) -> tuple[str, str]:
 
 
 def _draw(axes: "Axes", panel: _Panel, profile: Profile) -> None:
-    """One panel: its lines, bands and what theory expects."""
+    """One panel: its lines, bands and predictions."""
     crowded, expected = len(profile.layers) > _MOST_MARKED, False
     for stat, colour, marker in zip(panel.stats, _COLOURS, _MARKERS, strict=False):
         line, theory = _line(profile, panel, stat), _line(profile, panel, stat, predicted=True)
@@ -224,7 +225,7 @@ def _scale_by_decades(axes: "Axes") -> None:
 
 
 def _line(profile: Profile, panel: _Panel, stat: str, *, predicted: bool = False) -> _Line:
-    """What can be drawn of a statistic: finite, and above zero on a logarithmic axis."""
+    """The values that can be drawn: finite, and above zero on a logarithmic axis."""
     places = [(i - 1, place) for i, place in enumerate((profile.embedding, *profile.layers))]
     line = _Line(x=[], y=[], low=[], high=[])
     for x, place in places:
@@ -248,7 +249,7 @@ def _mark_layers(axes: "Axes", n_layer: int) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file all at once: whoever reads it never sees half of it.
+    """Write a file atomically.
 
     Raises:
         ConfigError: if it cannot be written.

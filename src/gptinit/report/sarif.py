@@ -1,4 +1,4 @@
-"""An audit as SARIF 2.1.0, which code scanning shows beside the lines of the code."""
+"""An audit as SARIF 2.1.0, which code scanning shows next to the lines of the code."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -6,10 +6,9 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from gptinit.report.audit_words import worst_first
 from gptinit.report.origins import origin_of, place_of
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding, Note
+from gptinit.results.profile import Finding, Note, worst_first
 from gptinit.results.rule import Rule
 from gptinit.version import __version__
 
@@ -34,7 +33,7 @@ def audit_sarif(audit: Audit, rules: Mapping[str, Rule]) -> Part:
     so that a finding stays the same when lines move or numbers change.
 
     Args:
-        audit: what to tell.
+        audit: the result of an audit.
         rules: the documentation of every rule by its name; a rule without any is only named.
 
     References:
@@ -60,7 +59,6 @@ def audit_sarif(audit: Audit, rules: Mapping[str, Rule]) -> Part:
 
 
 def _rule(name: str, rule: Rule | None) -> Part:
-    """One rule with its documentation."""
     if rule is None:
         return {"id": name}
     chapters = list(rule.chapters())
@@ -76,16 +74,16 @@ def _rule(name: str, rule: Rule | None) -> Part:
 
 
 def _invocation(notes: Iterable[Note]) -> Part:
-    """How the run went; notes are what the tool says of itself."""
-    told = [
+    """The status of the run, with the notes of the audit as notifications."""
+    remarks = [
         {"level": "note", "message": {"text": f"{note.kind} at {note.where}: {note.message}"}}
         for note in notes
     ]
-    return {"executionSuccessful": True, **({"toolExecutionNotifications": told} if told else {})}
+    invocation: Part = {"executionSuccessful": True}
+    return invocation | ({"toolExecutionNotifications": remarks} if remarks else {})
 
 
 def _result(finding: Finding, audit: Audit, indices: Mapping[str, int]) -> Part:
-    """One finding."""
     origin = origin_of(finding, audit)
     message = f"{finding.message} ({origin})" if origin else finding.message
     return {
@@ -99,7 +97,7 @@ def _result(finding: Finding, audit: Audit, indices: Mapping[str, int]) -> Part:
 
 
 def _location(finding: Finding, audit: Audit) -> Part:
-    """The parameters of a finding, and the line that drew them where it is known."""
+    """The parameters of a finding, and the line of code that drew them if it is known."""
     logical = [{"fullyQualifiedName": finding.where, "kind": "member"}]
     place = place_of(finding, audit)
     if place is None:
@@ -118,6 +116,6 @@ def _uri(file: str) -> str:
 
 
 def _fingerprint(finding: Finding, audit: Audit) -> str:
-    """What is the same for the same finding in another run."""
+    """A hash that stays the same for the same finding in another run."""
     parts = (audit.model.name, finding.rule, finding.where)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

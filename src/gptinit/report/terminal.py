@@ -1,8 +1,9 @@
 """Profiles, comparisons, checks and schemes as Rich renderables for a terminal."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -13,10 +14,11 @@ from gptinit.config import GPTConfig, ModelFacts
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.gate.judge import CheckReport
+from gptinit.gate.judge import BoundResult, CheckReport, by_bound_and_verdict, excess
+from gptinit.report.fit import Column, first_that_fits, width_of
 from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
 from gptinit.report.numbers import cell, large, plural, short, with_error
-from gptinit.report.summary import summarise, summarise_engines
+from gptinit.report.summary import Sentence, summarise, summarise_engines
 from gptinit.results.profile import Comparison, Finding, Place, Profile
 
 __all__ = [
@@ -31,10 +33,10 @@ __all__ = [
 ]
 
 _WIDE = 100
-"""Columns from which tables show everything."""
+"""From this width on, tables show everything."""
 
 _FOLDED = 13
-"""Rows that a folded profile shows of its layers."""
+"""Layers that a profile shows without --all-layers."""
 
 _LAYER_STATS = (
     "attn_var",
@@ -46,18 +48,19 @@ _LAYER_STATS = (
     "grad_rms",
 )
 _EXPENDABLE = ("attn_score_std", "token_cosine", "attn_entropy", "attn_var", "mlp_var")
-"""What a narrow table leaves out first."""
+"""Columns that a narrow table leaves out, in this order."""
 
 _BARS = " ▏▎▍▌▋▊▉█"
+_LONGEST_BAR = 24
 SEVERITY_STYLE: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
-"""Severity of a finding to how it looks."""
+"""Severity of a finding to its style."""
 
 _VERDICT_STYLE = {"ok": "green", "violated": "bold red", "inconclusive": "yellow"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How much room there is.
+    """Room for a report.
 
     Attributes:
         width: columns of the terminal.
@@ -74,7 +77,7 @@ class Layout:
 
 
 def profile_view(profile: Profile, layout: Layout) -> RenderableType:
-    """A profile for a person: what it is, a row a layer, what it means, what is out of bounds."""
+    """A profile: heading, one row per layer, a summary in words, and findings."""
     return Group(
         *_heading(profile),
         "",
@@ -87,7 +90,7 @@ def profile_view(profile: Profile, layout: Layout) -> RenderableType:
 
 
 def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
-    """Several profiles in one table, in the order of the ranking where there is one."""
+    """Several profiles in one table, ranked if the comparison is."""
     order = comparison.ranking.order if comparison.ranking else comparison.labels
     table = new_table()
     if comparison.ranking:
@@ -104,7 +107,7 @@ def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
 
 
 def check_view(report: CheckReport, layout: Layout) -> RenderableType:
-    """What passed and what did not, with value, standard error and bound."""
+    """A check: one row per bound with value, standard error and verdict, then the findings."""
     table = new_table()
     table.add_column("model", overflow="fold")
     table.add_column("statistic", no_wrap=True)
@@ -119,7 +122,7 @@ def check_view(report: CheckReport, layout: Layout) -> RenderableType:
 
 
 def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
-    """The zoo: one row a scheme."""
+    """All schemes, one row each."""
     table = new_table()
     table.add_column("scheme", no_wrap=True, style="bold")
     table.add_column("what it does", overflow="fold")
@@ -134,11 +137,11 @@ def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
 def scheme_view(
     scheme: Scheme, values: Mapping[str, Sequence[Distribution]], config: GPTConfig
 ) -> RenderableType:
-    """One scheme: formulas, values at a shape, source.
+    """One scheme: its formulas, their values at a shape, its source.
 
     Args:
-        scheme: what to show.
-        values: role to its distribution at that shape (two: of the first and the last layer).
+        scheme: the scheme.
+        values: role to its distributions at that shape: one, or those of the first and last layer.
         config: the shape.
     """
     names = ", ".join([scheme.slug, *(f"also {alias}" for alias in scheme.aliases)])
@@ -162,7 +165,7 @@ def scheme_view(
 
 
 def _heading(profile: Profile) -> list[Text]:
-    """What was measured and how."""
+    """Model, init and settings of the run."""
     model = profile.model
     title = Text(model.name, style="bold")
     title.append(f" · {_init_of(profile)} · {large(model.n_params)} parameters")
@@ -171,12 +174,12 @@ def _heading(profile: Profile) -> list[Text]:
 
 
 def _init_of(profile: Profile) -> str:
-    """Whose init it is."""
+    """Where the init comes from."""
     return f"scheme {profile.scheme}" if profile.scheme else "its own init"
 
 
 def _shape_of(model: ModelFacts) -> str:
-    """What is known of a model's shape."""
+    """The shape of a model as far as it is known."""
     activation = [model.activation] if model.activation else []
     bias = "biases" if model.bias else "no biases"
     head = "tied" if model.tied else "untied"
@@ -185,7 +188,7 @@ def _shape_of(model: ModelFacts) -> str:
 
 
 def _shared_heading(comparison: Comparison) -> list[Text]:
-    """What all profiles of a comparison have in common."""
+    """Settings that all profiles of a comparison share."""
     first = comparison.profiles[0]
     engines = list(dict.fromkeys(p.run.engine for p in comparison.profiles))
     line = _run_line(first, engines)
@@ -205,7 +208,7 @@ def _run_line(profile: Profile, engines: Sequence[str] = ()) -> Text:
     used = [engine for engine in engines or [run.engine] if engine != "theory"]
     how = f"{' and '.join(used)} weights, {run.dtype} on {run.device}"
     if not used:
-        how = "predicted by theory: nothing is run"
+        how = "predicted by theory, no model was run"
     return Text(
         f"{plural(run.seeds, 'seed')} from {run.seed} · "
         f"{run.batch_size} x {run.seq_len} tokens of {run.data} · {how}",
@@ -217,81 +220,88 @@ def _layer_table(profile: Profile, layout: Layout) -> Table:
     """The layers, with the variance as a bar, in as many columns as there is room for."""
     shown = _shown_layers(len(profile.layers), all_layers=layout.all_layers)
     places = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
-    plan = _plan(profile, places, layout)
-    table = new_table()
-    for heading in ("layer", "stream\nvar", *(["theory\nvar"] * plan.theory)):
-        table.add_column(heading, justify="right", no_wrap=True)
+
+    def columns(plan: _Plan) -> list[Column]:
+        return list(_layer_columns(profile, places, plan))
+
+    plan = first_that_fits(_plans(profile, layout), layout.width, columns)
     if plan.bar:
-        table.add_column("", no_wrap=True, style="cyan")
-    for stat in plan.stats:
-        table.add_column(_heading_of(stat), justify="right", no_wrap=True)
-    largest = max((_finite(p.values.get("resid_var")) for _, p in places), default=0.0)
-    for label, place in places:
-        drawn = [_bar(_finite(place.values.get("resid_var")), largest, plan.bar)] * bool(plan.bar)
-        theory = [_predicted(place, "resid_var")] * plan.theory
-        numbers = (_value(place, s) for s in plan.stats)
-        table.add_row(label, plan.variance(place), *theory, *drawn, *numbers)
-    final = {"logit_std": _value(profile.final, "logit_std")}
-    blank = [""] * (bool(plan.bar) + plan.theory)
-    table.add_row("final", "", *blank, *(final.get(s, "") for s in plan.stats), style="bold")
+        spare = max(0, layout.width - width_of(columns(plan)))
+        plan = replace(plan, bar=min(_LONGEST_BAR, plan.bar + spare))
+    made = columns(plan)
+    table = new_table()
+    for column in made:
+        justify: Literal["left", "right"] = "right" if column.heading else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=True, style=column.style)
+    *rows, final = zip(*(column.cells for column in made), strict=True)
+    for row in rows:
+        table.add_row(*row)
+    table.add_row(*final, style="bold")
     table.caption, table.caption_justify = _caption(profile, plan, len(shown)), "left"
     return table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What a table of layers shows: standard errors, theory, a bar of so many columns, statistics.
+    """The contents of a table of layers.
 
     Attributes:
         stderr: whether the variance has its standard error.
-        theory: whether what theory expects of it stands beside.
-        bar: columns of the bar; 0 for none.
-        stats: the statistics behind.
+        bar: columns of the terminal that the bar takes; 0 for no bar.
+        stats: the statistics after the variance.
     """
 
-    stderr: bool
-    theory: bool
-    bar: int
+    stderr: bool = False
+    bar: int = 0
     stats: tuple[str, ...]
 
-    def variance(self, place: Place) -> str:
-        """The variance of the stream, or that it is not finite."""
-        if "resid_var" not in place.values and place.values.get("nonfinite"):
-            return "not finite"
-        return _value(place, "resid_var", with_stderr=self.stderr)
 
-
-def _plan(profile: Profile, places: Sequence[tuple[str, Place]], layout: Layout) -> _Plan:
-    """The richest plan that fits: first standard errors go, then the bar, then columns."""
+def _plans(profile: Profile, layout: Layout) -> list[_Plan]:
+    """From the richest table to the barest: standard errors go, then the bar, then columns."""
     stats = tuple(s for s in _LAYER_STATS if any(s in p.values for p in profile.layers))
     kept = [
         tuple(s for s in stats if s not in _EXPENDABLE[:n]) for n in range(len(_EXPENDABLE) + 1)
     ]
-    theory = any("resid_var" in p.predicted for p in profile.layers)
-    plans = [_Plan(stderr=True, theory=theory, bar=8, stats=stats)] if layout.wide else []
-    plans += [_Plan(stderr=False, theory=theory, bar=4, stats=stats)]
-    plans += [_Plan(stderr=False, theory=theory, bar=4, stats=kept[1])] if theory else []
-    plans += [_Plan(stderr=False, theory=theory, bar=0, stats=some) for some in kept]
-    for plan in plans:
-        spare = layout.width - _width(plan, [p for _, p in places])
-        if spare >= 0:
-            return replace(plan, bar=min(24, plan.bar + spare)) if plan.bar else plan
-    return plans[-1]
+    plans = [_Plan(stderr=True, bar=8, stats=stats)] if layout.wide else []
+    plans.append(_Plan(bar=4, stats=stats))
+    if _has_theory(profile):
+        plans.append(_Plan(bar=4, stats=kept[1]))
+    return [*plans, *(_Plan(stats=some) for some in kept)]
 
 
-def _width(plan: _Plan, places: Sequence[Place]) -> int:
-    """Columns that a table of this plan takes."""
-    widths = [len("layer"), max(len("stream"), *(len(plan.variance(p)) for p in places))]
-    widths += [max(len("theory"), *(len(_predicted(p, "resid_var")) for p in places))] * plan.theory
-    widths += [plan.bar] if plan.bar else []
+def _layer_columns(
+    profile: Profile, places: Sequence[tuple[str, Place]], plan: _Plan
+) -> Iterator[Column]:
+    """The columns of a table of layers; its last row is the logits."""
+    shown = [place for _, place in places]
+    yield Column(heading="layer", cells=[*(label for label, _ in places), "final"])
+    variances = [_variance(place, with_stderr=plan.stderr) for place in shown]
+    yield Column(heading="stream\nvar", cells=[*variances, ""])
+    if _has_theory(profile):
+        predicted = [_predicted(place, "resid_var") for place in shown]
+        yield Column(heading="theory\nvar", cells=[*predicted, ""])
+    if plan.bar:
+        sizes = [_finite(place.values.get("resid_var")) for place in shown]
+        bars = [_bar(size, max(sizes), plan.bar) for size in sizes]
+        yield Column(heading="", cells=[*bars, ""], style="cyan")
     for stat in plan.stats:
-        heading = max(len(line) for line in _heading_of(stat).splitlines())
-        widths.append(max(heading, *(len(_value(p, stat)) for p in places)))
-    return sum(widths) + 2 * (len(widths) - 1)
+        final = _value(profile.final, stat) if stat == "logit_std" else ""
+        yield Column(heading=_heading_of(stat), cells=[*(_value(p, stat) for p in shown), final])
+
+
+def _has_theory(profile: Profile) -> bool:
+    return any("resid_var" in place.predicted for place in profile.layers)
+
+
+def _variance(place: Place, *, with_stderr: bool) -> str:
+    """The variance of the stream, or that it is not finite."""
+    if "resid_var" not in place.values and place.values.get("nonfinite"):
+        return "not finite"
+    return _value(place, "resid_var", with_stderr=with_stderr)
 
 
 def _predicted(place: Place, stat: str) -> str:
-    """What theory expects of a statistic; nothing where it says nothing."""
+    """The prediction of theory for a statistic; empty where there is none."""
     return cell(stat, place.predicted[stat]) if stat in place.predicted else ""
 
 
@@ -301,15 +311,14 @@ def _heading_of(stat: str) -> str:
 
 
 def _caption(profile: Profile, plan: _Plan, shown: int) -> str:
-    """What stands under a table of layers."""
-    said = []
+    parts = []
     if plan.stderr and profile.run.seeds > 1:
-        said.append("± standard error over seeds.")
+        parts.append("± standard error over seeds.")
     if plan.bar:
-        said.append("Bar: stream variance, linear.")
+        parts.append("Bar: stream variance, linear.")
     if shown < len(profile.layers):
-        said.append(f"{shown} of {len(profile.layers)} layers; --all-layers shows the rest.")
-    return " ".join(said)
+        parts.append(f"{shown} of {len(profile.layers)} layers; --all-layers shows the rest.")
+    return " ".join(parts)
 
 
 def _shown_headlines(comparison: Comparison) -> list[tuple[str, str]]:
@@ -324,7 +333,7 @@ def _shown_headlines(comparison: Comparison) -> list[tuple[str, str]]:
 def _comparison_cells(
     comparison: Comparison, shown: Sequence[tuple[str, str]], layout: Layout
 ) -> dict[str, list[str]]:
-    """Each label's numbers and how many bounds it misses, with standard errors where they fit."""
+    """Label to its numbers and number of findings, with standard errors where they fit."""
 
     def cells(profile: Profile, *, with_stderr: bool) -> list[str]:
         numbers = [
@@ -338,17 +347,18 @@ def _comparison_cells(
         return {label: cells(profile, with_stderr=with_stderr) for label, profile in pairs}
 
     full = rows(with_stderr=True)
-    columns = zip(*full.values(), strict=True)
-    numbers = sum(max(len("excess"), *map(len, column)) + 2 for column in columns)
-    labels = max(len("scheme"), *map(len, comparison.labels)) + len("#  ")
-    return full if layout.wide and labels + numbers <= layout.width else rows(with_stderr=False)
+    ranks = Column(heading="#", cells=[])
+    labels = Column(heading="scheme", cells=comparison.labels)
+    numbers = [Column(heading="excess", cells=c) for c in zip(*full.values(), strict=True)]
+    fits = width_of([ranks, labels, *numbers]) <= layout.width
+    return full if layout.wide and fits else rows(with_stderr=False)
 
 
 def _legend(comparison: Comparison) -> list[Text]:
-    """How to read a comparison, and what was missed."""
-    words = "stream var: after the last layer; growth: that over the embedding's; "
+    """How to read a comparison, and which bounds are violated."""
+    words = "stream var: after the last layer; growth: variance relative to the embedding; "
     if ("embedding", "grad_growth") in _shown_headlines(comparison):
-        words += "grad growth: gradient RMS at the embedding over that after the last layer; "
+        words += "grad growth: gradient RMS at the embedding relative to the last layer; "
     legend = [Text(f"{words}loss excess: nats above ln(vocab_size).", style="dim")]
     if comparison.ranking:
         legend.append(Text(f"Ranked by {comparison.ranking.by}.", style="dim"))
@@ -357,90 +367,63 @@ def _legend(comparison: Comparison) -> list[Text]:
 
 
 def _missed(comparison: Comparison) -> list[Text]:
-    """What each profile missed, and every reason once."""
+    """The findings of each profile, then every reason once."""
     lines, reasons = [], dict[str, None]()
     for label, profile in zip(comparison.labels, comparison.profiles, strict=True):
         for finding in profile.findings:
-            fact, _, reason = finding.message.partition(". ")
             text = Text(f"{label}: ", style="bold")
-            text.append(f"{fact.removesuffix('.')}.", style=SEVERITY_STYLE[finding.severity])
+            text.append(finding.fact, style=SEVERITY_STYLE[finding.severity])
             lines.append(text)
-            reasons[reason] = None
+            reasons[finding.why] = None
     return [*lines, *(Text(reason, style="dim") for reason in reasons if reason)]
 
 
 def _verdicts(profile: Profile) -> list[RenderableType]:
-    """What is out of bounds, or that nothing is."""
+    """The findings of a profile, or that all bounds hold."""
     if profile.findings:
         return _findings(profile.findings)
-    which = " of what theory predicts" * (profile.run.engine == "theory")
+    which = " of what theory predicts" if profile.run.engine == "theory" else ""
     return [Text(f"Bounds: all default bounds{which} hold.", style="green")]
 
 
 def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
-    """One paragraph a finding."""
     lines = []
     for finding in findings:
         text = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
-        text.append(f"{finding.where}: {finding.message}", style="default")
+        text.append(f"{finding.location}: {finding.message}", style="default")
         lines.append(Padding(text, (0, 0, 0, 0)))
     return list(lines)
 
 
 def _check_rows(report: CheckReport) -> list[tuple[str | Text, ...]]:
-    """One row a result; the layers of one bound that hold, and those that do not, in one each."""
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for i, r in enumerate(report.results):
-        place = "layer" if r.where.startswith("layer ") else r.where
-        groups.setdefault((r.model, r.stat, place, r.min, r.max, r.verdict), []).append(i)
+    """One row for every bound, place and verdict; layers share a row."""
     rows: list[tuple[str | Text, ...]] = []
-    for members in groups.values():
-        results = [report.results[i] for i in members]
-        worst = max(results, key=lambda r: _nearness(r.value, r.min, r.max))
-        where = worst.where if len(results) == 1 else f"{len(results)} layers, {worst.where}"
+    for group in by_bound_and_verdict(report.results):
+        worst = max(group, key=excess)
+        where = worst.where if len(group) == 1 else f"{len(group)} layers, {worst.where}"
         value = "not finite" if worst.value is None else cell(worst.stat, worst.value, worst.stderr)
         verdict = Text(worst.verdict, style=_VERDICT_STYLE[worst.verdict])
-        rows.append(
-            (Text(worst.model), worst.stat, where, value, _range(worst.min, worst.max), verdict)
-        )
+        rows.append((Text(worst.model), worst.stat, where, value, _range(worst), verdict))
     return rows
 
 
-def _nearness(value: float | None, low: float | None, high: float | None) -> float:
-    """How near a value comes to a limit, larger is nearer or beyond."""
-    if value is None:
-        return math.inf
-    distances = [low - value] if low is not None else []
-    distances += [value - high] if high is not None else []
-    return max(distances)
-
-
-def _range(low: float | None, high: float | None) -> str:
-    """A bound in words."""
-    if low is None:
-        return f"<= {_limit(high)}"
-    if high is None:
-        return f">= {_limit(low)}"
-    return f"{_limit(low)} to {_limit(high)}"
-
-
-def _limit(value: float | None) -> str:
-    """A limit as the user wrote it."""
-    return "" if value is None else f"{value:g}"
+def _range(result: BoundResult) -> str:
+    """The allowed values, with the limits as the user wrote them."""
+    if result.min is None:
+        return f"<= {result.max:g}"
+    if result.max is None:
+        return f">= {result.min:g}"
+    return f"{result.min:g} to {result.max:g}"
 
 
 def new_table() -> Table:
-    """An empty table in the house's look."""
+    """An empty table in the style of all reports."""
     return Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
 
 
-def _bulleted(sentences: Sequence[str]) -> list[Text]:
-    """Sentences whose subject (before the colon) stands out."""
-    lines = []
-    for sentence in sentences:
-        subject, _, rest = sentence.partition(":")
-        lines.append(Text.assemble((f"{subject}:", "bold"), rest))
-    return lines
+def _bulleted(sentences: Sequence[Sentence]) -> list[Text]:
+    """Sentences with their subjects in bold."""
+    return [Text.assemble((f"{s.subject}:", "bold"), f" {s.text}") for s in sentences]
 
 
 def _value(place: Place, stat: str, *, with_stderr: bool = False) -> str:

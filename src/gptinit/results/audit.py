@@ -1,28 +1,26 @@
-"""The one shape of an audit's result; the reports read nothing else."""
+"""The result of an audit; reports read nothing else."""
 
 from dataclasses import dataclass
 
 from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Distribution
+from gptinit.facts.vocabulary import Build, Role
 from gptinit.results.profile import Finding, Note
 from gptinit.results.program import ParameterProgram
 
-__all__ = ["BUILT_ON_META", "Audit", "AuditedParameter", "ClosestScheme"]
-
-BUILT_ON_META = "Built on meta: "
-"""How the message of a finding begins that the build on meta alone has: the steps are not its."""
+__all__ = ["Audit", "AuditedParameter", "ClosestScheme"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedParameter:
-    """One parameter beside what a scheme says of it.
+    """One parameter with its distribution expected under a scheme.
 
     Attributes:
-        program: what it is, and what it is really drawn from.
-        expected: what the scheme would draw it from; None where the scheme is silent.
-        ratio: real over expected RMS (std where the mean is zero); None where undefined.
-        hint: what a tell-tale ratio means, such as "sqrt(2 n_layer): residual scaling missing";
-            None where it tells nothing.
+        program: the parameter and its actual distribution.
+        expected: its distribution under the scheme; None where the scheme has no rule for it.
+        ratio: actual over expected RMS (std where the mean is zero); None where undefined.
+        hint: the likely cause of the ratio, such as "sqrt(2 n_layer): residual scaling missing";
+            None where the ratio is not a known one.
     """
 
     program: ParameterProgram
@@ -33,17 +31,17 @@ class AuditedParameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosestScheme:
-    """The known scheme that a program is most like.
+    """The known scheme that a program matches best.
 
     Attributes:
         name: its slug.
-        exact: whether every parameter that the scheme speaks of agrees.
-        differs: roles that do not, in the order of `vocabulary.ROLES`.
+        exact: whether every parameter that the scheme has a rule for matches.
+        differs: roles that do not match, in the order of `vocabulary.ROLES`.
     """
 
     name: str
     exact: bool
-    differs: tuple[str, ...]
+    differs: tuple[Role, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,21 +49,21 @@ class Audit:
     """How a model is initialised, and what is wrong with that.
 
     Attributes:
-        torch: version that traced it.
+        torch: version of torch that traced it.
         model: its name, source and shape.
         build: "own", "meta" or "both".
-        claim: slug of the scheme that it was held to; None if none was named.
-        closest: the known scheme most like it; None where none has a rule for its roles.
-        against: slug of the scheme beside which parameters are shown: the claim, else what the
-            architecture is documented to have, else the closest one; None without any.
-        parameters: every parameter and buffer, beside the claim or else the closest scheme.
+        claim: slug of the scheme that it should match; None if none was named.
+        closest: the known scheme that matches best; None where none has a rule for its roles.
+        against: slug of the scheme that `expected` is taken from: the claim, else the documented
+            scheme of the architecture, else the closest one; None without any.
+        parameters: every parameter and buffer, compared with that scheme.
         findings: what is wrong, worst first.
-        notes: how the result came to be.
+        notes: how the result was obtained.
     """
 
     torch: str
     model: ModelFacts
-    build: str
+    build: Build
     claim: str | None
     closest: ClosestScheme | None
     against: str | None = None

@@ -1,14 +1,15 @@
 """From the values of single seeds to means with standard errors."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gptinit.facts.vocabulary import STATISTICS
+from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.results.profile import Place, WeightGrad, named_places
 
 __all__ = [
+    "Scale",
     "SeedPlace",
     "SeedResult",
     "average_place",
@@ -18,9 +19,34 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The scale on which a statistic is averaged, judged and compared.
+
+    Standard deviations and ratios scatter symmetrically as logarithms, all else as it is.
+    """
+
+    log: bool
+
+    @classmethod
+    def of(cls, values: Iterable[float], *, log: bool) -> "Scale":
+        """The logarithms if `log` and all values have one, else the numbers themselves."""
+        return cls(log and min(values) > 0)
+
+    def at(self, value: float) -> float:
+        """Where a value or limit lies on the scale; -inf for a limit that no logarithm reaches."""
+        if not self.log:
+            return value
+        return math.log(value) if value > 0 else -math.inf
+
+    def error(self, value: float, stderr: float) -> float:
+        """The standard error of a value on the scale."""
+        return stderr / value if self.log else stderr
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedPlace:
-    """What one seed gave at one place.
+    """The statistics of one seed at one place.
 
     Attributes:
         values: statistic name to value; non-finite ones are left out of means.
@@ -28,7 +54,7 @@ class SeedPlace:
     """
 
     values: Mapping[str, float]
-    weight_grad: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    weight_grad: Mapping[ParameterRole, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +112,7 @@ def whole_of(layers: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def average_place(seeds: Sequence[SeedPlace]) -> Place:
-    """The mean over seeds of every statistic that is finite in all of them, in table order."""
+    """Average over seeds every statistic that is finite in all of them, in the order of tables."""
     values: dict[str, float] = {}
     stderr: dict[str, float] = {}
     for name, statistic in STATISTICS.items():
@@ -114,19 +140,19 @@ def mean_and_stderr(sample: Sequence[float], *, log: bool) -> tuple[float, float
         >>> round(mean, 12), round(stderr / mean, 6) == round(math.log(4) / 2, 6)
         (2.0, True)
     """
-    log = log and min(sample) > 0
-    terms = [math.log(v) for v in sample] if log else list(sample)
+    scale = Scale.of(sample, log=log)
+    terms = [scale.at(value) for value in sample]
     count = len(terms)
     mean = math.fsum(terms) / count
     error = None
     if count > 1:
         error = math.sqrt(math.fsum((t - mean) ** 2 for t in terms) / (count - 1) / count)
-    if not log:
+    if not scale.log:
         return mean, error
     return math.exp(mean), None if error is None else math.exp(mean) * error
 
 
-def _average_weight_grad(seeds: Sequence[SeedPlace]) -> dict[str, WeightGrad]:
+def _average_weight_grad(seeds: Sequence[SeedPlace]) -> dict[ParameterRole, WeightGrad]:
     """Mean over seeds of every role's gradient and weight, where all of them are finite."""
     averaged = {}
     for role in seeds[0].weight_grad:

@@ -1,11 +1,12 @@
-"""The one shape of a result: what measuring and theory return; gate and reports read only this."""
+"""Statistics of a model at every place: measuring and theory return them, gate and reports read."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gptinit.config import ModelFacts
+from gptinit.config import Dtype, Engine, ModelFacts, Weights
+from gptinit.facts.vocabulary import SEVERITIES, Axis, Build, NoteKind, ParameterRole, Severity
 
 __all__ = [
     "WEIGHT_GRAD_NUMBERS",
@@ -19,18 +20,19 @@ __all__ = [
     "RunFacts",
     "WeightGrad",
     "named_places",
+    "worst_first",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """How it was measured, with every `auto` resolved; keys as in the JSON contract."""
+    """The settings of a run with every `auto` resolved; keys as in JSON."""
 
-    engine: str
-    weights: str
+    engine: Engine
+    weights: Weights
     device: str
     device_name: str
-    dtype: str
+    dtype: Dtype
     seed: int
     seeds: int
     batch_size: int
@@ -42,7 +44,7 @@ class RunFacts:
 
 
 WEIGHT_GRAD_NUMBERS: tuple[str, ...] = ("grad_rms", "weight_rms", "ratio")
-"""What is known of the gradient of a role's weights, in the order of tables."""
+"""Names of the numbers of a `WeightGrad`, in the order of tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +76,14 @@ class Place:
         stderr: statistic name to the standard error of that mean, in the unit of the value
             (standard deviations and ratios: value times the standard error of the mean log);
             empty with one seed.
-        predicted: statistic name to what theory expects.
+        predicted: statistic name to the prediction of theory.
         weight_grad: role to the gradient of its weights; only layers have it.
     """
 
     values: Mapping[str, float]
     stderr: Mapping[str, float] = field(default_factory=dict)
     predicted: Mapping[str, float] = field(default_factory=dict)
-    weight_grad: Mapping[str, WeightGrad] = field(default_factory=dict)
+    weight_grad: Mapping[ParameterRole, WeightGrad] = field(default_factory=dict)
 
 
 PlaceT = TypeVar("PlaceT")
@@ -100,21 +102,48 @@ class Finding:
     """Something a person should know, with a severity that decides exit codes.
 
     Attributes:
-        rule: its name, such as "out-of-bounds".
+        rule: name of the rule, such as "out-of-bounds".
         severity: "error", "warning" or "note".
-        where: the place or parameter.
-        message: one or two sentences.
+        model: name of the model in a check; None where only one model is looked at.
+        where: the place ("layer 3", "layers 3, 40-47"), parameter or pattern of parameters.
+        fact: what is the case, in one or two sentences.
+        why: why that matters; empty where only the documentation of the rule says so.
+        stat: the statistic that is out of its bound; None for findings on parameters.
+        build: "meta" where only the build on meta shows it, else None.
+        accepted: the reason for which the configuration accepts it, else None.
     """
 
     rule: str
-    severity: str
+    severity: Severity
+    model: str | None = None
     where: str
-    message: str
+    fact: str
+    why: str = ""
+    stat: str | None = None
+    build: Build | None = None
+    accepted: str | None = None
+
+    @property
+    def location(self) -> str:
+        """The place or parameter, after the name of the model in a check: "small: layer 3"."""
+        return self.where if self.model is None else f"{self.model}: {self.where}"
+
+    @property
+    def message(self) -> str:
+        """The finding in sentences: build, fact, reason, and why it is accepted."""
+        fact = f"Built on meta: {self.fact}" if self.build == "meta" else self.fact
+        accepted = "" if self.accepted is None else f"Accepted: {self.accepted}"
+        return " ".join(part for part in (fact, self.why, accepted) if part)
+
+
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings by severity; equally severe ones in the order that they came in."""
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """Something about how the numbers came to be.
+    """A remark on how the numbers were obtained.
 
     Attributes:
         kind: "materialised", "approximate", "theory-missing" or "engine".
@@ -122,14 +151,14 @@ class Note:
         message: one or two sentences.
     """
 
-    kind: str
+    kind: NoteKind
     where: str
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a run took: wall-clock seconds and the peak memory of the process (or GPU), bytes."""
+    """Cost of a run: wall-clock seconds and the peak memory of the process (or GPU), bytes."""
 
     seconds: float
     peak_bytes: int
@@ -137,11 +166,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How one model starts: statistics at every place, findings and notes.
+    """How one model starts out: statistics at every place, findings and notes.
 
     Attributes:
         torch: version that computed it, or None where theory did.
-        scheme: canonical slug of the init, or None for a foreign model's own.
+        scheme: slug of the init, or None for the init of your own model.
         cost: present when timing was asked for, so that equal runs give equal profiles.
     """
 
@@ -160,14 +189,6 @@ class Profile:
     def places(self) -> tuple[tuple[str, Place], ...]:
         """Every place with its name: embedding, layer 0, layer 1 ..., final, whole."""
         return named_places(self.embedding, self.layers, self.final, self.whole)
-
-    @property
-    def first_nonfinite_layer(self) -> int | None:
-        """The first layer whose stream holds NaN or infinity; None if there is none."""
-        for i, place in enumerate(self.layers):
-            if place.values.get("nonfinite", 0) > 0:
-                return i
-        return None
 
     def headroom(self, largest: float) -> float | None:
         """`largest` (the dtype's maximum) over the largest magnitude in the stream, a ratio."""
@@ -197,13 +218,13 @@ class Comparison:
     """Several profiles side by side.
 
     Attributes:
-        axis: what differs: "schemes", "depths", "widths", "models" or "engines".
+        axis: what varies: "schemes", "depths", "widths", "models" or "engines".
         labels: one label a profile: a slug, a depth, a width.
         profiles: the profiles, in the order asked for.
         ranking: an order of the labels, or None where nothing is ranked.
     """
 
-    axis: str
+    axis: Axis
     labels: tuple[str, ...]
     profiles: tuple[Profile, ...]
     ranking: Ranking | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.step import Step
+from gptinit.facts.vocabulary import Build, ParameterKind, ParameterRole
 
 __all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program"]
 
@@ -53,11 +54,11 @@ class ParameterProgram:
 
     name: str
     shape: tuple[int, ...]
-    role: str
+    role: ParameterRole
     layer: int | None
     distribution: Distribution
     dtype: str = "float32"
-    kind: str = "parameter"
+    kind: ParameterKind = "parameter"
     aliases: tuple[str, ...] = ()
     fan_in: int | None = None
     fan_out: int | None = None
@@ -101,6 +102,6 @@ class ModelProgram:
     buffers: Program = ()
     claims_tied: bool | None = None
     padding: Mapping[str, int] = field(default_factory=dict)
-    build: str = "own"
+    build: Build = "own"
     architecture: str | None = None
     logit_multiplier: float | None = None

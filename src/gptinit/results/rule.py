@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gptinit.facts.vocabulary import Severity
+
 __all__ = ["Rule"]
 
 
@@ -23,7 +25,7 @@ class Rule:
     """
 
     name: str
-    severity: str
+    severity: Severity
     title: str
     what: str
     why: str
