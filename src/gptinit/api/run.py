@@ -54,7 +54,7 @@ def measure_job(
         _require_predictable(run)
         return _judged(job.predicted(run, tokens), start, timing=timing)
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-    from gptinit.measure.measure import measure
+    from gptinit.api.prediction import measure_with_prediction
     from gptinit.measure.memory import reset_peak_memory
 
     subject = job.subject()
@@ -62,7 +62,9 @@ def measure_job(
         run = replace(run, weights="own")
     if timing:
         reset_peak_memory()
-    profile = measure(subject, run, tokens=tokens, progress=_labelled(progress, job.label))
+    profile = measure_with_prediction(
+        subject, run, tokens=tokens, progress=_labelled(progress, job.label)
+    )
     return _judged(profile, start, timing=timing)
 
 

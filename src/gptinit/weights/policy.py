@@ -22,7 +22,13 @@ __all__ = [
 
 
 class Restart(Exception):
-    """The policy has learnt something and must install the weights of this seed again."""
+    """A weight that is not there turned out to be needed: measure this seed again from the start.
+
+    Raised by the lazy policy from inside the forward or backward pass of the model, whose code is
+    not ours: nothing but an exception gets out of it. The policy has remembered the parameter and
+    will draw it, or keep what is known of it, so that the next pass gets further. No pass can go on
+    instead: what it computed before would not be of the weights that are now drawn.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +48,16 @@ class Installed(Protocol):
     """The weights of one seed in a module, while it runs."""
 
     def enter(self, block: str, *, rehearsal: bool) -> None:
-        """A block (its path) begins to run.
+        """Called when a block begins to run.
 
         Args:
             block: its path.
-            rehearsal: whether it will run again for the backward pass.
+            rehearsal: whether the backward pass will recompute it.
         """
         ...
 
     def leave(self, block: str) -> None:
-        """A block has run, and its activations are not kept."""
+        """Called when a block has run and its activations are not kept."""
         ...
 
     def forms_gradient(self, parameter: ParameterProgram) -> bool:
@@ -68,7 +74,7 @@ class Installed(Protocol):
 
 
 class Resident:
-    """Weights that autograd knows: it forms their gradients itself."""
+    """Weights that are real tensors: autograd forms their gradients itself."""
 
     def enter(self, block: str, *, rehearsal: bool) -> None:
         """Nothing to do."""
@@ -77,7 +83,7 @@ class Resident:
         """Nothing to do."""
 
     def forms_gradient(self, parameter: ParameterProgram) -> bool:
-        """Each."""
+        """Always."""
         return True
 
     def square_sums(self) -> Iterator[tuple[ParameterProgram, SquareSums]]:
@@ -90,7 +96,7 @@ class Resident:
 
 
 class WeightsPolicy(Protocol):
-    """Gives a module its weights, in place, again for every seed."""
+    """Gives a module the weights of a seed, in place."""
 
     def __call__(self, module: nn.Module, program: Program, draws: Draws) -> Installed:
         """Install the parameters of `program` in `module`, none of them asking for a gradient."""
