@@ -39,7 +39,7 @@ def measure_job(
         run: how.
         tokens: (B, T + 1) token ids in place of those that `run` names.
         timing: whether to add seconds and peak memory.
-        progress: told as work goes on.
+        progress: called as work goes on.
 
     Raises:
         ConfigError: if a name, a value or a file cannot be used.

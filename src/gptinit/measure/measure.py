@@ -100,8 +100,8 @@ def _run_seeds(
     runner = SeedRunner(plan)
     steps = _Steps(progress, seeds=run.seeds, each=n_layer + (n_layer + 1) * run.grad)
     results: list[SeedResult] = []
-    # Lazy weights may take several passes for a seed, mostly the first: see Restart. Each pass
-    # that ends early has the policy draw one more kind of parameter, so the last one gets through.
+    # A seed takes one pass, but with lazy weights it may start over: see Restart. The policy learns
+    # something each time, and keeps it for later seeds, so that a pass soon gets through.
     while len(results) < run.seeds:
         index = len(results)
         steps.start_seed(index)

@@ -22,12 +22,13 @@ __all__ = [
 
 
 class Restart(Exception):
-    """A weight that is not there turned out to be needed: measure this seed again from the start.
+    """This pass cannot go on with lazy weights: install them anew and start the seed over.
 
-    Raised by the lazy policy from inside the forward or backward pass of the model, whose code is
-    not ours: nothing but an exception gets out of it. The policy has remembered the parameter and
-    will draw it, or keep what is known of it, so that the next pass gets further. No pass can go on
-    instead: what it computed before would not be of the weights that are now drawn.
+    Raised by the lazy policy in the middle of the model's forward or backward pass. The code that
+    runs there is the model's own, so only an exception can leave it. The pass cannot simply
+    materialise the weight and go on either: what it has computed so far would belong to other
+    weights. The policy remembers the parameter, so the next pass gets further;
+    `gptinit.measure.measure` is where it starts.
     """
 
 
@@ -99,7 +100,7 @@ class WeightsPolicy(Protocol):
     """Gives a module the weights of a seed, in place."""
 
     def __call__(self, module: nn.Module, program: Program, draws: Draws) -> Installed:
-        """Install the parameters of `program` in `module`, none of them asking for a gradient."""
+        """Install the parameters of `program` in `module`, none of them requiring a gradient."""
         ...
 
 
