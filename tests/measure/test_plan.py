@@ -158,3 +158,9 @@ def test_a_plan_draws_no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gptinit.tokens._generator", pytest.fail)
 
     plan_run(tiny_subject(), RunConfig(engine="dense", device="cpu"))
+
+
+def test_the_note_of_a_requested_engine_says_so() -> None:
+    note = plan_run(tiny_subject(), RunConfig(engine="stream", device="cpu")).note
+
+    assert (note.where, note.message) == ("stream", "Requested with --engine.")

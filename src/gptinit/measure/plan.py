@@ -75,7 +75,7 @@ def plan_run(subject: Subject, run: RunConfig, *, tokens: npt.ArrayLike | None =
     if run.weights == "own":
         engine, why = "dense", _why_own(subject, run)
     elif run.engine != "auto":
-        engine, why = run.engine, "As asked for."
+        engine, why = run.engine, "Requested with --engine."
         work = _fitting(subject, work, engine, free)
     else:
         works = {e: _fitting(subject, work, e, free) for e in ("dense", "stream", "lazy")}
@@ -177,11 +177,11 @@ def _why_fastest(best: str, seconds: Mapping[str, float]) -> str:
     """Why an engine was chosen, given the seconds of those that fit."""
     others = {e: s for e, s in seconds.items() if e != best}
     if not others:
-        return "It alone fits in half of the memory that is free."
+        return "The only engine that fits in half of the free memory."
     second = min(others, key=lambda e: others[e])
     ratio = others[second] / seconds[best]
     if ratio < 1.1:
-        return f"Estimated to be as fast here as any: {second} would take as long."
+        return f"Estimated fastest, tied with {second}."
     return f"Estimated to be the fastest here: {second} would take {ratio:.2g} times as long."
 
 
