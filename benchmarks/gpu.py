@@ -30,8 +30,8 @@ from gptinit.facts.distributions import Distribution, Normal, TruncatedNormal, U
 from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS, query_rows
 from gptinit.forward.sites import find_blocks
-from gptinit.measure.engine_choice import choose_device
 from gptinit.measure.measure import measure
+from gptinit.measure.plan import choose_device
 from gptinit.measure.probes import Probes
 from gptinit.results.profile import Profile
 from gptinit.results.program import ParameterProgram
@@ -378,7 +378,7 @@ def _forward_passes(
         probes = Probes(module, find_blocks(module), lens=lens, rows=rows, step=lambda: None)
         with probes.attached():
             logits, loss = forward()
-        probes.see_logits(logits, idx, loss / seq_len)
+        probes.record_logits(logits, idx, loss / seq_len)
         probes.result(seq_len)
 
     return bare, probed

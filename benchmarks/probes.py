@@ -54,7 +54,7 @@ def _times(n_layer: int) -> tuple[float, float]:
             with probes.attached():
                 logits = module(idx)
             loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
-            probes.see_logits(logits, idx, loss)
+            probes.record_logits(logits, idx, loss)
             probes.result(256)
 
     for warm_up in (bare, probed):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from benchmarks.theory import Deviation
+from gptinit.api.prediction import measure_with_prediction
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
@@ -85,7 +86,7 @@ def _profiles(config: GPTConfig, *, grad: bool) -> tuple[Profile, Profile]:
     subject = builtin_subject(config, get_scheme("nanogpt"), name="gpt2", source="benchmark")
     run = RunConfig(device="cpu", seeds=_SEEDS, seq_len=256, grad=grad)
     is_large = subject.facts.n_params > 10**9
-    dense = measure(subject, replace(run, engine="stream" if is_large else "dense"))
+    dense = measure_with_prediction(subject, replace(run, engine="stream" if is_large else "dense"))
     return dense, measure(subject, replace(run, engine="lazy", seed=_LAZY_FIRST))
 
 

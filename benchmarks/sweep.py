@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.theory import Deviation, deviations
+from gptinit.api.prediction import measure_with_prediction
 from gptinit.auditing.audit import audit_factory
 from gptinit.config import RunConfig
 from gptinit.errors import MeasureError
@@ -231,7 +232,7 @@ def _predict(outcome: Outcome, model_class: Any, make: Callable[[], Any]) -> Out
     """The same with the largest deviation of theory from a measurement of a wider model."""
     try:
         factory = _factory(outcome.name, model_class, _own(model_class, make()))
-        found = predicted(measure(foreign_subject(factory), _PREDICTED))
+        found = predicted(measure_with_prediction(foreign_subject(factory), _PREDICTED))
     except Exception as error:  # whatever a class does with these sizes
         return replace(outcome, prediction=f"{type(error).__name__}: {error}"[:150])
     if not found:

@@ -32,9 +32,9 @@ from gptinit.forward.sites import find_blocks
 from gptinit.gate.judge import nonfinite_findings
 from gptinit.gate.student_t import student_quantile
 from gptinit.measure.builtin_subject import builtin_subject
-from gptinit.measure.engine_choice import choose_device
 from gptinit.measure.measure import measure
 from gptinit.measure.memory import available_bytes
+from gptinit.measure.plan import choose_device
 from gptinit.measure.probes import Probes
 from gptinit.measure.subject import Subject
 from gptinit.results.profile import Place, Profile
@@ -269,7 +269,7 @@ def test_nothing_waits_for_the_device_while_probes_listen(
             with probes.attached():
                 logits = module(idx)
             loss = F.cross_entropy(logits.flatten(0, 1), idx.flatten(), reduction="sum")
-            probes.see_logits(logits, idx, loss / idx.numel())
+            probes.record_logits(logits, idx, loss / idx.numel())
             if grad:
                 loss.backward()
         torch.cuda.set_sync_debug_mode("default")

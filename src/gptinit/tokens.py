@@ -6,9 +6,9 @@ B is the batch size, T the positions of a sequence, V the vocabulary size.
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from gptinit.errors import ConfigError, unknown_name
 __all__ = [
     "ZIPF_EXPONENT",
     "GivenTokens",
+    "RunTokens",
     "TokenSource",
     "given_tokens",
     "open_tokens",
@@ -58,11 +59,34 @@ class TokenSource(Protocol):
             result: (B, T + 1), int64, at least 0 and below V; a new array at each call.
         """
 
-    def fingerprint(self, seeds: Sequence[int]) -> str:
-        """SHA-256 in hex of the file's bytes or, for random inputs, of what `seeds` draw.
+    def fingerprint(self, drawn: Iterable[Ids]) -> str:
+        """SHA-256 in hex of the file's bytes or, for random inputs, of what was drawn.
 
         Random tokens are hashed seed after seed, row after row, as little-endian int64.
+
+        Args:
+            drawn: the tokens of every seed, as `draw` returned them.
         """
+
+
+class RunTokens:
+    """The tokens of all seeds of a run, drawn when they are first read and then kept.
+
+    A run that is refused for its size has drawn nothing.
+    """
+
+    def __init__(self, source: TokenSource, seeds: Sequence[int]) -> None:
+        self._source, self._seeds = source, seeds
+
+    @cached_property
+    def ids(self) -> Ids:
+        """Token ids, the last of each row only as a target; (seeds, B, T + 1)."""
+        return np.stack([self._source.draw(seed) for seed in self._seeds])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file that they were read from, or of the ids where they are random."""
+        return self._source.fingerprint(self.ids)
 
 
 def open_tokens(data: str, *, vocab_size: int, batch_size: int, seq_len: int) -> TokenSource:
@@ -112,8 +136,8 @@ def open_tokens(data: str, *, vocab_size: int, batch_size: int, seq_len: int) ->
 
 def tokens_of_run(
     run: RunConfig, given: npt.ArrayLike | None, *, vocab_size: int, block_size: int
-) -> tuple[TokenSource, RunConfig]:
-    """What a run reads, and the run with its length, and with what was given in its place.
+) -> tuple[RunTokens, RunConfig]:
+    """The tokens of a run, and the run with its length resolved and with what `given` replaces.
 
     Args:
         run: names the tokens, and how many.
@@ -124,13 +148,15 @@ def tokens_of_run(
     Raises:
         ConfigError: if sequence, data and model do not go together.
     """
+    seeds = range(run.seed, run.seed + run.seeds)
     if given is not None:
         source = given_tokens(given, vocab_size=vocab_size, block_size=block_size)
         batch_size, seq_len = source.shape
-        return source, replace(run, batch_size=batch_size, seq_len=seq_len, data="given")
+        run = replace(run, batch_size=batch_size, seq_len=seq_len, data="given")
+        return RunTokens(source, seeds), run
     seq_len = run.resolve_seq_len(block_size)
     named = open_tokens(run.data, vocab_size=vocab_size, batch_size=run.batch_size, seq_len=seq_len)
-    return named, replace(run, seq_len=seq_len)
+    return RunTokens(named, seeds), replace(run, seq_len=seq_len)
 
 
 def _draw_zipf(rng: np.random.Generator, vocab_size: int, count: int) -> Ids:
@@ -166,20 +192,15 @@ class _RandomTokens:
     fixed: bool = False
 
     def draw(self, seed: int) -> Ids:
-        drawn = _drawn(self.data, self.vocab_size, math.prod(self.shape), seed)
-        return drawn.reshape(self.shape).copy()
+        generator = _generator(self.data, seed)
+        drawn = _DRAWS[self.data](generator, self.vocab_size, math.prod(self.shape))
+        return drawn.reshape(self.shape)
 
-    def fingerprint(self, seeds: Sequence[int]) -> str:
+    def fingerprint(self, drawn: Iterable[Ids]) -> str:
         digest = hashlib.sha256()
-        for seed in seeds:
-            digest.update(self.draw(seed).astype("<i8").tobytes())
+        for ids in drawn:
+            digest.update(ids.astype("<i8").tobytes())
         return digest.hexdigest()
-
-
-@lru_cache(maxsize=8)  # a run of few seeds asks twice: to read them, and for their fingerprint
-def _drawn(data: str, vocab_size: int, count: int, seed: int) -> Ids:
-    """Random tokens of one seed; (count,)."""
-    return _DRAWS[data](_generator(data, seed), vocab_size, count)
 
 
 def _generator(data: str, seed: int) -> np.random.Generator:
@@ -201,7 +222,7 @@ class _FileTokens:
     def draw(self, seed: int) -> Ids:
         return self.ids.copy()
 
-    def fingerprint(self, seeds: Sequence[int]) -> str:
+    def fingerprint(self, drawn: Iterable[Ids]) -> str:
         return self.sha256
 
 
@@ -242,7 +263,7 @@ class GivenTokens:
         """The same ids for every seed."""
         return self.ids.copy()
 
-    def fingerprint(self, seeds: Sequence[int]) -> str:
+    def fingerprint(self, drawn: Iterable[Ids]) -> str:
         """SHA-256 of the ids as little-endian int64."""
         return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
 

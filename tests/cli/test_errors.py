@@ -311,7 +311,7 @@ def test_a_model_too_large_for_memory_says_what_would_fit(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("gptinit.measure.memory.available_bytes", lambda device: free)
+    monkeypatch.setattr("gptinit.measure.plan.available_bytes", lambda device: free)
     monkeypatch.setattr("gptinit.weights.draws.Draws.new", pytest.fail)
 
     refused(

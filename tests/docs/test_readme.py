@@ -55,7 +55,7 @@ def at_home_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     # The engine that auto takes depends on the memory there is.
-    monkeypatch.setattr("gptinit.measure.engine_choice.available_bytes", lambda device: 10**11)
+    monkeypatch.setattr("gptinit.measure.plan.available_bytes", lambda device: 10**11)
 
 
 @pytest.mark.parametrize(("command", "shown"), list(blocks()))

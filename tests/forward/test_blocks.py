@@ -14,7 +14,7 @@ from gptinit.forward.blocks import Decoder as Found
 from gptinit.forward.blocks import block_of, find_decoder, stream_width
 from gptinit.forward.observe import observe
 from gptinit.forward.sites import Site
-from gptinit.measure.listen import listen
+from gptinit.measure.hooks import hook_site
 from gptinit.trace.record.tracing import trace
 
 
@@ -44,7 +44,7 @@ def test_what_is_heard_at_the_sites_is_what_the_model_had_in_its_hands(name: str
     for found, sites in zip(heard, decoder_of(name).sites, strict=True):
         for what in ("before", "after", "attn", "mlp"):
             site = getattr(sites, what)
-            listen(module, site, lambda x, f=found, w=what, s=site: f.update({w: x * s.factor}))  # type: ignore[misc] # lambda
+            hook_site(module, site, lambda x, f=found, w=what, s=site: f.update({w: x * s.factor}))  # type: ignore[misc] # lambda
 
     with torch.no_grad(), hearing() as record:
         ids = some_ids()

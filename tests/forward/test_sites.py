@@ -20,7 +20,8 @@ from gptinit.forward.sites import (
     named_blocks,
     tensors_in,
 )
-from gptinit.measure.listen import AttentionProbe, listen
+from gptinit.measure.attention_probe import AttentionProbe
+from gptinit.measure.hooks import hook_site
 from gptinit.measure.measure import measure
 from gptinit.measure.statistics import Attention, score_statistics
 from gptinit.model import CausalSelfAttention
@@ -267,7 +268,7 @@ class Nest(nn.Module):
 def heard_at(site: Site, calls: int = 1) -> list[float]:
     """What is heard at a site of a Nest, as sums."""
     module, heard = Nest(), list[float]()
-    handle = listen(module, site, lambda t: heard.append(float(t.sum())))
+    handle = hook_site(module, site, lambda t: heard.append(float(t.sum())))
     for i in range(calls):
         module(torch.full((2,), float(i)), extra={"y": torch.full((2,), 10.0 + i)})
     handle.remove()

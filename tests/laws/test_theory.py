@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 import gptinit
+from gptinit.api.prediction import measure_with_prediction
 from gptinit.config import GPTConfig, ModelFacts, RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise
@@ -461,7 +462,8 @@ def test_scores_behind_a_norm_whose_eps_is_large_are_predicted(std: float, tmp_p
     small = everything(std, tmp_path)
     run = RunConfig(seeds=40, seq_len=32, device="cpu", data="uniform")
 
-    place = measure(builtin_subject(config, small, name="small", source="test"), run).layers[0]
+    subject = builtin_subject(config, small, name="small", source="test")
+    place = measure_with_prediction(subject, run).layers[0]
 
     gap = place.values["attn_score_std"] - place.predicted["attn_score_std"]
     assert abs(gap) < 5 * place.stderr["attn_score_std"]

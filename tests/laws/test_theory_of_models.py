@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.sweep import predicted, width_error
+from gptinit.api.prediction import measure_with_prediction
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.schemes import get_scheme
 from gptinit.gate.student_t import student_quantile
 from gptinit.load.factory import Factory
-from gptinit.measure.measure import measure
 from gptinit.measure.traced_subject import foreign_subject
 from gptinit.theory import Moments, TheoryModel, predict, theory_model
 
@@ -71,7 +71,7 @@ def test_a_family_of_transformers_is_predicted_as_it_is_measured(name: str) -> N
     assert {key: getattr(subject.theory, key) for key in facts} == pytest.approx(facts)
 
     run = RunConfig(seeds=SEEDS, seq_len=32, device="cpu", engine="dense", grad=True)
-    found = predicted(measure(subject, run))
+    found = predicted(measure_with_prediction(subject, run))
 
     # One of all comparisons here is further off by chance once in a thousand runs.
     k = student_quantile(0.5e-3 / (len(found) * len(FAMILIES)), SEEDS - 1)

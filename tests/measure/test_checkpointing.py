@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gptinit.config import Engine, RunConfig
 from gptinit.load.argument import factory_of
-from gptinit.measure import engine_choice as engines
+from gptinit.measure import plan
 from gptinit.measure.checkpointing import entering_blocks
 from gptinit.measure.measure import measure
 from gptinit.measure.subject import Subject
@@ -28,11 +28,11 @@ def both(
 ) -> tuple[Profile, Profile]:
     """The profile with activations kept, and with blocks that run again."""
     kept = measure(subject, run)
-    fitting = engines._fitting
+    fitting = plan._fitting
     monkeypatch.setattr(
-        engines,
+        plan,
         "_fitting",
-        lambda *args: replace(fitting(*args), again=True),
+        lambda *args: replace(fitting(*args), recompute=True),
     )
     return kept, measure(subject, run)
 
@@ -86,11 +86,11 @@ def test_a_block_runs_twice_where_there_is_a_backward_pass_and_once_where_there_
     model = nn.Sequential(Counter(), Counter())
     x = torch.ones(3, requires_grad=True)
 
-    with entering_blocks(model, ["0", "1"], Resident(), again=True):
+    with entering_blocks(model, ["0", "1"], Resident(), recompute=True):
         model(x).sum().backward()
     assert [m.calls for m in model if isinstance(m, Counter)] == [2, 2]
 
-    with torch.no_grad(), entering_blocks(model, ["0", "1"], Resident(), again=True):
+    with torch.no_grad(), entering_blocks(model, ["0", "1"], Resident(), recompute=True):
         model(x)
     assert [m.calls for m in model if isinstance(m, Counter)] == [3, 3]
 
@@ -98,7 +98,7 @@ def test_a_block_runs_twice_where_there_is_a_backward_pass_and_once_where_there_
 def test_a_module_is_as_it_was_afterwards() -> None:
     model = nn.Sequential(Counter())
 
-    with entering_blocks(model, ["0"], Resident(), again=False):
+    with entering_blocks(model, ["0"], Resident(), recompute=False):
         assert "forward" in vars(model[0])
 
     assert "forward" not in vars(model[0])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.lazy_models import Borrowing
 from support.subjects import TINY, dense_module, tiny_subject
 from torch import Tensor, nn
 
@@ -15,8 +16,10 @@ from gptinit.errors import ConfigError, MeasureError
 from gptinit.facts.distributions import Normal
 from gptinit.facts.schemes import load_schemes
 from gptinit.gate.judge import nonfinite_findings
-from gptinit.measure.engine_choice import choose_device
+from gptinit.load.argument import factory_of
 from gptinit.measure.measure import measure, measure_seeds
+from gptinit.measure.plan import choose_device
+from gptinit.measure.traced_subject import foreign_subject
 from gptinit.model import GPT
 from gptinit.results.profile import Profile
 from gptinit.tokens import open_tokens
@@ -231,10 +234,24 @@ def test_progress_counts_every_block_of_both_passes() -> None:
     assert told == [(i + 1, 14) for i in range(14)]
 
 
+def test_a_pass_that_starts_over_counts_its_blocks_anew() -> None:
+    told: list[int] = []
+
+    results = measure_seeds(
+        foreign_subject(factory_of(Borrowing, {})),
+        RunConfig(engine="lazy", seeds=2, seq_len=8, device="cpu"),
+        progress=lambda done, total: told.append(done),
+    )
+
+    # Two passes end in the second block, which uses a weight of the first; the third goes through.
+    assert len(results) == 2
+    assert told == [1, 1, 1, 2, 3, 4, 5, 6]
+
+
 def test_no_memory_for_the_model_is_said_before_allocating(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gptinit.measure.memory.available_bytes", lambda device: 300_000)
+    monkeypatch.setattr("gptinit.measure.plan.available_bytes", lambda device: 300_000)
     monkeypatch.setattr("gptinit.weights.draws.Draws.new", pytest.fail)
 
     with pytest.raises(

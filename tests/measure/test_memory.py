@@ -12,7 +12,7 @@ from support.subjects import tiny_subject
 
 import gptinit
 from gptinit.measure import memory
-from gptinit.measure.memory import Workload, available_bytes, check_memory, required_bytes
+from gptinit.measure.memory import Workload, available_bytes, required_bytes
 
 CPU = torch.device("cpu")
 
@@ -119,22 +119,6 @@ def test_files_in_the_page_cache_are_not_memory_in_use(
     (tmp_path / "memory.stat").write_text("anon 100000000\ninactive_file 1800000000\n", "ascii")
 
     assert available_bytes(CPU) == 1_900_000_000
-
-
-def test_a_machine_that_does_not_tell_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda device: None)
-
-    check_memory(tiny_subject(), work(tokens=10**15), "dense", CPU)
-
-
-def test_what_fits_exactly_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = required_bytes(tiny_subject(), work(), "dense")
-    monkeypatch.setattr(memory, "available_bytes", lambda device: needed)
-
-    check_memory(tiny_subject(), work(), "dense", CPU)
-    monkeypatch.setattr(memory, "available_bytes", lambda device: needed - 1)
-    with pytest.raises(gptinit.MeasureError, match="must fit in memory"):
-        check_memory(tiny_subject(), work(), "dense", CPU)
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux tells it in a file")

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import gptinit
+from gptinit.api.prediction import measure_with_prediction
 from gptinit.config import Engine, GPTConfig, RunConfig
 from gptinit.errors import MeasureError, SubjectError
 from gptinit.facts.schemes import get_scheme
@@ -211,7 +212,7 @@ def test_theory_reads_other_names_as_the_built_in_gpt() -> None:
 def test_more_tokens_than_were_looked_at_are_not_predicted() -> None:
     subject = replace(subject_of(FOREIGN["pre-norm"]), theory_tokens=T - 1)
 
-    profile = measure(subject, RUN)
+    profile = measure_with_prediction(subject, RUN)
 
     assert all(not place.predicted for _, place in profile.places())
     assert f"with more than {T - 1} tokens" in profile.notes[-1].message
@@ -228,7 +229,8 @@ def test_tokens_whose_embedding_is_zero_are_not_predicted() -> None:
     ids = torch.full((1, 9), 3)
 
     known, other = (
-        measure(subject, RUN, tokens=t) for t in (ids, ids.index_fill(1, ids[0, :1], 2))
+        measure_with_prediction(subject, RUN, tokens=t)
+        for t in (ids, ids.index_fill(1, ids[0, :1], 2))
     )
 
     assert known.final.predicted
@@ -522,13 +524,13 @@ def test_sites_that_the_user_names_are_used() -> None:
         FOREIGN["pre-norm"], sites={"blocks": "h", "attn": "attn.c_proj", "mlp": "mlp"}
     )
 
-    profile = measure(subject, RUN)
+    profile = measure_with_prediction(subject, RUN)
 
-    found = measure(subject_of(FOREIGN["pre-norm"]), RUN)
+    found = measure_with_prediction(subject_of(FOREIGN["pre-norm"]), RUN)
     assert [s.path for s in subject.sites] == [f"h.{i}" for i in range(L)]
     assert subject.sites[0].attn is not None
     assert subject.sites[0].attn.path == "h.0.attn.c_proj"
-    # Theory does not know what is heard there.
+    # Theory does not know what is recorded there.
     assert places(profile) == [replace(place, predicted={}) for place in places(found)]
 
 

@@ -44,7 +44,7 @@ def test_a_profile_is_tables_and_lists() -> None:
         "## Findings\n\n"
         "- **warning** `out-of-bounds` at whole: growth \\| must be less.\n\n"
         "## Notes\n\n"
-        "- engine at dense: As asked for.\n"
+        "- engine at dense: Requested with --engine.\n"
     )
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gptinit.results.averaging import SeedPlace, average_place, mean_and_stderr
+from gptinit.results.averaging import SeedPlace, average_place, mean_and_stderr, with_ratios
 
 
 def test_plain_means_have_the_usual_standard_error() -> None:
@@ -74,3 +74,30 @@ def test_one_seed_gives_weight_gradients_no_standard_error() -> None:
     ).weight_grad.values()
 
     assert (found.ratio, found.stderr) == (0.5, {})
+
+
+def test_growth_is_relative_to_the_embedding_and_to_the_last_layer_of_the_same_seed() -> None:
+    layers = [
+        SeedPlace(values={"resid_var": 4.0, "grad_rms": 6.0}, weight_grad={"q": (1.0, 2.0)}),
+        SeedPlace(values={"resid_var": 10.0, "grad_rms": 3.0}),
+    ]
+
+    found = with_ratios(
+        SeedPlace(values={"resid_var": 2.0, "grad_rms": 9.0}), layers, SeedPlace(values={})
+    )
+
+    places = dict(found.places())
+    assert places["embedding"].values == {"resid_var": 2.0, "grad_rms": 9.0, "grad_growth": 3.0}
+    assert [places[f"layer {i}"].values["resid_growth"] for i in (0, 1)] == [2.0, 5.0]
+    assert [places[f"layer {i}"].values["grad_growth"] for i in (0, 1)] == [2.0, 1.0]
+    assert places["layer 0"].weight_grad == {"q": (1.0, 2.0)}
+    assert places["whole"].values == {"resid_growth": 5.0}  # two layers have no exponents
+
+
+def test_growth_over_nothing_is_absent() -> None:
+    layer = SeedPlace(values={"resid_var": 4.0, "grad_rms": 0.0})
+
+    found = with_ratios(SeedPlace(values={"resid_var": 0.0}), [layer], SeedPlace(values={}))
+
+    assert found.layers[0].values == layer.values
+    assert found.whole.values == {}

@@ -10,7 +10,7 @@ from support.profiles import make_profile
 FINDING = Finding(
     rule="out-of-bounds", severity="warning", where="whole", fact="growth | must be less."
 )
-NOTE = Note(kind="engine", where="dense", message="As asked for.")
+NOTE = Note(kind="engine", where="dense", message="Requested with --engine.")
 
 
 def small_profile(**changes: Any) -> Profile:

@@ -120,14 +120,13 @@ class Job:
             model = theory_model(config, scheme)
             return predicted_profile(model, facts, run, source, scheme=scheme.slug)
         # Loaded here: only a model with code of its own has to be traced.
-        from gptinit.measure.measure import theory_of_run
+        from gptinit.api.prediction import theory_of_run
 
         subject = self.subject()
         source, run = tokens_of_run(
             run, tokens, vocab_size=subject.vocab_size, block_size=subject.block_size
         )
-        ids = [source.draw(seed) for seed in range(run.seed, run.seed + run.seeds)]
-        theory = theory_of_run(subject, ids)
+        theory = theory_of_run(subject, source.ids)
         if not isinstance(theory, TheoryModel):
             why = f"{theory.where}: {theory.message}" if theory else ""
             raise no_formulas(subject.facts.name, why)

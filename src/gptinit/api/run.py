@@ -40,7 +40,7 @@ def measure_job(
         run: how.
         tokens: (B, T + 1) token ids in place of those that `run` names.
         timing: whether to add seconds and peak memory.
-        progress: told as work goes on.
+        progress: called as work goes on.
 
     Raises:
         ConfigError: if a name, a value or a file cannot be used.
@@ -55,7 +55,7 @@ def measure_job(
         _require_predictable(run)
         return _judged(job.predicted(run, tokens), start, timing=timing)
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-    from gptinit.measure.measure import measure
+    from gptinit.api.prediction import measure_with_prediction
     from gptinit.measure.memory import reset_peak_memory
 
     subject = job.subject()
@@ -63,7 +63,9 @@ def measure_job(
         run = replace(run, weights="own")
     if timing:
         reset_peak_memory()
-    profile = measure(subject, run, tokens=tokens, progress=_labelled(progress, job.label))
+    profile = measure_with_prediction(
+        subject, run, tokens=tokens, progress=_labelled(progress, job.label)
+    )
     return _judged(profile, start, timing=timing)
 
 

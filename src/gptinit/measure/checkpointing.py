@@ -1,4 +1,4 @@
-"""Blocks that run again for the backward pass, so that their activations need not be kept."""
+"""Blocks that are recomputed for the backward pass, so that their activations need not be kept."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,24 +16,24 @@ __all__ = ["entering_blocks"]
 
 @contextmanager
 def entering_blocks(
-    module: nn.Module, blocks: Sequence[str], weights: Installed, *, again: bool
+    module: nn.Module, blocks: Sequence[str], weights: Installed, *, recompute: bool
 ) -> Iterator[None]:
-    """Tell `weights` whenever a block runs inside.
+    """Call `weights.enter` and `weights.leave` around every run of a block.
 
     Args:
         module: the model.
         blocks: paths of its blocks.
-        weights: told of each.
-        again: whether a backward pass is to run them again, one at a time, in place of keeping
-            their activations.
+        weights: of the model.
+        recompute: whether the backward pass recomputes the blocks' activations, one block at a
+            time; otherwise they are kept.
     """
     changed: list[nn.Module] = []
     for path in dict.fromkeys(blocks):
         block = module.get_submodule(path)
-        if "forward" in vars(block):  # someone else's: a block of its own
+        if "forward" in vars(block):  # replaced by the model itself: leave it
             continue
-        announced = _twice if again and torch.is_grad_enabled() else _once
-        block.forward = partial(announced, weights, path, block.forward)
+        run = _recomputed if recompute and torch.is_grad_enabled() else _once
+        block.forward = partial(run, weights, path, block.forward)
         changed.append(block)
     try:
         yield
@@ -43,16 +43,16 @@ def entering_blocks(
 
 
 def _once(weights: Installed, path: str, forward: Any, *args: Any, **kwargs: Any) -> Any:
-    """A block's own forward, announced."""
+    """A block's own forward between `enter` and `leave`."""
     weights.enter(path, rehearsal=False)
     output = forward(*args, **kwargs)
     weights.leave(path)
     return output
 
 
-def _twice(weights: Installed, path: str, forward: Any, *args: Any, **kwargs: Any) -> Any:
-    """The same with activations that are computed again when the backward pass needs them."""
-    # Loaded here: it brings torch's compiler, a second and 80 MB that other runs need not pay.
+def _recomputed(weights: Installed, path: str, forward: Any, *args: Any, **kwargs: Any) -> Any:
+    """The same, recomputed when the backward pass needs its activations."""
+    # Imported here: it loads torch's compiler, a second and 80 MB that other runs do without.
     from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
     runs = count()
@@ -65,6 +65,6 @@ def _twice(weights: Installed, path: str, forward: Any, *args: Any, **kwargs: An
             weights.leave(path)
         return output
 
-    # To the end: a lazy weight of the last operator must be asked again what it was asked.
+    # To the end: a lazy weight in the last operator must receive the same queries again.
     with set_checkpoint_early_stop(False):
         return checkpoint(run, *args, use_reentrant=False, **kwargs)

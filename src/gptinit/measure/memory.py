@@ -1,4 +1,4 @@
-"""How much memory a run needs and how much there is: known before anything is allocated."""
+"""How much memory a run needs and how much is free, both known before anything is allocated."""
 
 import ctypes
 import math
@@ -10,13 +10,11 @@ from pathlib import Path
 
 import torch
 
-from gptinit.errors import MeasureError
 from gptinit.measure.subject import Subject
 
 __all__ = [
     "Workload",
     "available_bytes",
-    "check_memory",
     "peak_bytes",
     "required_bytes",
     "reset_peak_memory",
@@ -36,13 +34,13 @@ class Workload:
         tokens: positions in all sequences, B * T.
         dtype: of weights and activations.
         grad: whether there is a backward pass.
-        again: whether that runs blocks again, so that only the stream between them is kept.
+        recompute: whether that recomputes blocks, so that only the stream between them is kept.
     """
 
     tokens: int
     dtype: torch.dtype
     grad: bool
-    again: bool = False
+    recompute: bool = False
 
 
 def required_bytes(subject: Subject, work: Workload, engine: str) -> int:
@@ -56,7 +54,7 @@ def required_bytes(subject: Subject, work: Workload, engine: str) -> int:
 def _weight_bytes(subject: Subject, work: Workload, engine: str) -> int:
     """Weights resident at once, one gradient, and the float32 values a draw starts from."""
     if engine == "lazy":
-        return _question_bytes(subject, work)
+        return _query_bytes(subject, work)
     item = work.dtype.itemsize
     largest = max(p.numel for p in subject.program)
     in_blocks = [p.numel for p in subject.program if p.layer is not None]
@@ -68,33 +66,33 @@ def _weight_bytes(subject: Subject, work: Workload, engine: str) -> int:
     return (outside + max(in_blocks, default=0)) * item + passing + gradient
 
 
-def _question_bytes(subject: Subject, work: Workload) -> int:
-    """What lazy weights know at once: the questions of one block (or all) and the answers."""
+def _query_bytes(subject: Subject, work: Workload) -> int:
+    """What lazy weights hold at once: queries and responses of one block, or of all."""
     blocks: dict[int | None, int] = {}
     for p in subject.program:
         if len(p.shape) > 1:
             sides = p.numel // p.shape[-1] + p.shape[-1] * (p.numel // math.prod(p.shape[-2:]))
-            asked = sides * min(work.tokens, *p.shape[-2:])
-            blocks[p.layer] = blocks.get(p.layer, 0) + asked
+            held = sides * min(work.tokens, *p.shape[-2:])
+            blocks[p.layer] = blocks.get(p.layer, 0) + held
     outside = blocks.pop(None, 0)
-    inside = sum(blocks.values()) if work.grad and not work.again else max(blocks.values())
+    inside = sum(blocks.values()) if work.grad and not work.recompute else max(blocks.values())
     return (inside * (2 if work.grad else 1) + outside) * _FLOAT32
 
 
 def _activation_bytes(subject: Subject, work: Workload) -> int:
-    """Activations alive at once, and the logits with what the loss makes of them."""
+    """Activations alive at once, the logits, and the float32 copies that the loss makes of them."""
     facts, item = subject.facts, work.dtype.itemsize
     inner = (facts.n_head or 1) * (facts.head_dim or facts.n_embd)
     # Kept a layer for the backward pass: stream twice, two norms with inputs, qkv, attention, MLP.
     block = 6 * facts.n_embd + 5 * inner + 2 * (facts.d_ff or 4 * facts.n_embd)
-    layers = facts.n_layer if work.grad and not work.again else 1
-    between = facts.n_layer * facts.n_embd if work.grad and work.again else 0
+    layers = facts.n_layer if work.grad and not work.recompute else 1
+    between = facts.n_layer * facts.n_embd if work.grad and work.recompute else 0
     logits = subject.vocab_size * (item + 2 * _FLOAT32 + (item if work.grad else 0))
     return work.tokens * ((layers * block + between) * item + logits)
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Bytes free on `device`, or None where that cannot be read."""
+    """Bytes free on `device`; None if not known."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What torch has cached of earlier tensors is free to it, though not to others.
@@ -104,8 +102,8 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def _free_physical_bytes() -> int | None:
-    """What the operating system could give this process: free memory, or all of it."""
-    kilobytes = _listed(Path("/proc/meminfo"), "MemAvailable:")
+    """Memory that the operating system could give this process, or all there is if not known."""
+    kilobytes = _number_in(Path("/proc/meminfo"), "MemAvailable:")
     if kilobytes is not None:
         return kilobytes * 1024
     try:
@@ -115,20 +113,20 @@ def _free_physical_bytes() -> int | None:
 
 
 def _cgroup_bytes() -> int | None:
-    """What is left under a container's limit (cgroup v2); None without one.
+    """Memory left under a container's limit (cgroup v2); None without one.
 
-    Files in the page cache count as used there, but are dropped when memory is asked for.
+    Files in the page cache count as used there, but are dropped when memory is needed.
     """
     try:
         limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))  # "max": no limit
         used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    return max(0, limit - used + (_listed(_CGROUP / "memory.stat", "inactive_file") or 0))
+    return max(0, limit - used + (_number_in(_CGROUP / "memory.stat", "inactive_file") or 0))
 
 
-def _listed(path: Path, name: str) -> int | None:
-    """The number after `name` in a file of the kernel's with a line for each; None without it."""
+def _number_in(path: Path, name: str) -> int | None:
+    """The number after `name` in a kernel file such as /proc/meminfo; None if it is not there."""
     try:
         for line in path.read_text(encoding="ascii").splitlines():
             first, *rest = line.split() or [""]
@@ -140,21 +138,21 @@ def _listed(path: Path, name: str) -> int | None:
 
 
 def reset_peak_memory() -> None:
-    """Begin to count the peak memory of the GPU anew; that of a process cannot be."""
+    """Reset the peak memory of the GPU; the peak of a process cannot be reset."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_bytes(device: str) -> int:
-    """Peak memory of tensors on a GPU, or of this process since it began; 0 where nobody tells."""
+    """Peak memory of tensors on a GPU, or of this process since it began; 0 if unavailable."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    kilobytes = _listed(Path("/proc/self/status"), "VmHWM:")
+    kilobytes = _number_in(Path("/proc/self/status"), "VmHWM:")
     return _largest_resident_bytes() if kilobytes is None else kilobytes * 1024
 
 
 def _largest_resident_bytes() -> int:
-    """The peak that getrusage tells, in bytes on macOS and kilobytes elsewhere; 0 on Windows."""
+    """The peak that getrusage reports: in bytes on macOS, kilobytes elsewhere; 0 on Windows."""
     if sys.platform == "win32":
         return 0
     import resource  # does not exist on Windows
@@ -164,39 +162,12 @@ def _largest_resident_bytes() -> int:
 
 
 def return_large_blocks() -> None:
-    """Have memory of a megabyte or more go back to the system when it is freed (glibc only).
+    """Return freed blocks of a megabyte or more to the operating system (glibc only).
 
-    By default its allocator learns to keep blocks of up to 32 MB, and the holes between what is
-    still used add up to gigabytes where sizes differ from layer to layer.
+    By default glibc learns to keep blocks of up to 32 MB, and the gaps between those still in use
+    add up to gigabytes where sizes differ from layer to layer.
     """
     if not sys.platform.startswith("linux"):
         return
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
-
-
-def check_memory(subject: Subject, work: Workload, engine: str, device: torch.device) -> None:
-    """Refuse a run that cannot fit, before it allocates anything.
-
-    Raises:
-        MeasureError: with what it needs, what there is, and what an engine that fits would need.
-    """
-    there = available_bytes(device)
-    needed = required_bytes(subject, work, engine)
-    if there is None or needed <= there:
-        return
-    others = {e: required_bytes(subject, work, e) for e in ("stream", "lazy") if e != engine}
-    remedy = next(
-        (f"--engine {e} needs {_gb(bytes_)}." for e, bytes_ in others.items() if bytes_ <= there),
-        "Try a smaller model, fewer tokens (--seq-len, --batch-size), --dtype bfloat16 or no "
-        "--grad.",
-    )
-    raise MeasureError(
-        f"{subject.facts.name} must fit in memory: engine={engine} needs {_gb(needed)} on "
-        f"{device.type}, got {_gb(there)} free. {remedy}"
-    )
-
-
-def _gb(count: int) -> str:
-    """Bytes for a person."""
-    return f"{count / 1e9:.3g} GB"

@@ -1,4 +1,4 @@
-"""What listens at the sites of a module while it runs, and keeps every statistic on its device."""
+"""Hooks that record statistics of one forward and backward pass, each as a tensor on its device."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gptinit.facts.vocabulary import ParameterRole
 from gptinit.forward.sites import BlockSites, Site
-from gptinit.measure.listen import AttentionProbe, listen
+from gptinit.measure.attention_probe import AttentionProbe
+from gptinit.measure.hooks import hook_site
 from gptinit.measure.statistics import (
     Attention,
     final_statistics,
@@ -28,7 +29,7 @@ from gptinit.weights.policy import Installed, SquareSums
 
 __all__ = ["Probes"]
 
-_EMBEDDING, _FINAL = -1, -2  # keys of the two places beside the layers, inside this file only
+_EMBEDDING, _FINAL = -1, -2  # keys of the two places that are no layer, in this file only
 
 
 class Probes:
@@ -37,7 +38,7 @@ class Probes:
     Args:
         module: the model.
         blocks: its sites.
-        lens: what layers' logits are read with; None reads none.
+        lens: the logit lens of layers; None leaves their logits out.
         rows: (R,) query positions for attention scores, on the run's device.
         step: called after every block, forward and backward: progress.
     """
@@ -56,18 +57,18 @@ class Probes:
         self._probe = AttentionProbe(self._on_attention)
         self._layer = _EMBEDDING  # the block that runs now
         self._is_lens_on = False
-        self._length = 0  # T, once the stream has been heard
+        self._length = 0  # T, once the stream has been recorded
         self._values: dict[tuple[int, str], Tensor] = {}
         self._weights: dict[tuple[int, ParameterRole], _WeightSquares] = {}
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Listen to the forward pass inside."""
+        """Record the forward pass that runs inside."""
         with ExitStack() as stack:
             for layer, sites in enumerate(self._blocks):
-                for site, hear in self._ears(layer, sites):
+                for site, record in self._recorders(layer, sites):
                     if site is not None:
-                        stack.callback(listen(self._module, site, hear).remove)
+                        stack.callback(hook_site(self._module, site, record).remove)
             stack.callback(self._probe.off)
             yield
 
@@ -75,7 +76,7 @@ class Probes:
     def attached_to_weights(
         self, module: nn.Module, program: Program, weights: Installed
     ) -> Iterator[None]:
-        """Ask for the gradients of the weights in blocks; note and drop each when complete."""
+        """Require gradients of the weights in blocks; record and free each when it is complete."""
         with ExitStack() as stack:
             for parameter in program:
                 if parameter.layer is None or not weights.forms_gradient(parameter):
@@ -93,16 +94,16 @@ class Probes:
                 pool = self._weights.setdefault(key, _WeightSquares())
                 pool.add_sums(sums, parameter.numel)
 
-    def see_logits(self, logits: Tensor, idx: Tensor, loss: Tensor) -> None:
-        """Note the statistics of the model's own output: (B, T, V), (B, T), ()."""
+    def record_logits(self, logits: Tensor, idx: Tensor, loss: Tensor) -> None:
+        """Record the statistics of the model's own output: (B, T, V), (B, T), ()."""
         self._keep(_FINAL, final_statistics(logits.detach(), idx, loss.detach()))
 
     def result(self, tokens: int) -> SeedResult:
-        """All statistics as numbers: the one wait for the device.
+        """All statistics as numbers; the only place that waits for the device.
 
         Args:
-            tokens: how many losses were summed for the backward pass: weights report the gradient
-                of their mean.
+            tokens: how many losses were summed for the backward pass; what is reported of weights
+                is the gradient of their mean.
         """
         pools = {key: pool for key, pool in self._weights.items() if pool.count}
         pooled = [s for pool in pools.values() for s in pool.squares()]
@@ -127,10 +128,10 @@ class Probes:
         for stat, value in values.items():
             self._values[place, stat] = value
 
-    def _ears(
+    def _recorders(
         self, layer: int, sites: BlockSites
     ) -> list[tuple[Site | None, Callable[[Tensor], None]]]:
-        """What to do where one block can be heard, in the order in which it runs."""
+        """The sites of one block with what records them, in the order in which the block runs."""
 
         def enter(stream: Tensor) -> None:
             self._layer = layer
@@ -139,7 +140,7 @@ class Probes:
                 self._on_stream(_EMBEDDING, stream)
 
         def leave(stream: Tensor) -> None:
-            if self._is_lens_on:  # the lens runs a module that can be heard itself
+            if self._is_lens_on:  # the lens runs a module that has a hook itself
                 return
             self._probe.off()
             self._on_stream(layer, stream)
@@ -154,7 +155,7 @@ class Probes:
         ]
 
     def _on_lens(self, layer: int, stream: Tensor) -> None:
-        """Note what the logits would be if the model ended here."""
+        """Record the logits that the model would give if it ended here."""
         if self._lens is None:
             return
         self._is_lens_on = True
@@ -165,7 +166,7 @@ class Probes:
             self._is_lens_on = False
 
     def _on_branch(self, layer: int, stat: str, site: Site | None, output: Tensor) -> None:
-        """Note the variance of what a branch adds."""
+        """Record the variance of what a branch adds."""
         factor = 1.0 if site is None else site.factor
         value = variance(output.detach())
         self._keep(layer, {stat: value if factor == 1 else value * factor**2})
@@ -173,11 +174,11 @@ class Probes:
             self._probe.off()  # no attention is left in this block
 
     def _on_stream(self, place: int, stream: Tensor) -> None:
-        """Note the stream, and its gradient when that arrives."""
+        """Record the stream, and its gradient when the backward pass reaches it."""
         self._length = stream.shape[1]
         self._keep(place, stream_statistics(stream.detach()))
         if torch.is_grad_enabled():
-            if not stream.requires_grad:  # embeddings ask for no gradient: the graph starts here
+            if not stream.requires_grad:  # embeddings require no gradient: the graph starts here
                 stream.requires_grad_(True)
             stream.register_hook(partial(self._on_gradient, place))
 
@@ -186,8 +187,8 @@ class Probes:
         self._step()
 
     def _on_attention(self, attention: Attention) -> None:
-        asking = attention.query if attention.scores is None else attention.scores
-        if asking is None or asking.shape[2] != self._length:  # it mixes something else
+        rows = attention.query if attention.scores is None else attention.scores
+        if rows is None or rows.shape[2] != self._length:  # it does not mix positions
             return
         with torch.no_grad():
             self._keep(self._layer, score_statistics(attention, self._rows))
@@ -202,7 +203,7 @@ class _WeightSquares:
         self._weights: list[Tensor] = []
 
     def add(self, weight: Tensor) -> None:
-        """Take in a weight whose gradient is complete, and free the gradient."""
+        """Add a weight whose gradient is complete, and free the gradient."""
         assert weight.grad is not None  # the hook runs because there is one
         self._grads.append(square_sum(weight.grad))
         self._weights.append(square_sum(weight.detach()))
@@ -210,7 +211,7 @@ class _WeightSquares:
         weight.grad = None
 
     def add_sums(self, sums: SquareSums, count: int) -> None:
-        """Take in a weight whose gradient was never formed."""
+        """Add a weight whose gradient was never formed."""
         self._grads.append(sums.gradient)
         self._weights.append(sums.weight)
         self.count += count

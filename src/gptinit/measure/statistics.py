@@ -23,11 +23,11 @@ __all__ = [
 ]
 
 
-_HOPELESS = 5000.0
-"""Logits below the best of its row from which a key counts as masked."""
+_MASKED = 5000.0
+"""A key whose score is this far below the best of its row counts as masked."""
 
 _LOGIT_ROWS = 16
-"""Positions whose logits are looked at together."""
+"""Positions whose logits are reduced together."""
 
 
 def variance(x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def token_cosine(x: Tensor) -> Tensor:
 
 
 def stream_statistics(x: Tensor) -> dict[str, Tensor]:
-    """What is measured of the residual stream at one place.
+    """The statistics of the residual stream at one place.
 
     Shape:
         x: (B, T, C); results: ().
@@ -123,7 +123,7 @@ def copy_logit(logits: Tensor, idx: Tensor) -> Tensor:
 
 
 def final_statistics(logits: Tensor, idx: Tensor, loss: Tensor) -> dict[str, Tensor]:
-    """What is measured of the logits.
+    """The statistics of the logits.
 
     Args:
         logits: of the model's own forward.
@@ -233,11 +233,11 @@ def _scores(attention: Attention, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unmasked(scores: Tensor) -> Tensor:
-    """Which keys a query can see: those whose score is not hopelessly below the row's best.
+    """Which keys a query may attend to: those whose score is not far below the row's best.
 
     Masks are -inf, the lowest number of a dtype, or -1e4 (OpenAI-GPT): e^-5000 is 0 all the same.
 
     Shape:
         scores: (..., S) float32; result: the same, bool.
     """
-    return scores > scores.amax(-1, keepdim=True) - _HOPELESS
+    return scores > scores.amax(-1, keepdim=True) - _MASKED

@@ -1,4 +1,4 @@
-"""What this machine computes with."""
+"""The processor of this machine."""
 
 import platform
 from pathlib import Path

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gptinit.config import Dtype, Engine, ModelFacts, Weights
+from gptinit.config import Dtype, Engine, ModelFacts, RunConfig, Weights
+from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
 from gptinit.facts.vocabulary import SEVERITIES, Axis, Build, NoteKind, ParameterRole, Severity
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "RunFacts",
     "WeightGrad",
     "named_places",
+    "run_facts",
     "worst_first",
 ]
 
@@ -41,6 +43,32 @@ class RunFacts:
     data_sha256: str
     lens_rows: int
     query_rows: int
+
+
+def run_facts(run: RunConfig, *, vocab_size: int, device_name: str, data_sha256: str) -> RunFacts:
+    """The facts of a run.
+
+    Args:
+        run: its settings with every `auto` resolved: engine, device type and sequence length.
+        vocab_size: tokens that the model knows.
+        device_name: the maker's name of the device.
+        data_sha256: fingerprint of the tokens.
+    """
+    return RunFacts(
+        engine=run.engine,
+        weights=run.weights,
+        device=run.device,
+        device_name=device_name,
+        dtype=run.dtype,
+        seed=run.seed,
+        seeds=run.seeds,
+        batch_size=run.batch_size,
+        seq_len=run.seq_len,
+        data=run.data,
+        data_sha256=data_sha256,
+        lens_rows=min(LENS_ROWS, vocab_size),
+        query_rows=min(QUERY_ROWS, run.seq_len),
+    )
 
 
 WEIGHT_GRAD_NUMBERS: tuple[str, ...] = ("grad_rms", "weight_rms", "ratio")

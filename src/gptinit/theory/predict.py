@@ -79,7 +79,7 @@ def predict(
     lens_rows: int = LENS_ROWS,
     query_rows: int = QUERY_ROWS,
 ) -> Prediction:
-    """The statistics that `measuring.measure` would find, without running anything.
+    """The statistics that `measure` would find, without running anything.
 
     Args:
         model: what is predicted.

@@ -1,18 +1,16 @@
 """A whole Profile by theory alone: nothing is run and nothing is drawn but the tokens."""
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import replace
 
 from gptinit.config import GPTConfig, ModelFacts, RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.presets import model_facts
-from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
 from gptinit.facts.schemes import Scheme
 from gptinit.results.machine import processor_name
-from gptinit.results.profile import Note, Place, Profile, RunFacts
+from gptinit.results.profile import Note, Place, Profile, run_facts
 from gptinit.theory.model import TheoryModel, theory_model
 from gptinit.theory.predict import predict
-from gptinit.tokens import TokenSource, tokens_of_run
+from gptinit.tokens import RunTokens, tokens_of_run
 
 __all__ = ["no_formulas", "predicted_profile", "theory_profile"]
 
@@ -34,7 +32,7 @@ def predicted_profile(
     model: TheoryModel,
     facts: ModelFacts,
     run: RunConfig,
-    tokens: TokenSource,
+    tokens: RunTokens,
     *,
     scheme: str | None,
 ) -> Profile:
@@ -43,19 +41,27 @@ def predicted_profile(
     Args:
         model: what is predicted.
         facts: the same for a person.
-        run: seeds, batch size, length and data as for a measurement.
+        run: seeds, batch size, length (resolved) and data as for a measurement.
         tokens: what it would run on.
         scheme: canonical slug of the init, or None for a foreign model's own.
 
     Raises:
         ConfigError: if theory says nothing of its layers.
     """
-    seeds = range(run.seed, run.seed + run.seeds)
-    ids: npt.NDArray[np.int64] = np.stack([tokens.draw(seed) for seed in seeds])
-    _, batch_size, columns = ids.shape
-    seq_len = columns - 1
-    lens_rows, query_rows = min(LENS_ROWS, model.vocab_size), min(QUERY_ROWS, seq_len)
-    expected = predict(model, ids, grad=run.grad, lens_rows=lens_rows, query_rows=query_rows)
+    run = replace(run, engine="theory", device="cpu", dtype="float32")
+    facts_of_run = run_facts(
+        run,
+        vocab_size=model.vocab_size,
+        device_name=processor_name(),
+        data_sha256=tokens.fingerprint,
+    )
+    expected = predict(
+        model,
+        tokens.ids,
+        grad=run.grad,
+        lens_rows=facts_of_run.lens_rows,
+        query_rows=facts_of_run.query_rows,
+    )
     if not any(expected.layers):
         why = expected.notes[0].message if expected.notes else "Its numbers overflow."
         raise no_formulas(facts.name, why)
@@ -63,21 +69,7 @@ def predicted_profile(
         torch=None,
         model=facts,
         scheme=scheme,
-        run=RunFacts(
-            engine="theory",
-            weights=run.weights,
-            device="cpu",
-            device_name=processor_name(),
-            dtype="float32",
-            seed=run.seed,
-            seeds=run.seeds,
-            batch_size=batch_size,
-            seq_len=seq_len,
-            data=run.data,
-            data_sha256=tokens.fingerprint(seeds),
-            lens_rows=lens_rows,
-            query_rows=query_rows,
-        ),
+        run=facts_of_run,
         embedding=Place(values=expected.embedding),
         layers=tuple(Place(values=values) for values in expected.layers),
         final=Place(values=expected.final),

@@ -22,7 +22,14 @@ __all__ = [
 
 
 class Restart(Exception):
-    """The policy has learnt something and must install the weights of this seed again."""
+    """This pass cannot go on with lazy weights: install them anew and start the seed over.
+
+    Raised by the lazy policy in the middle of the model's forward or backward pass. The code that
+    runs there is the model's own, so only an exception can leave it. The pass cannot simply
+    materialise the weight and go on either: what it has computed so far would belong to other
+    weights. The policy remembers the parameter, so the next pass gets further;
+    `gptinit.measure.measure` is where it starts.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +49,16 @@ class Installed(Protocol):
     """The weights of one seed in a module, while it runs."""
 
     def enter(self, block: str, *, rehearsal: bool) -> None:
-        """A block (its path) begins to run.
+        """Called when a block begins to run.
 
         Args:
             block: its path.
-            rehearsal: whether it will run again for the backward pass.
+            rehearsal: whether the backward pass will recompute it.
         """
         ...
 
     def leave(self, block: str) -> None:
-        """A block has run, and its activations are not kept."""
+        """Called when a block has run and its activations are not kept."""
         ...
 
     def forms_gradient(self, parameter: ParameterProgram) -> bool:
@@ -68,7 +75,7 @@ class Installed(Protocol):
 
 
 class Resident:
-    """Weights that autograd knows: it forms their gradients itself."""
+    """Weights that are real tensors: autograd forms their gradients itself."""
 
     def enter(self, block: str, *, rehearsal: bool) -> None:
         """Nothing to do."""
@@ -77,7 +84,7 @@ class Resident:
         """Nothing to do."""
 
     def forms_gradient(self, parameter: ParameterProgram) -> bool:
-        """Each."""
+        """Always."""
         return True
 
     def square_sums(self) -> Iterator[tuple[ParameterProgram, SquareSums]]:
@@ -90,10 +97,10 @@ class Resident:
 
 
 class WeightsPolicy(Protocol):
-    """Gives a module its weights, in place, again for every seed."""
+    """Gives a module the weights of a seed, in place."""
 
     def __call__(self, module: nn.Module, program: Program, draws: Draws) -> Installed:
-        """Install the parameters of `program` in `module`, none of them asking for a gradient."""
+        """Install the parameters of `program` in `module`, none of them requiring a gradient."""
         ...
 
 

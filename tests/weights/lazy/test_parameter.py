@@ -545,7 +545,7 @@ def test_the_gradient_of_a_borrowed_weight_counts_every_block() -> None:
         return y + F.linear(y, w).tanh()
 
     def run(module: Any, weights: Installed) -> Tensor:
-        with entering_blocks(module, ["h.0", "h.1"], weights, again=True):
+        with entering_blocks(module, ["h.0", "h.1"], weights, recompute=True):
             y = x.clone().requires_grad_(True)
             for block in module.h:
                 y = block(y)
@@ -622,7 +622,7 @@ def test_blocks_that_run_again_give_the_gradients_of_their_dense_twins() -> None
 
     def run(module: Any, weights: Installed) -> tuple[Tensor, Tensor | None, Watched, Any]:
         watched: Any = Watched(weights)
-        with entering_blocks(module, ["h.0", "h.1"], watched, again=True):
+        with entering_blocks(module, ["h.0", "h.1"], watched, recompute=True):
             given = x.clone().requires_grad_(True)
             y = module.h[1](module.h[0](given))
             y.backward(g)
