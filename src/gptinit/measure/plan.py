@@ -178,7 +178,7 @@ def _choose_engine(
     return best, why
 
 
-def _why_fastest(best: str, seconds: Mapping[str, float]) -> str:
+def _why_fastest(best: Engine, seconds: Mapping[Engine, float]) -> str:
     """Why an engine was chosen, given the seconds of those that fit."""
     others = {e: s for e, s in seconds.items() if e != best}
     if not others:
