@@ -29,7 +29,6 @@ from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS, query_rows
-from gptinit.forward.sites import find_blocks
 from gptinit.measure.measure import measure
 from gptinit.measure.plan import choose_device
 from gptinit.measure.probes import Probes
@@ -375,7 +374,7 @@ def _forward_passes(
 
     @torch.no_grad()
     def probed() -> None:
-        probes = Probes(module, find_blocks(module), lens=lens, rows=rows, step=lambda: None)
+        probes = Probes(module, subject.sites, lens=lens, rows=rows, step=lambda: None)
         with probes.attached():
             logits, loss = forward()
         probes.record_logits(logits, idx, loss / seq_len)

@@ -7,7 +7,6 @@ from benchmarks.timing import alternate
 from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import QUERY_ROWS, query_rows
 from gptinit.facts.schemes import get_scheme
-from gptinit.forward.sites import find_blocks
 from gptinit.measure.builtin_subject import builtin_subject
 from gptinit.measure.probes import Probes
 from gptinit.weights.dense import install_dense
@@ -45,7 +44,7 @@ def _times(n_layer: int) -> tuple[float, float]:
     def probed() -> None:
         probes = Probes(
             module,
-            find_blocks(module),
+            subject.sites,
             lens=subject.lens(module, rows) if subject.lens else None,
             rows=torch.tensor(query_rows(256, QUERY_ROWS)),
             step=lambda: None,

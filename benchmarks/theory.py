@@ -11,8 +11,10 @@ from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.measure.builtin_subject import builtin_subject
 from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
 from gptinit.results.profile import Profile
-from gptinit.theory import theory_profile
+from gptinit.theory import TheoryModel, predicted_profile
+from gptinit.tokens import tokens_of_run
 
 __all__ = ["Deviation", "deviations", "main"]
 
@@ -24,12 +26,8 @@ _DIFFERENCES = ("token_cosine", "attn_entropy", "loss_excess", "copy_logit")
 """Statistics that are compared by their difference; all others by their ratio."""
 
 _PROCESS = """
-from gptinit.config import RunConfig
-from gptinit.facts.presets import get_config
-from gptinit.facts.schemes import get_scheme
-from gptinit.theory import theory_profile
-config = get_config("gpt2", n_layer={n_layer})
-theory_profile(config, get_scheme("nanogpt"), RunConfig(), name="gpt2", source="benchmark")
+import gptinit
+gptinit.inspect("gpt2", n_layer={n_layer}, run=gptinit.RunConfig(engine="theory"))
 """
 
 
@@ -88,6 +86,15 @@ def main() -> None:
     _print_seconds()
 
 
+def _predicted(subject: Subject, run: RunConfig) -> Profile:
+    """The profile of a subject by theory alone."""
+    assert isinstance(subject.theory, TheoryModel)
+    tokens, run = tokens_of_run(
+        run, None, vocab_size=subject.vocab_size, block_size=subject.block_size
+    )
+    return predicted_profile(subject.theory, subject.facts, run, tokens, scheme=subject.scheme)
+
+
 def _print_table(
     rows: Sequence[tuple[str, GPTConfig, str, str]], *, grad: bool, seq_len: int = 256
 ) -> None:
@@ -96,7 +103,7 @@ def _print_table(
         run = RunConfig(engine=engine, device="cpu", seeds=_SEEDS, seq_len=seq_len, grad=grad)  # type: ignore[arg-type] # checks itself
         subject = builtin_subject(config, get_scheme(slug), name=label, source="benchmark")
         began = time.perf_counter()
-        expected = theory_profile(config, get_scheme(slug), run, name=label, source="benchmark")
+        expected = _predicted(subject, run)
         seconds = time.perf_counter() - began
         print(f"{label}  (theory {seconds:.2f} s)")
         found: dict[str, list[Deviation]] = {}

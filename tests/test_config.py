@@ -1,12 +1,10 @@
 """Shapes and runs are validated when made."""
 
-from pathlib import Path
-
 import pytest
 
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
-from gptinit.facts.presets import PRESETS, get_config, is_preset
+from gptinit.facts.presets import PRESETS, get_config
 
 
 def test_derived_sizes_follow_the_width() -> None:
@@ -120,28 +118,6 @@ def test_weights_are_traced_unless_the_model_s_own_are_asked_for() -> None:
     assert RunConfig(weights="own").weights == "own"
     with pytest.raises(ConfigError, match=r"weights must be one of own, traced, got 'owned'"):
         RunConfig(weights="owned")  # type: ignore[arg-type] # what is refused
-
-
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        ("gpt2", True),
-        ("gtp2", True),  # a misspelt preset is told as one
-        ("model.py:GPT", False),
-        ("package.module:GPT", False),
-        ("model.py", False),
-        ("config.json", False),
-        ("some/folder", False),
-        ("tests", False),  # a folder that is there
-    ],
-)
-def test_a_name_that_is_no_path_and_no_code_is_meant_as_a_preset(
-    model: str, expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "tests").mkdir()
-    monkeypatch.chdir(tmp_path)
-
-    assert is_preset(model) is expected
 
 
 def test_another_name_says_what_else_a_model_can_be() -> None:

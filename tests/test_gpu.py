@@ -28,7 +28,6 @@ from gptinit.facts.presets import get_config
 from gptinit.facts.sampling import query_rows
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import STATISTICS
-from gptinit.forward.sites import find_blocks
 from gptinit.gate.judge import nonfinite_findings
 from gptinit.gate.student_t import student_quantile
 from gptinit.measure.builtin_subject import builtin_subject
@@ -259,7 +258,7 @@ def test_nothing_waits_for_the_device_while_probes_listen(
         installed = install(module, subject.program, draws)
         assert subject.lens is not None  # the built-in GPT has one
         lens = subject.lens(module, vocabulary)
-        probes = Probes(module, find_blocks(module), lens=lens, rows=rows, step=lambda: None)
+        probes = Probes(module, subject.sites, lens=lens, rows=rows, step=lambda: None)
         weights = (
             probes.attached_to_weights(module, subject.program, installed)
             if grad

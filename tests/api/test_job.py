@@ -7,7 +7,7 @@ import pytest
 from support.foreign_models import Decoder, L, built
 from torch import nn
 
-from gptinit.api.job import Job
+from gptinit.api.job import FactoryJob, Job, LiveJob, PresetJob, make_job
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.facts.schemes import get_scheme
 
@@ -16,20 +16,39 @@ NANO = str(Path(__file__).parents[1] / "support" / "models" / "nano.py") + ":GPT
 
 def job(model: Any, **more: Any) -> Job:
     """A job."""
-    return Job(label="m", model=model, **more)
+    return make_job(model, label="m", **more)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "label"),
+    [
+        ("gpt2", PresetJob, "gpt2"),
+        ("gtp2", PresetJob, "gtp2"),
+        (NANO, FactoryJob, NANO),
+        (Decoder, FactoryJob, "Decoder"),
+        (built("pre-norm"), LiveJob, "Decoder"),
+    ],
+    ids=["preset", "misspelt preset", "code", "class", "module"],
+)
+def test_what_a_model_argument_is_is_decided_once(model: Any, kind: type[Job], label: str) -> None:
+    made = make_job(model)
+
+    assert type(made) is kind
+    assert made.label == label
 
 
 def test_a_preset_is_the_built_in_gpt_with_its_scheme() -> None:
-    made = job("nanogpt-char", shape={"n_layer": 2}, scheme=get_scheme("plain"))
+    made = job("nanogpt-char", shape={"n_layer": 2}, scheme="plain")
 
-    subject = made.subject()
-    factory, module = made.factory()
+    subject, audit = made.subject(), made.audit(None)
 
-    assert made.is_preset
-    assert made.name() == "nanogpt-char, n_layer=2"
     assert (subject.scheme, subject.facts.n_layer) == ("plain", 2)
-    assert subject.facts.name == factory.name == "nanogpt-char, n_layer=2"
-    assert module is None
+    assert subject.facts.name == audit.model.name == "nanogpt-char, n_layer=2"
+    assert made.block_size == 256
+    # It is drawn by a scheme, not by a line of code.
+    steps = {str(step) for p in audit.parameters for step in p.program.provenance}
+    assert steps == {"normal_(0, 0.02)", "fill_(1)"}
+    assert job("nanogpt-char", reinit=get_scheme("plain"), shape={"n_layer": 2}) == made
 
 
 def test_a_preset_without_a_scheme_has_the_usual_one() -> None:
@@ -43,7 +62,7 @@ def test_a_file_is_read_and_settings_given_as_texts_are_typed() -> None:
 
 
 def test_a_scheme_redraws_a_foreign_model() -> None:
-    assert job(NANO, shape={"n_layer": 2}, scheme=get_scheme("plain")).subject().scheme == "plain"
+    assert job(NANO, shape={"n_layer": 2}, reinit=get_scheme("plain")).subject().scheme == "plain"
 
 
 def test_a_class_builds_and_a_module_is_measured_as_it_is() -> None:
@@ -52,19 +71,40 @@ def test_a_class_builds_and_a_module_is_measured_as_it_is() -> None:
     assert job(Decoder).subject().facts.n_layer == L
     subject = job(module).subject()
     assert subject.is_live
-    assert job(module).factory()[1] is module
+    own, held = subject.own, dict(module.named_parameters())
+    assert own is not None
+    assert all(held[n].data_ptr() == p.data_ptr() for n, p in own(0).named_parameters())
 
 
-def test_a_live_module_keeps_its_weights() -> None:
-    with pytest.raises(
-        ConfigError, match=r"^a live module must keep its weights, got a scheme to redraw it\.$"
-    ):
-        job(built("pre-norm"), scheme=get_scheme("plain")).subject()
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"reinit": "plain"}, r"^reinit cannot be used with a live module: its weights are"),
+        (
+            {"shape": {"n_layer": 3}},
+            r"^n_layer cannot be set on a live module: it is built",
+        ),
+    ],
+)
+def test_a_live_module_keeps_its_weights_and_its_shape(more: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        job(built("pre-norm"), **more).check()
+
+
+def test_a_live_module_must_hold_values() -> None:
+    with pytest.raises(ConfigError, match=r"must hold values, but it has parameters on meta"):
+        job(nn.Linear(2, 2, device="meta")).check()
+
+
+@pytest.mark.parametrize("model", [NANO, Decoder, nn.Linear(2, 2)], ids=["code", "class", "module"])
+def test_only_a_preset_has_a_scheme(model: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^scheme applies to a preset only"):
+        job(model, scheme="plain")
 
 
 @pytest.mark.parametrize("more", [{"sites": {"blocks": "h"}}, {"roles": {"*": "other"}}])
 def test_a_preset_needs_no_roles_and_sites(more: Any) -> None:
-    with pytest.raises(ConfigError, match="must be named for a foreign model, not a preset"):
+    with pytest.raises(ConfigError, match="apply to your own model only, not to a preset"):
         job("gpt2", **more).check()
 
 

@@ -115,14 +115,16 @@ def test_a_fused_matrix_is_expected_block_by_block() -> None:
     turned = replace(program, parameters=(replace(wide, shape=(D, 3 * D)),))
 
     bound = 1 / math.sqrt(D)
-    assert expectations(scheme, program) == {
+    assert expectations(scheme, program).expected == {
         "c_attn.weight": Piecewise(((D, N), (D, N), (D, Uniform(-bound, bound))))
     }
-    assert expectations(scheme, turned)["c_attn.weight"].kind == "mixture"  # columns, not rows
+    assert (
+        expectations(scheme, turned).expected["c_attn.weight"].kind == "mixture"
+    )  # columns, not rows
 
 
 def test_a_bias_is_expected_by_the_fans_of_its_matrix() -> None:
-    expected = expectations(get_scheme("pytorch-default"), gpt2())
+    expected = expectations(get_scheme("pytorch-default"), gpt2()).expected
 
     assert expected["transformer.h.0.mlp.c_proj.bias"] == Uniform(-1 / 32, 1 / 32)  # d_ff = 1024
 
@@ -133,7 +135,7 @@ def test_what_nobody_knows_is_not_expected() -> None:
         replace(p, fan_in=None, fan_out=None) for p in program.parameters
     ))  # fmt: skip
 
-    expected = expectations(get_scheme("pytorch-default"), blind)
+    expected = expectations(get_scheme("pytorch-default"), blind).expected
     assert "model.layers.0.mlp.up_proj.weight" not in expected
     assert expected["model.embed_tokens.weight"] == Normal(0.0, 1.0)
 
@@ -150,4 +152,4 @@ def test_a_scheme_without_a_value_at_this_shape_expects_nothing() -> None:
 def test_every_scheme_expects_the_embedding_of_a_foreign_model(slug: str) -> None:
     program = llama(nanogpt, n_layer=L)
 
-    assert "model.embed_tokens.weight" in expectations(load_schemes()[slug], program)
+    assert "model.embed_tokens.weight" in expectations(load_schemes()[slug], program).expected

@@ -28,6 +28,7 @@ from support.programs import (
 
 from gptinit.audit_rules import FINDERS, RULES, explain
 from gptinit.audit_rules.hints import HINTS
+from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import findings_of
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import (
@@ -58,14 +59,15 @@ def normal(std: float) -> Normal:
 def rules(program: ModelProgram, claim: Scheme | None = None) -> dict[str, list[str]]:
     """Where each rule finds something above a note."""
     found: dict[str, list[str]] = {}
-    for finding in findings_of(program, claim):
+    for finding in findings_of(program, expectations(claim, program) if claim else None):
         if finding.severity != "note":
             found.setdefault(finding.rule, []).append(finding.where)
     return found
 
 
 def only(program: ModelProgram, rule: str, claim: Scheme | None = None) -> Finding:
-    (finding,) = [f for f in findings_of(program, claim) if f.rule == rule]
+    held = expectations(claim, program) if claim else None
+    (finding,) = [f for f in findings_of(program, held) if f.rule == rule]
     return finding
 
 

@@ -3,13 +3,15 @@
 import math
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
 from support.programs import D, L, V, every, gpt2, llama, plain, redrawn, vector, with_padding
 
+from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import audit_program, findings_of
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Unset
-from gptinit.facts.schemes import get_scheme
+from gptinit.facts.schemes import Scheme, apply_scheme, get_scheme
 from gptinit.results.profile import Finding, Note
 
 
@@ -35,7 +37,9 @@ def test_every_parameter_and_buffer_stands_beside_the_closest_scheme() -> None:
 
 
 def test_a_claim_comes_before_the_closest_scheme() -> None:
-    audit = audit_program(gpt2(plain), torch="2.13.0", claim=get_scheme("gpt2"))
+    audit = audit_program(
+        gpt2(plain), torch="2.13.0", claim=expectations(get_scheme("gpt2"), gpt2(plain))
+    )
 
     table = {p.program.name: p for p in audit.parameters}
     row = table["transformer.h.0.mlp.c_proj.weight"]
@@ -49,7 +53,7 @@ def test_a_claim_comes_before_the_closest_scheme() -> None:
 
 def test_a_cut_at_three_sigma_is_hinted_at_and_is_a_warning_only() -> None:
     program = redrawn(llama(), "q_proj.weight", TruncatedNormal(0.0, 0.02, -0.06, 0.06))
-    audit = audit_program(program, torch="2.13.0", claim=get_scheme("plain"))
+    audit = audit_program(program, torch="2.13.0", claim=expectations(get_scheme("plain"), program))
 
     (row,) = {p.hint for p in audit.parameters if p.program.role == "q"}
     assert row == "0.9866: cut at 3 sigma without correction, not a fault"
@@ -117,3 +121,17 @@ def test_a_finding_can_be_accepted_by_its_place() -> None:
     assert [n for n in names if fnmatchcase(n, second.where)] == [
         f"transformer.h.{i}.mlp.c_proj.weight" for i in range(L)
     ]
+
+
+def test_what_a_claim_expects_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, applied = gpt2(), []
+
+    def counted(scheme: Scheme, parameters: Any, *args: Any, **more: Any) -> Any:
+        applied.append((scheme.slug, len(parameters)))
+        return apply_scheme(scheme, parameters, *args, **more)
+
+    monkeypatch.setattr("gptinit.audit_rules.matching.apply_scheme", counted)
+    audit_program(program, torch="2", claim=expectations(get_scheme("plain"), program))
+
+    whole = [slug for slug, count in applied if count == len(program.parameters)]
+    assert whole == ["plain"]

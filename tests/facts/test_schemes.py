@@ -1,14 +1,22 @@
 """The built-in schemes against the rules they claim, and files of the user's."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gptinit.config import GPTConfig
+from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError
-from gptinit.facts.distributions import Normal, TruncatedNormal, Uniform
-from gptinit.facts.schemes import get_scheme, load_schemes, role_fans, scheme_names
+from gptinit.facts.distributions import Normal, Piecewise, TruncatedNormal, Uniform
+from gptinit.facts.gpt import GPTParameter, gpt_parameters
+from gptinit.facts.schemes import (
+    Scheme,
+    apply_scheme,
+    get_scheme,
+    load_schemes,
+    scheme_names,
+)
 from gptinit.facts.vocabulary import ROLES
 
 CONFIG = GPTConfig(n_layer=48)
@@ -26,8 +34,20 @@ RESIDUAL_STD = {
 }
 
 
+SMALL = GPTConfig(n_layer=2, n_head=2, n_embd=8, block_size=10, vocab_size=17)
+
+FANS = {
+    "tok_emb": (768, 50257),
+    "pos_emb": (768, 1024),
+    "mlp_up": (768, 3072),
+    "mlp_down": (3072, 768),
+    "lm_head": (768, 50257),
+}
+"""(fan_in, fan_out) of the matrices of CONFIG that are not square."""
+
+
 def std(slug: str, role: str, *, layer: int = 0) -> float:
-    fan_in, fan_out = role_fans(role, CONFIG)
+    fan_in, fan_out = FANS.get(role, (768, 768))
     scheme = get_scheme(slug)
     return scheme.distribution(role, CONFIG, layer=layer, fan_in=fan_in, fan_out=fan_out).std
 
@@ -161,3 +181,79 @@ def test_a_negative_std_is_refused_where_it_is_used(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="scheme mine, role q: std must be finite and not negat"):
         get_scheme(str(path)).distribution("q", CONFIG)
+
+
+def scheme_of(tmp_path: Path, **rules: str) -> Scheme:
+    """A scheme of normals with these stds."""
+    path = tmp_path / "own.toml"
+    lines = (f'{role} = {{dist = "normal", std = "{std}"}}\n' for role, std in rules.items())
+    path.write_text("[own.roles]\n" + "".join(lines), encoding="utf-8")
+    return get_scheme(str(path))
+
+
+@pytest.mark.parametrize("slug", load_schemes())
+def test_a_scheme_draws_every_parameter_of_the_built_in_gpt(slug: str) -> None:
+    parameters = gpt_parameters(SMALL)
+
+    drawn = apply_scheme(get_scheme(slug), parameters, SMALL, complete=True)
+
+    assert list(drawn) == [p.name for p in parameters]
+
+
+def test_a_bias_is_drawn_by_the_fans_of_its_matrix_and_a_layer_by_its_index(tmp_path: Path) -> None:
+    scheme = scheme_of(tmp_path, linear_bias="1 / fan_in + 1 / fan_out", mlp_up="layer + 1")
+
+    drawn = apply_scheme(scheme, gpt_parameters(SMALL), SMALL)
+
+    assert drawn["transformer.h.1.attn.c_attn.bias"].std == pytest.approx(1 / 8 + 1 / 24)
+    assert drawn["transformer.h.1.mlp.c_proj.bias"].std == pytest.approx(1 / 32 + 1 / 8)
+    ups = [drawn[f"transformer.h.{layer}.mlp.c_fc.weight"].std for layer in (0, 1)]
+    assert ups == [1.0, 2.0]
+
+
+def test_a_fused_projection_is_drawn_block_by_block(tmp_path: Path) -> None:
+    alike = scheme_of(tmp_path, q="1 / fan_out", k="1 / fan_out", v="1 / fan_out")
+    name = "transformer.h.0.attn.c_attn.weight"
+
+    # 8 outputs each, not the 24 of the whole.
+    assert apply_scheme(alike, gpt_parameters(SMALL), SMALL)[name] == Normal(0.0, 1 / 8)
+    apart = scheme_of(tmp_path, q="1", k="1", v="2")
+    one, two = Normal(0.0, 1.0), Normal(0.0, 2.0)
+    assert apply_scheme(apart, gpt_parameters(SMALL), SMALL)[name] == Piecewise(
+        ((8, one), (8, one), (8, two))
+    )
+
+
+def test_grouped_queries_share_a_fused_projection_unevenly(tmp_path: Path) -> None:
+    scheme = scheme_of(tmp_path, q="1 / fan_out", k="1 / fan_out", v="1 / fan_out")
+    facts = ModelFacts(
+        name="m", source="s", n_layer=1, n_head=4, n_kv_head=2, head_dim=2, n_embd=8, bias=False,
+        tied=True, n_params=1,
+    )  # fmt: skip
+    fused = GPTParameter(name="c", shape=(16, 8), role="qkv", layer=0, fan_in=8, fan_out=16)
+
+    query, key = Normal(0.0, 1 / 8), Normal(0.0, 1 / 4)
+    assert apply_scheme(scheme, [fused], facts) == {
+        "c": Piecewise(((8, query), (4, key), (4, key)))
+    }
+    # As 18 outputs it is of no heads that these facts know, and is taken for three equal parts.
+    other = replace(fused, shape=(18, 8), fan_out=18)
+    assert apply_scheme(scheme, [other], facts) == {"c": Normal(0.0, 1 / 6)}
+    odd = replace(fused, shape=(17, 8), fan_out=17)
+    assert apply_scheme(scheme, [odd], facts) == {}
+
+
+def test_what_a_scheme_does_not_say_is_left_out_or_refused(tmp_path: Path) -> None:
+    scheme = scheme_of(tmp_path, tok_emb="1", mlp_up="1 / (n_layer - 2)")
+
+    assert list(apply_scheme(scheme, gpt_parameters(SMALL), SMALL)) == ["transformer.wte.weight"]
+    with pytest.raises(ConfigError, match="must have a rule for the role pos_emb"):
+        apply_scheme(scheme, gpt_parameters(SMALL), SMALL, complete=True)
+    with pytest.raises(ConfigError, match="role mlp_up: formula must have a finite value"):
+        scheme.distribution("mlp_up", SMALL)
+
+
+def test_a_size_that_is_not_known_is_named() -> None:
+    with pytest.raises(ConfigError, match="role mlp_up: its formula needs fan_in, which is not"):
+        get_scheme("pytorch-default").distribution("mlp_up", SMALL)
+    assert get_scheme("pytorch-default").expected("mlp_up", SMALL) is None

@@ -16,7 +16,6 @@ from gptinit.config import RunConfig
 from gptinit.errors import SubjectError
 from gptinit.forward.sites import (
     Site,
-    find_blocks,
     named_blocks,
     tensors_in,
 )
@@ -27,10 +26,11 @@ from gptinit.measure.statistics import Attention, score_statistics
 from gptinit.model import CausalSelfAttention
 
 
-def test_blocks_of_our_gpt_are_found_in_forward_order() -> None:
-    module: Any = tiny_subject().build()
+def test_blocks_of_our_gpt_are_in_forward_order() -> None:
+    subject = tiny_subject()
+    module: Any = subject.build()
 
-    sites = find_blocks(module)
+    sites = subject.sites
 
     assert [module.get_submodule(s.path) for s in sites] == list(module.transformer.h)
     assert [s.attn for s in sites] == [Site(path=f"{s.path}.attn") for s in sites]
@@ -75,10 +75,10 @@ def hugging_face_llama() -> nn.Module:
     ],
     ids=["gpt2", "llama"],
 )
-def test_blocks_of_transformers_models_are_found(build: Any, path: str, attn: str) -> None:
+def test_blocks_of_transformers_models_are_named(build: Any, path: str, attn: str) -> None:
     module = build()
 
-    sites = find_blocks(module)
+    sites = named_blocks(module, path, attn=attn, mlp="mlp")
 
     assert [s.path for s in sites] == [f"{path}.{i}" for i in range(3)]
     assert [s.attn for s in sites] == [Site(path=f"{path}.{i}.{attn}") for i in range(3)]
@@ -115,47 +115,6 @@ class Block(nn.Module):
         super().__init__()
         for name in names:
             self.add_module(name, nn.Linear(2, 2))
-
-
-@pytest.mark.parametrize("attn", ["attn", "self_attn", "attention"])
-@pytest.mark.parametrize("mlp", ["mlp", "feed_forward", "ffn"])
-def test_branches_are_known_by_their_usual_names(attn: str, mlp: str) -> None:
-    blocks = nn.ModuleList([Block("norm", attn, mlp) for _ in range(2)])
-
-    sites = find_blocks(nn.Sequential(nn.Linear(2, 2), blocks))
-
-    assert [s.attn for s in sites] == [Site(path=f"1.{i}.{attn}") for i in range(2)]
-    assert [s.mlp for s in sites] == [Site(path=f"1.{i}.{mlp}") for i in range(2)]
-
-
-def test_the_longest_list_of_blocks_is_the_model() -> None:
-    short = nn.ModuleList([Block("attn", "mlp")])
-    long = nn.ModuleList([Block("attn", "mlp") for _ in range(3)])
-    other = nn.ModuleList([nn.Linear(2, 2) for _ in range(9)])
-
-    assert len(find_blocks(nn.ModuleList([short, long, other]))) == 3
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        nn.Linear(2, 2),
-        nn.ModuleList(),
-        nn.ModuleList([nn.Linear(2, 2)]),
-        nn.ModuleList([Block("attn")]),
-        nn.ModuleList([Block("attn", "mlp"), Block("mlp")]),
-        nn.Sequential(Block("attn", "mlp")),
-    ],
-    ids=["a layer", "empty", "no branches", "no MLP", "one without attention", "no list"],
-)
-def test_a_module_without_blocks_is_named(module: nn.Module) -> None:
-    with pytest.raises(
-        SubjectError,
-        match=r"model must have a list of repeated blocks, each with an attention \(attn, "
-        rf"self_attn, attention\) and an MLP \(mlp, feed_forward, ffn\), got none in "
-        rf"{type(module).__name__}\.",
-    ):
-        find_blocks(module)
 
 
 class Seen:

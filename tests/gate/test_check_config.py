@@ -143,13 +143,17 @@ def test_the_table_of_a_pyproject_is_read_where_there_is_no_file(tmp_path: Path)
     config = load(tmp_path, "[[tool.gptinit.models]]\nn_layer = 3\n", "pyproject.toml")
 
     assert config.path == tmp_path / "pyproject.toml"
-    assert config.models[0].config().n_layer == 3
+    shape = config.models[0].config()
+    assert shape is not None
+    assert shape.n_layer == 3
 
 
 def test_gptinit_toml_comes_before_pyproject(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[[tool.gptinit.models]]\nn_layer = 3\n")
 
-    assert load(tmp_path, MODEL).models[0].config().n_layer == 12
+    shape = load(tmp_path, MODEL).models[0].config()
+    assert shape is not None
+    assert shape.n_layer == 12
 
 
 def test_a_named_pyproject_is_read_by_its_table(tmp_path: Path) -> None:
@@ -392,7 +396,8 @@ sites = {blocks = "transformer.h", attn = "attn"}
 def test_a_foreign_model_is_found_from_the_folder_of_the_file(tmp_path: Path) -> None:
     (spec,) = load(tmp_path, FOREIGN).models
 
-    assert spec.is_foreign
+    assert spec.config() is None
+    assert spec.init is None
     assert spec.model == f"{tmp_path}/models/nano.py:GPT"
     assert (spec.name, spec.scheme) == ("nano", "nanogpt")
     assert dict(spec.overrides) == {"n_layer": 3, "init_std": 0.05, "bias": False}

@@ -1,6 +1,7 @@
 """Predictions against measurements, their shape, and what theory says that it cannot do."""
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.theory import read_theory, theory_model, theory_profile
 
 import gptinit
 from gptinit.api.prediction import measure_with_prediction
@@ -18,19 +20,19 @@ from gptinit.config import GPTConfig, ModelFacts, RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
-from gptinit.measure.builtin_subject import builtin_program, builtin_subject
+from gptinit.measure.builtin_subject import builtin_subject
 from gptinit.measure.measure import measure
+from gptinit.results.gpt_program import gpt_program
 from gptinit.results.profile import Note, Place, Profile
 from gptinit.results.program import ParameterProgram
 from gptinit.theory import (
     ForwardFacts,
+    LayerMoments,
     Moments,
     TheoryModel,
     angle_exponent,
     model_of_program,
     predict,
-    theory_model,
-    theory_profile,
 )
 from gptinit.tokens import open_tokens
 
@@ -64,7 +66,7 @@ def measured_and_predicted(config: GPTConfig, scheme: str, data: str) -> tuple[P
     """Both profiles of one model on the same tokens."""
     run = RunConfig(engine="dense", device="cpu", seeds=SEEDS, seq_len=T, grad=True, data=data)
     subject = builtin_subject(config, get_scheme(scheme), name="gpt", source="test")
-    expected = theory_profile(config, get_scheme(scheme), run, name="gpt", source="test")
+    expected = theory_profile(config, get_scheme(scheme), run)
     return measure(subject, run), expected
 
 
@@ -97,7 +99,7 @@ def test_a_shallow_model_is_predicted_to_one_percent(scheme: str) -> None:
     run = RunConfig(engine="dense", device="cpu", seeds=SHARP_SEEDS, seq_len=24, grad=True)
     subject = builtin_subject(SHARP, get_scheme(scheme), name="gpt", source="test")
     measured = measure(subject, run)
-    expected = theory_profile(SHARP, get_scheme(scheme), run, name="gpt", source="test")
+    expected = theory_profile(SHARP, get_scheme(scheme), run)
     theirs = dict(expected.places())
     stats = ("resid_var", "attn_var", "mlp_var", "grad_rms", "grad_growth")
     off = {
@@ -135,7 +137,7 @@ def test_the_stream_of_a_deep_model_is_predicted_to_two_percent(scheme: str) -> 
     run = RunConfig(engine="dense", device="cpu", seeds=16, seq_len=128)
     subject = builtin_subject(config, get_scheme(scheme), name="gpt", source="test")
     measured = measure(subject, run).layers[-1]
-    expected = theory_profile(config, get_scheme(scheme), run, name="gpt", source="test")
+    expected = theory_profile(config, get_scheme(scheme), run)
     value = measured.values["resid_var"]
 
     # 5 standard errors of 16 seeds and 2 % of model error.
@@ -161,7 +163,7 @@ def test_what_theory_names_is_what_measuring_names() -> None:
 
 def test_one_token_has_no_cosine_and_no_entropy() -> None:
     run = RunConfig(seq_len=1, seeds=2, grad=True)
-    profile = theory_profile(CONFIG, get_scheme("nanogpt"), run, name="gpt", source="test")
+    profile = theory_profile(CONFIG, get_scheme("nanogpt"), run)
 
     assert "token_cosine" not in profile.embedding.values
     assert not {"token_cosine", "attn_entropy"} & set(profile.layers[0].values)
@@ -171,7 +173,7 @@ def test_one_token_has_no_cosine_and_no_entropy() -> None:
 def test_a_vocabulary_of_one_token_has_no_loss() -> None:
     config = replace(CONFIG, vocab_size=1)
     run = RunConfig(seq_len=8, seeds=1, grad=True)
-    profile = theory_profile(config, get_scheme("nanogpt"), run, name="gpt", source="test")
+    profile = theory_profile(config, get_scheme("nanogpt"), run)
 
     assert profile.final.values["loss"] == pytest.approx(0.0)
     assert not {"grad_rms", "logit_std"} & profile.layers[-1].values.keys()
@@ -226,9 +228,9 @@ def test_grouped_queries_do_not_change_means() -> None:
 def test_deep_models_reuse_blocks_without_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(CONFIG, n_layer=200)
     run = RunConfig(seeds=1, seq_len=32)
-    fast = theory_profile(config, get_scheme("nanogpt"), run, name="gpt", source="test")
+    fast = theory_profile(config, get_scheme("nanogpt"), run)
     monkeypatch.setattr("gptinit.theory.sequence._STALE", -1.0)
-    full = theory_profile(config, get_scheme("nanogpt"), run, name="gpt", source="test")
+    full = theory_profile(config, get_scheme("nanogpt"), run)
 
     # A block is at most 1 % of growth old, and what it adds moves by less than the stream grows.
     for ours, theirs in zip(fast.layers, full.layers, strict=True):
@@ -236,9 +238,7 @@ def test_deep_models_reuse_blocks_without_harm(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_exponents_are_those_of_the_predicted_layers() -> None:
-    profile = theory_profile(
-        CONFIG, get_scheme("plain"), RunConfig(seeds=2, seq_len=T), name="gpt", source="test"
-    )
+    profile = theory_profile(CONFIG, get_scheme("plain"), RunConfig(seeds=2, seq_len=T))
     cosines = [place.values["token_cosine"] for place in profile.layers]
 
     assert profile.whole.values["angle_exponent"] == angle_exponent(cosines)
@@ -247,11 +247,9 @@ def test_the_exponents_are_those_of_the_predicted_layers() -> None:
 
 def test_theory_loads_no_torch() -> None:
     code = (
-        "import sys; from gptinit.theory import theory_profile; "
-        "from gptinit.config import GPTConfig, RunConfig; "
-        "from gptinit.facts.schemes import get_scheme; "
-        "theory_profile(GPTConfig(n_layer=1), get_scheme('nanogpt'), RunConfig(seq_len=4), "
-        "name='gpt', source='test'); print('torch' in sys.modules)"
+        "import sys; import gptinit; "
+        "run = gptinit.RunConfig(engine='theory', seq_len=4); "
+        "gptinit.inspect('gpt2', n_layer=1, run=run); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -266,8 +264,13 @@ def test_weights_around_a_mean_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(f"[mine]\n[mine.roles]\n{roles}\n", encoding="utf-8")
 
-    with pytest.raises(ConfigError, match=r"weights drawn around 0, and mlp_up has mean 0\.1"):
-        theory_model(CONFIG, get_scheme(str(path)))
+    why = r"weights drawn around 0, and mlp_up has mean 0\.1"
+    found = read_theory(CONFIG, get_scheme(str(path)))
+
+    assert isinstance(found, Note)
+    assert re.search(why, found.message)
+    with pytest.raises(ConfigError, match=why):
+        gptinit.inspect("gpt2", scheme=str(path), run=RunConfig(engine="theory"))
 
 
 FACTS = ModelFacts(
@@ -278,11 +281,8 @@ FACTS = ModelFacts(
 
 
 def program() -> list[ParameterProgram]:
-    """The built-in model's program with fans, as a trace gives them."""
-    made = builtin_program(CONFIG, get_scheme("nanogpt"))
-    return [
-        replace(p, fan_in=p.shape[-1], fan_out=p.shape[0]) if len(p.shape) == 2 else p for p in made
-    ]
+    """The built-in model's program."""
+    return list(gpt_program(CONFIG, get_scheme("nanogpt")))
 
 
 def changed(where: str, **changes: object) -> tuple[ParameterProgram, ...]:
@@ -292,8 +292,27 @@ def changed(where: str, **changes: object) -> tuple[ParameterProgram, ...]:
     )
 
 
-def test_a_traced_model_is_the_model_of_its_scheme() -> None:
-    assert model_of_program(FACTS, tuple(program())) == base()
+def test_a_model_is_the_moments_of_its_parameters() -> None:
+    small, residual = Moments(0.0, 0.02), Moments(0.0, 0.02 / math.sqrt(8))  # 4 layers
+    layer = LayerMoments(
+        q=small, k=small, v=small, attn_out=residual, mlp_up=small, mlp_down=residual
+    )
+
+    assert model_of_program(FACTS, tuple(program())) == TheoryModel(
+        n_layer=4, n_head=4, n_kv_head=4, head_dim=32, n_embd=128, d_ff=512, vocab_size=500,
+        layers=(layer,) * 4, tok_emb=small, pos_emb=small, lm_head=small, activation="gelu_tanh",
+        tied=True,
+    )  # fmt: skip
+
+
+def test_every_matrix_and_bias_is_drawn_by_its_own_fans() -> None:
+    layer = theory_model(CONFIG, get_scheme("pytorch-default")).layers[0]
+
+    wide, down = 1 / math.sqrt(3 * 128), 1 / math.sqrt(3 * 512)  # U(+-1/sqrt(fan_in))
+    for name in ("q", "k", "v", "attn_out", "mlp_up"):
+        assert getattr(layer, name).std == pytest.approx(wide)
+        assert getattr(layer, f"{name}_bias").std == pytest.approx(wide)
+    assert layer.mlp_down.std == layer.mlp_down_bias.std == pytest.approx(down)
 
 
 def test_a_fused_projection_may_have_three_laws() -> None:

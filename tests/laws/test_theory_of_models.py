@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.theory import theory_model
 
 from benchmarks.sweep import predicted, width_error
 from gptinit.api.prediction import measure_with_prediction
@@ -13,7 +14,7 @@ from gptinit.facts.schemes import get_scheme
 from gptinit.gate.student_t import student_quantile
 from gptinit.load.factory import Factory
 from gptinit.measure.traced_subject import foreign_subject
-from gptinit.theory import Moments, TheoryModel, predict, theory_model
+from gptinit.theory import Moments, TheoryModel, predict
 
 transformers = pytest.importorskip("transformers")
 

@@ -6,15 +6,9 @@ from pathlib import Path
 import pytest
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.facts.presets import PRESETS, is_preset
 from gptinit.load.argument import find_factory
 
 MODELS = Path(__file__).resolve().parents[1] / "support" / "models"
-
-
-def test_presets_are_known_by_their_names() -> None:
-    assert all(is_preset(name) for name in PRESETS)
-    assert not is_preset("gpt5.py")
 
 
 def test_a_file_with_a_name_is_found() -> None:

@@ -1,12 +1,14 @@
 """A foreign model is drawn by a scheme; norms and what has no rule keep their own."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.foreign_models import FF, FOREIGN, C, L, factory
 
 from gptinit.config import RunConfig
+from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Distribution, Normal, Piecewise
 from gptinit.facts.schemes import get_scheme
 from gptinit.measure.measure import measure
@@ -91,6 +93,19 @@ def test_a_fused_matrix_is_drawn_as_q_k_and_v(tmp_path: Path, v: str, law: Distr
     assert {p.distribution for p in subject.program if p.role == "qkv"} == {law}
     # Where the scheme has no rule, the model keeps its own.
     assert subject.program[0].distribution == before.program[0].distribution
+
+
+def test_columns_of_q_k_and_v_must_be_drawn_alike(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SCHEME.replace("V", "0.5"), encoding="utf-8")
+    subject = foreign_subject(factory(FOREIGN["pre-norm"]))
+    turned = tuple(
+        replace(p, shape=p.shape[::-1]) if p.role == "qkv" and len(p.shape) == 2 else p
+        for p in subject.program
+    )
+
+    with pytest.raises(ConfigError, match=r"must draw q, k and v alike for h\.0\.\S*c_attn"):
+        reinit(replace(subject, program=turned), get_scheme(str(path)))
 
 
 def test_theory_is_of_the_new_weights() -> None:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from gptinit.errors import SubjectError
 from gptinit.facts.vocabulary import ROLES
-from gptinit.read.role_names import layer_of, role_by_name, role_of
+from gptinit.read.role_names import role_by_name
 
 NAMES: dict[str, tuple[str, ...]] = {
     "tok_emb": (
@@ -70,12 +69,3 @@ def test_vectors_are_norms_biases_or_something_else(name: str, role: str) -> Non
 
 def test_a_vector_is_never_taken_for_a_matrix() -> None:
     assert role_by_name("lm_head.weight", 1) == "other"
-
-
-def test_names_of_our_gpt_are_known_exactly() -> None:
-    assert role_of("transformer.h.11.attn.c_proj.bias") == "linear_bias"
-    assert layer_of("transformer.h.11.attn.c_proj.bias") == 11
-    with pytest.raises(
-        SubjectError, match=r"must have a name of a nanoGPT-shaped model, got 'w1'\."
-    ):
-        role_of("w1")

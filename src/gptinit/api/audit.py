@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gptinit.api.job import Job, Model, as_scheme, label_of
-from gptinit.api.run import audit_job
+from gptinit.api.job import Model, as_scheme, make_job
 from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import Build
@@ -30,17 +29,18 @@ def audit(
     trust_remote_code: bool = False,
     **shape: object,
 ) -> "Audit":
-    """How every parameter of a model is really drawn, and what is wrong with that.
+    """How every parameter of a model is really drawn, and what is wrong with it.
 
     Args:
-        model: as for `inspect`. A module that is built already is measured, not traced.
-        scheme: the claim to hold a foreign model to, or the init of a preset: slug, alias, TOML
+        model: as for `inspect`. A module that is built already is audited by its values, not
+            traced.
+        scheme: the claim to audit your model against, or the init of a preset: slug, alias, TOML
             file or Scheme.
         build: "own" (by its constructor), "meta" (built on meta, to_empty, initialised) or "both".
-        perturb: whether to move every init setting too, and see which roles follow.
-        draw: whether to build it for real too, and look at the values.
-        roles: parameter pattern (as of fnmatch) to role, before what the model's forward shows.
-        accept: findings that are known, with a reason each.
+        perturb: whether to vary each init setting too and report roles that ignore it.
+        draw: whether to build the model for real too and check the drawn values.
+        roles: parameter pattern (as of fnmatch) to role; overrides the roles that were recognised.
+        accept: findings accepted with a stated reason.
         trust_remote_code: whether Python code beside a Hugging Face config may run.
         shape: settings that replace the model's, such as n_layer=48.
 
@@ -54,13 +54,10 @@ def audit(
         ('nanogpt', True, 0)
     """
     claim = None if scheme is None else as_scheme(scheme)
-    job = Job(
-        label=label_of(model), model=model, shape=shape, scheme=claim, roles=roles or {},
-        trust=trust_remote_code,
-    )  # fmt: skip
-    found = audit_job(job, claim, build=build, perturb=perturb, draw=draw)
+    job = make_job(model, shape=shape, roles=roles, trust=trust_remote_code)
+    found = job.audit(claim, build=build, perturb=perturb, draw=draw)
     if not accept:
         return found
-    # Acceptances for a check may name other models: one that is idle here is no news.
+    # Acceptances for a check may name other models: unused ones are not reported here.
     judged = apply_acceptances(found.findings, accept)
     return replace(found, findings=tuple(f for f in judged if f.rule != "unused-acceptance"))

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gptinit.api.job import Job
-from gptinit.api.run import Progress, audit_job, measure_job, that_apply
+from gptinit.api.job import Job, make_job
+from gptinit.api.run import Progress, measure_job, that_apply
 from gptinit.errors import ConfigError
 from gptinit.facts.schemes import get_scheme
 from gptinit.gate.baseline import baseline_document, compare_to_baseline
@@ -28,7 +28,7 @@ def check(
         config: a configuration or its file; None looks for gptinit.toml, then for
             [tool.gptinit] in pyproject.toml, in the current folder.
         seed: first seed in place of the configuration's.
-        progress: told as work goes on.
+        progress: called as work goes on.
 
     Returns:
         A result for every bound and place, and the findings with their severities.
@@ -69,7 +69,7 @@ def make_baseline(
     Args:
         config: as for `check`.
         seed: first seed in place of the configuration's.
-        progress: told as work goes on.
+        progress: called as work goes on.
 
     Raises:
         ConfigError: if the configuration cannot be used or names no baseline.
@@ -104,12 +104,11 @@ def _check_profiles(
 
 def _check_job(spec: ModelSpec) -> Job:
     """What to measure for one model of a configuration."""
-    is_known = spec.scheme is not None and not spec.is_foreign
-    return Job(
+    return make_job(
+        spec.model,
         label=spec.name,
-        model=spec.model,
         shape=spec.overrides,
-        scheme=get_scheme(spec.scheme) if is_known and spec.scheme else None,
+        scheme=spec.init,
         roles=spec.roles,
         sites=spec.sites,
     )
@@ -119,7 +118,7 @@ def _check_audits(config: CheckConfig) -> Iterator[Finding]:
     """What the audit finds in the models of a configuration, each named before its parameter."""
     for spec in config.models:
         claim = None if spec.scheme is None else get_scheme(spec.scheme)
-        for finding in audit_job(_check_job(spec), claim).findings:
+        for finding in _check_job(spec).audit(claim).findings:
             yield replace(finding, model=spec.name)
 
 

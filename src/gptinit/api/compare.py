@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from gptinit.api.job import Job, Model, as_scheme
+from gptinit.api.job import Job, Model, as_scheme, make_job
 from gptinit.api.run import Progress, measure_job
 from gptinit.config import ENGINES, Engine, RunConfig
 from gptinit.errors import ConfigError, MeasureError, unknown_name
@@ -38,13 +38,13 @@ def compare(
         axis: one of AXES.
         values: slugs or files of schemes (none: all built-in ones), numbers of layers, widths,
             models, or engines (none: every one).
-        model: as for `inspect`, where models are not what is compared; a foreign one is redrawn by
+        model: as for `inspect`, unless models are compared; your own model is re-initialised with
             each scheme.
-        scheme: the init, where depths, widths or engines are compared.
+        scheme: the init, where depths, widths, models or engines are compared.
         run: how to measure; with gradients if None.
         trust_remote_code: whether Python code beside a Hugging Face config may run.
         timing: whether to add seconds and peak memory to every profile.
-        progress: told as work goes on.
+        progress: called as work goes on.
         shape: settings that replace the model's.
 
     Returns:
@@ -93,22 +93,20 @@ def _jobs(
         raise ConfigError(f"{axis} must name at least one value, got none.")
     if axis == "schemes":
         schemes = [get_scheme(str(v)) for v in values or load_schemes()]
-        jobs = [Job(label=s.slug, model=model, shape=shape, scheme=s, trust=trust) for s in schemes]
+        jobs = [make_job(model, label=s.slug, shape=shape, reinit=s, trust=trust) for s in schemes]
     elif axis == "engines":
         jobs = [
-            Job(label=_engine(v), model=model, shape=shape, scheme=scheme, trust=trust)
+            make_job(model, label=_engine(v), shape=shape, reinit=scheme, trust=trust)
             for v in values or ENGINES[1:]
         ]
     elif axis == "models":
-        jobs = [
-            Job(label=str(v), model=str(v), shape=shape, scheme=scheme, trust=trust) for v in values
-        ]
+        jobs = [make_job(str(v), shape=shape, reinit=scheme, trust=trust) for v in values]
     else:
         field = {"depths": "n_layer", "widths": "n_embd"}[axis]
         if field in shape:
             raise ConfigError(f"{field} must not be set where {axis} are compared.")
         jobs = [
-            Job(label=str(v), model=model, shape={**shape, field: v}, scheme=scheme, trust=trust)
+            make_job(model, label=str(v), shape={**shape, field: v}, reinit=scheme, trust=trust)
             for v in values
         ]
     labels = [job.label for job in jobs]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gptinit.api.job import Job, Model, init_of, label_of
+from gptinit.api.job import Model, make_job
 from gptinit.api.run import Progress, measure_job
 from gptinit.config import RunConfig
 from gptinit.facts.presets import DEFAULT_PRESET
@@ -39,13 +39,14 @@ def inspect(
         tokens: (B, T + 1) token ids to run on, the last of each row only as a target; in place of
             those that `run` names.
         scheme: slug, alias or TOML file of a preset's init, or a Scheme; nanogpt if None.
-        reinit: the same for a foreign model: draws it anew.
+        reinit: a scheme that re-initialises your own model.
         run: how to measure; the defaults of RunConfig if None.
-        roles: parameter pattern (as of fnmatch) to role, before what the model's forward shows.
-        sites: names of "blocks" and, inside a block, of "attn" and "mlp", where they are not found.
+        roles: parameter pattern (as of fnmatch) to role; overrides the roles that were recognised.
+        sites: module paths of "blocks" and, inside a block, of "attn" and "mlp", where they are not
+            found.
         trust_remote_code: whether Python code beside a Hugging Face config may run.
         timing: whether to add seconds and peak memory, which differ from run to run.
-        progress: told as work goes on.
+        progress: called as work goes on.
         shape: settings that replace the model's, such as n_layer=48.
 
     Returns:
@@ -61,13 +62,13 @@ def inspect(
         >>> len(profile.layers), sorted(profile.whole.values)
         (2, ['resid_growth'])
     """
-    job = Job(
-        label=label_of(model),
-        model=model,
+    job = make_job(
+        model,
         shape=shape,
-        scheme=init_of(model, scheme, reinit),
-        roles=roles or {},
-        sites=sites or {},
+        scheme=scheme,
+        reinit=reinit,
+        roles=roles,
+        sites=sites,
         trust=trust_remote_code,
     )
     return measure_job(job, run or RunConfig(), tokens=tokens, timing=timing, progress=progress)

@@ -1,80 +1,67 @@
-"""What a MODEL argument stands for, as something to measure or to audit."""
+"""One model to look at. What a MODEL argument stands for is decided once: in `make_job`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
-from gptinit.facts.names import model_label
-from gptinit.facts.presets import PRESETS, get_config, is_preset, model_facts
+from gptinit.facts.model_argument import Code, Preset, read_model_argument
+from gptinit.facts.presets import model_facts
 from gptinit.facts.schemes import DEFAULT_SCHEME, Scheme, get_scheme
+from gptinit.facts.vocabulary import Build
 from gptinit.results.profile import Profile
 
+# torch, and all that needs it, is imported inside the methods below: reading a scheme or a
+# prediction of a preset must not wait a second for it.
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import nn
 
     from gptinit.load.factory import Factory
     from gptinit.measure.subject import Subject
+    from gptinit.results.audit import Audit
 
-__all__ = ["Job", "Model", "as_scheme", "init_of", "label_of"]
+__all__ = ["FactoryJob", "Job", "LiveJob", "Model", "PresetJob", "as_scheme", "make_job"]
 
 Model: TypeAlias = "str | nn.Module | Callable[..., nn.Module]"
 """A preset, a file or module with a name, a config, a live module, or what builds one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One model to look at; what can be checked without torch is checked by `check`.
+class Job(ABC):
+    """One model to look at; its kinds are PresetJob, FactoryJob and LiveJob.
 
     Attributes:
         label: its name in progress and tables.
-        model: what it is.
-        shape: its settings in place of its own: fields of GPTConfig for a preset.
-        scheme: the init of a preset, or the one that a foreign model is redrawn by; None is the
-            usual one of a preset, and a foreign model's own.
+        shape: settings in place of the model's own.
+        scheme: the init that draws it; None leaves it its own.
         roles: the user's map, parameter pattern to role.
         sites: the user's names of blocks and branches.
-        trust: whether a config may run code that comes with it.
     """
 
     label: str
-    model: Model
     shape: Mapping[str, object] = field(default_factory=dict)
     scheme: Scheme | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
     sites: Mapping[str, str] = field(default_factory=dict)
-    trust: bool = False
 
     @property
-    def is_preset(self) -> bool:
-        """Whether it is the built-in GPT."""
-        return isinstance(self.model, str) and is_preset(self.model)
+    def block_size(self) -> int | None:
+        """Longest sequence, where that is known before anything is built."""
+        return None
 
+    @abstractmethod
     def check(self) -> None:
-        """Refuse what cannot be, as far as that is known without torch.
+        """Refuse what cannot be, as far as that is known before anything is built.
 
         Raises:
-            ConfigError: if there is no such preset, or its shape is not possible.
+            ConfigError: if there is no such preset, or a setting does not go with the model.
         """
-        if self.is_preset:
-            self.config()
-            if self.sites or self.roles:
-                raise ConfigError(
-                    "sites and roles must be named for a foreign model, not a preset."
-                )
 
-    def config(self) -> GPTConfig:
-        """The shape of a preset."""
-        assert isinstance(self.model, str)  # is_preset
-        return get_config(self.model, **self.shape)  # type: ignore[arg-type] # checks itself
-
-    def name(self) -> str:
-        """A preset with what replaces its shape: "gpt2, n_layer=48"."""
-        ordered = [k for k in GPTConfig.field_names() if k in self.shape]
-        return model_label(str(self.model), {k: self.shape[k] for k in ordered})
-
+    @abstractmethod
     def subject(self) -> "Subject":
         """The model as measuring sees it.
 
@@ -82,45 +69,33 @@ class Job:
             ConfigError: if it cannot be found or its settings are not possible.
             SubjectError: if it cannot be built or read.
         """
-        if self.is_preset:
-            # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-            from gptinit.measure.builtin_subject import builtin_subject
 
-            scheme = self.scheme or get_scheme(DEFAULT_SCHEME)
-            return builtin_subject(self.config(), scheme, name=self.name(), source=self._source())
-        # Loaded here: a preset needs no trace.
-        from gptinit.measure.reinit import reinit
-        from gptinit.measure.traced_subject import foreign_subject, live_subject
+    @abstractmethod
+    def audit(
+        self,
+        claim: Scheme | None,
+        *,
+        build: Build = "own",
+        perturb: bool = False,
+        draw: bool = False,
+    ) -> "Audit":
+        """The audit of the model; arguments as of `api.audit`.
 
-        factory, module = self.factory()
-        if module is not None:
-            if self.scheme is not None:
-                raise ConfigError("a live module must keep its weights, got a scheme to redraw it.")
-            return live_subject(module, factory, roles=self.roles, sites=self.sites)
-        subject = foreign_subject(factory, roles=self.roles, sites=self.sites)
-        return subject if self.scheme is None else reinit(subject, self.scheme)
+        Raises:
+            ConfigError: if the model cannot be built, moved or drawn as asked.
+            SubjectError: if the model cannot be built, or has no repeated block.
+        """
 
     def predicted(self, run: RunConfig, tokens: "ArrayLike | None" = None) -> Profile:
-        """Its profile by theory alone; a preset needs no torch for that.
+        """Its profile by theory alone.
 
         Raises:
             ConfigError: if theory has no formula for the model, or it cannot be found.
             SubjectError: if it cannot be built or read.
         """
-        # Loaded here and not above: numpy is nothing that help or a list of schemes needs.
-        from gptinit.theory import TheoryModel, no_formulas, predicted_profile, theory_model
-        from gptinit.tokens import tokens_of_run
-
-        if self.is_preset:
-            config, scheme = self.config(), self.scheme or get_scheme(DEFAULT_SCHEME)
-            facts = model_facts(config, name=self.name(), source=self._source())
-            source, run = tokens_of_run(
-                run, tokens, vocab_size=config.vocab_size, block_size=config.block_size
-            )
-            model = theory_model(config, scheme)
-            return predicted_profile(model, facts, run, source, scheme=scheme.slug)
-        # Loaded here: only a model with code of its own has to be traced.
         from gptinit.api.prediction import theory_of_run
+        from gptinit.theory import TheoryModel, no_formulas, predicted_profile
+        from gptinit.tokens import tokens_of_run
 
         subject = self.subject()
         source, run = tokens_of_run(
@@ -132,67 +107,290 @@ class Job:
             raise no_formulas(subject.facts.name, why)
         return predicted_profile(theory, subject.facts, run, source, scheme=subject.scheme)
 
-    def factory(self) -> "tuple[Factory, nn.Module | None]":
-        """What builds the model, and the module itself where it is built already.
 
-        Raises:
-            ConfigError: if it cannot be found or its settings are not possible.
-        """
-        # Loaded here and not above: as in `subject`.
-        from torch import nn
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetJob(Job):
+    """The built-in GPT, drawn by a scheme; the usual one unless another is named.
 
-        from gptinit.load.argument import factory_of, find_factory, live_factory
-        from gptinit.load.isolation import uncompiled
+    Attributes:
+        preset: the name of its shape.
+    """
+
+    preset: Preset
+
+    @property
+    def config(self) -> GPTConfig:
+        """Its shape."""
+        return self.preset.config(self.shape)
+
+    @property
+    def block_size(self) -> int | None:
+        """Longest sequence."""
+        return self.config.block_size
+
+    def check(self) -> None:
+        """Refuse an unknown preset, an impossible shape, and names for what is known anyway."""
+        self.preset.config(self.shape)
+        if self.sites or self.roles:
+            raise ConfigError("sites and roles apply to your own model only, not to a preset.")
+
+    def subject(self) -> "Subject":
+        """The built-in GPT as measuring sees it."""
+        from gptinit.measure.builtin_subject import builtin_subject
+
+        return builtin_subject(
+            self.config, self._scheme, name=self._name, source=self.preset.source
+        )
+
+    def audit(
+        self,
+        claim: Scheme | None,
+        *,
+        build: Build = "own",
+        perturb: bool = False,
+        draw: bool = False,
+    ) -> "Audit":
+        """The audit of the built-in GPT, which a claim draws too."""
+        config = self.config
+        if build != "own" or perturb:
+            raise ConfigError(
+                "build and perturb need a model defined in code; the preset "
+                f"{self.preset.name!r} takes its init from the scheme."
+            )
+        from gptinit.auditing.audit import audit_factory
         from gptinit.measure.builtin_subject import builtin_factory
 
-        if self.is_preset:
-            scheme = self.scheme or get_scheme(DEFAULT_SCHEME)
-            made = builtin_factory(self.config(), scheme, name=self.name(), source=self._source())
-            return made, None
-        if isinstance(self.model, nn.Module):
-            if self.shape:
-                raise ConfigError(
-                    f"a live module must be taken as it is, got {', '.join(self.shape)}."
-                )
-            if any(p.is_meta for p in self.model.parameters()):
-                raise ConfigError("a live module must hold values, got parameters on meta.")
-            module = uncompiled(self.model)
-            return live_factory(module), module
-        if isinstance(self.model, str):
-            found = find_factory(self.model, self.shape, trust_remote_code=self.trust)
-            return found, None
-        return factory_of(self.model, self.shape), None
+        factory = builtin_factory(
+            config, claim or self._scheme, name=self._name, source=self.preset.source
+        )
+        audit = audit_factory(factory, claim=claim, drawn=draw, roles=self.roles)
+        return _without_lines(audit)
 
-    def _source(self) -> str:
-        """Where a preset's shape comes from."""
-        return f"preset {self.model}: {PRESETS[str(self.model)].source}"
+    def predicted(self, run: RunConfig, tokens: "ArrayLike | None" = None) -> Profile:
+        """Its profile by theory alone; torch is not needed for that."""
+        from gptinit.results.gpt_program import gpt_program
+        from gptinit.theory import TheoryModel, model_of_program, no_formulas, predicted_profile
+        from gptinit.tokens import tokens_of_run
+
+        config = self.config
+        facts = model_facts(config, name=self._name, source=self.preset.source)
+        source, run = tokens_of_run(
+            run, tokens, vocab_size=config.vocab_size, block_size=config.block_size
+        )
+        theory = model_of_program(facts, gpt_program(config, self._scheme))
+        if not isinstance(theory, TheoryModel):
+            raise no_formulas(facts.name, f"{theory.where}: {theory.message}")
+        return predicted_profile(theory, facts, run, source, scheme=self._scheme.slug)
+
+    @property
+    def _scheme(self) -> Scheme:
+        return self.scheme or get_scheme(DEFAULT_SCHEME)
+
+    @property
+    def _name(self) -> str:
+        return self.preset.title(self.shape)
 
 
-def init_of(
-    model: Model, scheme: str | Scheme | None, reinit: str | Scheme | None
-) -> Scheme | None:
-    """The scheme that draws a model; None leaves it its own.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactoryJob(Job):
+    """Your own model: built by code, a config, or a callable, and drawn as its code says.
+
+    Attributes:
+        factory: finds what builds it, with the settings of `shape`.
+    """
+
+    factory: "Callable[[], Factory]"
+
+    def check(self) -> None:
+        """Refuse nothing: whatever there is to know takes torch to find out."""
+
+    def subject(self) -> "Subject":
+        """The model as its trace shows it, re-initialised where a scheme is named."""
+        from gptinit.measure.reinit import reinit
+        from gptinit.measure.traced_subject import foreign_subject
+
+        subject = foreign_subject(self.factory(), roles=self.roles, sites=self.sites)
+        return subject if self.scheme is None else reinit(subject, self.scheme)
+
+    def audit(
+        self,
+        claim: Scheme | None,
+        *,
+        build: Build = "own",
+        perturb: bool = False,
+        draw: bool = False,
+    ) -> "Audit":
+        """The audit of the model in the builds asked for."""
+        from gptinit.auditing.audit import audit_factory
+
+        return audit_factory(
+            self.factory(), claim=claim, build=build, perturbed=perturb, drawn=draw,
+            roles=self.roles,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveJob(Job):
+    """A module that is built already, with the weights that it has.
+
+    Attributes:
+        module: the model.
+    """
+
+    module: "nn.Module"
+
+    def check(self) -> None:
+        """Refuse settings, another init, and a module without values."""
+        if self.scheme is not None:
+            raise ConfigError(
+                "reinit cannot be used with a live module: its weights are measured as they are."
+            )
+        if self.shape:
+            raise ConfigError(
+                f"{', '.join(self.shape)} cannot be set on a live module: it is built already."
+            )
+        if any(p.is_meta for p in self.module.parameters()):
+            raise ConfigError("a live module must hold values, but it has parameters on meta.")
+
+    def subject(self) -> "Subject":
+        """The module as measuring sees it."""
+        from gptinit.measure.traced_subject import live_subject
+
+        module, factory = self._uncompiled()
+        return live_subject(module, factory, roles=self.roles, sites=self.sites)
+
+    def audit(
+        self,
+        claim: Scheme | None,
+        *,
+        build: Build = "own",
+        perturb: bool = False,
+        draw: bool = False,
+    ) -> "Audit":
+        """The audit of its values."""
+        if build != "own" or perturb:
+            raise ConfigError(
+                "build and perturb cannot be used with a live module: it is built already."
+            )
+        from gptinit.auditing.audit import audit_module
+
+        module, factory = self._uncompiled()
+        return audit_module(module, factory, claim=claim, drawn=draw, roles=self.roles)
+
+    def _uncompiled(self) -> "tuple[nn.Module, Factory]":
+        from gptinit.load.argument import live_factory
+        from gptinit.load.isolation import uncompiled
+
+        self.check()
+        module = uncompiled(self.module)
+        return module, live_factory(module)
+
+
+def make_job(
+    model: Model,
+    *,
+    label: str | None = None,
+    shape: Mapping[str, object] | None = None,
+    scheme: str | Scheme | None = None,
+    reinit: str | Scheme | None = None,
+    roles: Mapping[str, str] | None = None,
+    sites: Mapping[str, str] | None = None,
+    trust: bool = False,
+) -> Job:
+    """The job that a MODEL argument stands for.
+
+    Args:
+        model: a preset, code, a callable that builds a module, or a module.
+        label: its name in progress and tables; None takes the argument's.
+        shape: settings in place of the model's own.
+        scheme: the init of a preset, which other models do not have.
+        reinit: the init that draws the model, whatever it is.
+        roles: the user's map, parameter pattern to role.
+        sites: the user's names of blocks and branches.
+        trust: whether a config may run code that comes with it.
 
     Raises:
-        ConfigError: if the wrong one of the two is named.
+        ConfigError: if a scheme is named for a model that is no preset, or both inits are named.
     """
-    is_preset = isinstance(model, str) and Job(label="", model=model).is_preset
     if scheme is not None and reinit is not None:
-        raise ConfigError("scheme and reinit must not both be named: a preset has a scheme.")
-    if scheme is not None and not is_preset:
         raise ConfigError(
-            "scheme must be named for a preset only. Use --reinit SCHEME to draw a foreign model "
-            "anew, or gptinit audit --scheme to hold it to a claim."
+            "scheme and reinit cannot be used together: scheme is the init of a preset, reinit "
+            "that of your own model."
         )
-    named = scheme if scheme is not None else reinit
+    name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
+    common: _Common = {
+        "label": label or name,
+        "shape": shape or {},
+        "roles": roles or {},
+        "sites": sites or {},
+    }
+    argument = read_model_argument(model) if isinstance(model, str) else model
+    if isinstance(argument, Preset):
+        init = scheme if scheme is not None else reinit
+        return PresetJob(preset=argument, scheme=_looked_up(init), **common)
+    if scheme is not None:
+        raise ConfigError(
+            "scheme applies to a preset only. Use --reinit SCHEME to re-initialise your model, or "
+            "gptinit audit --scheme SCHEME to check that it follows one."
+        )
+    init = _looked_up(reinit)
+    if isinstance(argument, Code):
+        find = partial(_factory_of_code, argument, common["shape"], trust=trust)
+        return FactoryJob(factory=find, scheme=init, **common)
+    from torch import nn
+
+    if isinstance(argument, nn.Module):
+        return LiveJob(module=argument, scheme=init, **common)
+    call = partial(_factory_of_callable, argument, common["shape"])
+    return FactoryJob(factory=call, scheme=init, **common)
+
+
+class _Common(TypedDict):
+    """What every kind of job has."""
+
+    label: str
+    shape: Mapping[str, object]
+    roles: Mapping[str, str]
+    sites: Mapping[str, str]
+
+
+def _without_lines(audit: "Audit") -> "Audit":
+    """The audit of a preset without the lines of this package that draw it: the scheme does."""
+    return replace(
+        audit,
+        parameters=tuple(
+            replace(
+                audited,
+                program=replace(
+                    audited.program,
+                    provenance=tuple(
+                        replace(step, file="", line=0) for step in audited.program.provenance
+                    ),
+                ),
+            )
+            for audited in audit.parameters
+        ),
+    )
+
+
+def _factory_of_code(code: Code, shape: Mapping[str, object], *, trust: bool) -> "Factory":
+    from gptinit.load.argument import find_factory
+
+    return find_factory(code.text, shape, trust_remote_code=trust)
+
+
+def _factory_of_callable(
+    call: "Callable[..., nn.Module]", shape: Mapping[str, object]
+) -> "Factory":
+    from gptinit.load.argument import factory_of
+
+    return factory_of(call, shape)
+
+
+def _looked_up(named: str | Scheme | None) -> Scheme | None:
     return None if named is None else as_scheme(named)
 
 
-def label_of(model: Model) -> str:
-    """What progress calls a model."""
-    return model if isinstance(model, str) else type(model).__name__
-
-
 def as_scheme(named: str | Scheme) -> Scheme:
-    """A scheme, looked up if need be."""
+    """A scheme, looked up where only its name is given."""
     return named if isinstance(named, Scheme) else get_scheme(named)

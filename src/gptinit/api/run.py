@@ -1,4 +1,4 @@
-"""A job, run: its profile, judged by the default bounds, or its audit."""
+"""A job, run: its profile, judged by the default bounds."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,17 +9,13 @@ from gptinit.api.job import Job
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
-from gptinit.facts.schemes import Scheme
-from gptinit.facts.vocabulary import Build
 from gptinit.gate.judge import nonfinite_findings, out_of_bounds
 from gptinit.results.profile import Cost, Profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from gptinit.results.audit import Audit
-
-__all__ = ["Progress", "audit_job", "measure_job", "that_apply"]
+__all__ = ["Progress", "measure_job", "that_apply"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is measured, steps done, steps in all) as work goes on."""
@@ -48,8 +44,8 @@ def measure_job(
         MeasureError: if the device is not there or the memory is not enough.
     """
     job.check()
-    if job.is_preset and tokens is None:
-        run.resolve_seq_len(job.config().block_size)
+    if job.block_size is not None and tokens is None:
+        run.resolve_seq_len(job.block_size)
     start = time.perf_counter()
     if run.engine == "theory":
         _require_predictable(run)
@@ -59,7 +55,7 @@ def measure_job(
     from gptinit.measure.memory import reset_peak_memory
 
     subject = job.subject()
-    if not isinstance(job.model, str) and subject.is_live:
+    if subject.is_live:
         run = replace(run, weights="own")
     if timing:
         reset_peak_memory()
@@ -116,37 +112,3 @@ def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], Non
     if progress is None:
         return None
     return lambda done, total: progress(label, done, total)
-
-
-def audit_job(
-    job: Job,
-    claim: Scheme | None,
-    *,
-    build: Build = "own",
-    perturb: bool = False,
-    draw: bool = False,
-) -> "Audit":
-    """Audit one job; arguments as of `api.audit`.
-
-    Raises:
-        ConfigError: if the job cannot be built, moved or redrawn as asked.
-        SubjectError: if the model cannot be built, or has no repeated block.
-    """
-    if job.is_preset:
-        job.config()
-        if build != "own" or perturb:
-            raise ConfigError(
-                "build and perturb must be of a model with code of its own, got the preset "
-                f"{job.model!r}: its init is the scheme."
-            )
-    # Loaded here and not above: torch takes a second, and reading a scheme needs none.
-    from gptinit.auditing.audit import audit_factory, audit_module
-
-    factory, module = job.factory()
-    if module is None:
-        return audit_factory(
-            factory, claim=claim, build=build, perturbed=perturb, drawn=draw, roles=job.roles
-        )
-    if build != "own" or perturb:
-        raise ConfigError("a live module must be audited as it is, got build or perturb.")
-    return audit_module(module, factory, claim=claim, drawn=draw, roles=job.roles)

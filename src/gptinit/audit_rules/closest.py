@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gptinit.audit_rules.matching import agrees, expectations, ratio_of
+from gptinit.audit_rules.matching import Expectations, expectations, ratio_of
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
 from gptinit.facts.vocabulary import ROLES, Role
@@ -30,16 +30,18 @@ def closest_scheme(
     """
     table = load_schemes() if schemes is None else schemes
     few = {by_layer: _representatives(program, by_layer=by_layer) for by_layer in (True, False)}
-    ranked = [
-        (rank, i, scheme)
-        for i, scheme in enumerate(table.values())
-        if (rank := _rank(few[_asks_layer(scheme)], scheme)) is not None
-    ]
+    ranked = []
+    for i, scheme in enumerate(table.values()):
+        part = few[_asks_layer(scheme)]
+        held = expectations(scheme, part)
+        differs = differing_roles(part, held)
+        rank = _rank(part, held, differs)
+        if rank is not None:
+            ranked.append((rank, i, scheme.slug, tuple(differs)))
     if not ranked:
         return None
-    _, _, best = min(ranked, key=lambda entry: entry[:2])
-    differs = differing_roles(few[_asks_layer(best)], best)
-    return ClosestScheme(name=best.slug, exact=not differs, differs=tuple(differs))
+    _, _, slug, roles = min(ranked)
+    return ClosestScheme(name=slug, exact=not roles, differs=roles)
 
 
 def _asks_layer(scheme: Scheme) -> bool:
@@ -47,32 +49,26 @@ def _asks_layer(scheme: Scheme) -> bool:
     return any("layer" in rule.variables for rule in scheme.rules.values())
 
 
-def differing_roles(program: ModelProgram, scheme: Scheme) -> dict[Role, float]:
-    """Each role that differs from `scheme`, in the order of ROLES, with its worst |ln ratio|."""
-    return _differing(program, expectations(scheme, program))
-
-
-def _differing(program: ModelProgram, expected: Mapping[str, Distribution]) -> dict[Role, float]:
-    """Each role that differs from what is expected, with its worst |ln ratio|."""
+def differing_roles(program: ModelProgram, held: Expectations) -> dict[Role, float]:
+    """Worst |ln ratio| of each role that is not as expected, in the order of ROLES."""
     found: dict[str, float] = {}
     for parameter in program.parameters:
-        law = expected.get(parameter.name)
-        if law is not None and not agrees(parameter, law, program):
-            distance = _distance(parameter, law)
+        if parameter.name in held.expected and parameter.name not in held.agreed:
+            distance = _distance(parameter, held.expected[parameter.name])
             found[parameter.role] = max(distance, found.get(parameter.role, 0.0))
     return {role: found[role] for role in ROLES if role in found}
 
 
-def _rank(program: ModelProgram, scheme: Scheme) -> tuple[int, int, float, bool] | None:
+def _rank(
+    program: ModelProgram, held: Expectations, differs: Mapping[Role, float]
+) -> tuple[int, int, float, bool] | None:
     """What schemes are ordered by, least first; None for one that says nothing of the model."""
-    expected = expectations(scheme, program)
-    spoken = {p.role for p in program.parameters if p.name in expected}
+    spoken = {p.role for p in program.parameters if p.name in held.expected}
     if not spoken:
         return None
-    differs = _differing(program, expected)
     agreed = len(spoken) - len(differs)
     distance = round(sum(differs.values()), 9)  # equal distances stay equal
-    return len(differs), -agreed, distance, scheme.verified == "claim"
+    return len(differs), -agreed, distance, held.scheme.verified == "claim"
 
 
 def _distance(parameter: ParameterProgram, law: Distribution) -> float:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from gptinit.audit_rules.matching import (
     STANDARD_ERRORS,
-    agrees,
-    expectations,
+    Expectations,
     relative_error,
     same_law,
 )
@@ -136,20 +135,19 @@ class Context:
         )
 
 
-def make_context(program: ModelProgram, claim: Scheme | None = None) -> Context:
+def make_context(program: ModelProgram, claim: Expectations | None = None) -> Context:
     """Everything that rules share, computed once for a program.
 
     Args:
         program: what the trace found.
-        claim: the scheme that the model is checked against, if any.
+        claim: what the scheme that the model is checked against expects of it, if any.
     """
-    expected = expectations(claim, program) if claim else {}
-    agreed = frozenset(
-        p.name
-        for p in program.parameters
-        if p.name in expected and agrees(p, expected[p.name], program)
+    return Context(
+        claim=claim.scheme if claim else None,
+        expected=claim.expected if claim else {},
+        agreed=claim.agreed if claim else frozenset(),
+        layers=_layers(program),
     )
-    return Context(claim=claim, expected=expected, agreed=agreed, layers=_layers(program))
 
 
 def _layers(program: ModelProgram) -> tuple[Layer, ...]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from gptinit.facts.algebra import FAR_CUT, leaves, simplified
@@ -9,17 +10,17 @@ from gptinit.facts.distributions import (
     Constant,
     Distribution,
     Measured,
-    Mixture,
     Normal,
     Piecewise,
     TruncatedNormal,
     Uniform,
 )
-from gptinit.facts.schemes import Scheme
+from gptinit.facts.schemes import Scheme, apply_scheme
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = [
     "STANDARD_ERRORS",
+    "Expectations",
     "agrees",
     "expectations",
     "ratio_of",
@@ -207,81 +208,28 @@ def agrees(parameter: ParameterProgram, expected: Distribution, program: ModelPr
     return same_law(without_padding(parameter, program), expected, parameter.dtype)
 
 
-def expectations(scheme: Scheme, program: ModelProgram) -> dict[str, Distribution]:
-    """What `scheme` draws each parameter from, by name; those it is silent about are absent."""
-    matrices = {p.name: p for p in program.parameters}
-    by_layer = {role for role, rule in scheme.rules.items() if "layer" in rule.variables}
-    known: dict[tuple[object, ...], Distribution | None] = {}
-    found: dict[str, Distribution] = {}
-    for parameter in program.parameters:
-        fans = _fans(parameter, matrices)
-        split = parameter.role == "qkv"
-        layer = parameter.layer if split or parameter.role in by_layer else None
-        key = (parameter.role, layer, fans, parameter.shape if split else ())
-        if key not in known:
-            known[key] = _expected(scheme, parameter, program, fans)
-        law = known[key]
-        if law is not None:
-            found[parameter.name] = law
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectations:
+    """What a scheme expects of one program, worked out once.
+
+    Attributes:
+        scheme: the scheme.
+        expected: parameter to what the scheme draws it from; those are absent of which the scheme
+            does not say.
+        agreed: names of the parameters that are drawn so.
+    """
+
+    scheme: Scheme
+    expected: Mapping[str, Distribution]
+    agreed: frozenset[str]
 
 
-def _fans(
-    parameter: ParameterProgram, matrices: Mapping[str, ParameterProgram]
-) -> tuple[int | None, int | None]:
-    """(fan_in, fan_out) as torch.nn.init counts; of a bias those of its matrix."""
-    if parameter.role in ("tok_emb", "pos_emb") and len(parameter.shape) == 2:
-        return parameter.shape[1], parameter.shape[0]
-    if parameter.role == "linear_bias" and parameter.fan_in is None:
-        matrix = matrices.get(f"{parameter.name.removesuffix('bias')}weight")
-        return (matrix.fan_in, matrix.fan_out) if matrix else (None, None)
-    return parameter.fan_in, parameter.fan_out
-
-
-def _expected(
-    scheme: Scheme,
-    parameter: ParameterProgram,
-    program: ModelProgram,
-    fans: tuple[int | None, int | None],
-) -> Distribution | None:
-    """What `scheme` draws one parameter from."""
-    if parameter.role == "qkv":
-        return _fused(scheme, parameter, program)
-    return scheme.expected(
-        parameter.role, program.facts, layer=parameter.layer, fan_in=fans[0], fan_out=fans[1]
+def expectations(scheme: Scheme, program: ModelProgram) -> Expectations:
+    """What `scheme` expects of a program, and which parameters match it."""
+    expected = apply_scheme(scheme, program.parameters, program.facts)
+    agreed = frozenset(
+        p.name
+        for p in program.parameters
+        if p.name in expected and agrees(p, expected[p.name], program)
     )
-
-
-def _fused(
-    scheme: Scheme, parameter: ParameterProgram, program: ModelProgram
-) -> Distribution | None:
-    """What `scheme` draws a fused q, k, v from: one law, or one a block."""
-    parts: list[tuple[int, Distribution]] = []
-    for role, rows in zip("qkv", _block_rows(parameter, program), strict=True):
-        law = scheme.expected(
-            role, program.facts, layer=parameter.layer, fan_in=parameter.fan_in, fan_out=rows
-        )
-        if law is None:
-            return None
-        parts.append((rows or 1, law))
-    by_rows = parameter.shape[0] == parameter.fan_out
-    whole = Piecewise(tuple(parts)) if by_rows else Mixture(tuple(parts))
-    plain = simplified(whole)
-    known = parameter.fan_out is not None and sum(n for n, _ in parts) == parameter.fan_out
-    return plain if known or not isinstance(plain, (Piecewise, Mixture)) else None
-
-
-def _block_rows(
-    parameter: ParameterProgram, program: ModelProgram
-) -> tuple[int | None, int | None, int | None]:
-    """Outputs of q, k and v in a fused matrix; None where not known."""
-    facts, total = program.facts, parameter.fan_out
-    if total is None:
-        return None, None, None
-    if facts.n_head and facts.head_dim:
-        query = facts.n_head * facts.head_dim
-        key = (facts.n_kv_head or facts.n_head) * facts.head_dim
-        if query + 2 * key == total:
-            return query, key, key
-    third = total // 3 if total % 3 == 0 else None
-    return third, third, third
+    return Expectations(scheme=scheme, expected=expected, agreed=agreed)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gptinit.audit_rules.grouping import grouped_findings
+from gptinit.audit_rules.matching import Expectations, expectations
 from gptinit.auditing.drawn_values import findings_in_values
 from gptinit.auditing.perturb import init_settings, perturb
 from gptinit.auditing.program import audit_program, findings_of
@@ -36,7 +37,7 @@ def audit_factory(
 
     Args:
         factory: makes it.
-        claim: the scheme that it is held to.
+        claim: the scheme that it is audited against.
         build: one of BUILDS.
         perturbed: whether to move every init setting too.
         drawn: whether to build it for real too and look at the values.
@@ -52,9 +53,10 @@ def audit_factory(
     first = on_meta(factory, notes) if build == "meta" else factory
     way: Build = "meta" if build == "meta" else "own"
     reading = read_model(first, roles=roles, build=way, brief=True)
+    held = _held(reading.program, claim)
     extra: list[Finding] = _not_followed(reading)
     if build == "both":
-        extra += _on_meta_too(factory, reading, claim, roles, notes)
+        extra += _on_meta_too(factory, reading, held, roles, notes)
     if perturbed:
         if factory.with_settings is None or not init_settings(factory):
             message = "The model has no init setting that could be moved."
@@ -65,11 +67,11 @@ def audit_factory(
             lambda f: read_model(f, roles=roles, build=way, brief=True).program,
         )
     if drawn:
-        extra += _values(first, reading.program, claim)
+        extra += _values(first, reading.program, held)
     audit = audit_program(
         reading.program,
         torch=torch.__version__,
-        claim=claim,
+        claim=held,
         extra=extra,
         notes=(*reading.notes, *notes),
     )
@@ -89,7 +91,7 @@ def audit_module(
     Args:
         module: the model.
         factory: what to call it.
-        claim: the scheme that it is held to.
+        claim: the scheme that it is audited against.
         drawn: whether to look for repeated shards and lost ranks too.
         roles: the user's map, parameter pattern to role.
 
@@ -98,10 +100,16 @@ def audit_module(
     """
     reading = read_live(module, factory, roles=roles)
     found = findings_in_values(module, reading.program) if drawn else []
-    extra = _not_known(found, reading.program, claim)
+    held = _held(reading.program, claim)
+    extra = _not_known(found, reading.program, held)
     return audit_program(
-        reading.program, torch=torch.__version__, claim=claim, extra=extra, notes=reading.notes
+        reading.program, torch=torch.__version__, claim=held, extra=extra, notes=reading.notes
     )
+
+
+def _held(program: ModelProgram, claim: Scheme | None) -> Expectations | None:
+    """What the claim expects of a program; None without a claim."""
+    return expectations(claim, program) if claim else None
 
 
 def _not_followed(reading: Reading) -> list[Finding]:
@@ -112,14 +120,16 @@ def _not_followed(reading: Reading) -> list[Finding]:
     return [Finding(rule="forward-not-followed", severity="warning", where="*", fact=why)]
 
 
-def _values(factory: Factory, program: ModelProgram, claim: Scheme | None) -> list[Finding]:
+def _values(factory: Factory, program: ModelProgram, claim: Expectations | None) -> list[Finding]:
     """What one real draw shows."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _not_known(findings_in_values(factory.build(), program), program, claim)
 
 
-def _not_known(found: list[Finding], program: ModelProgram, claim: Scheme | None) -> list[Finding]:
+def _not_known(
+    found: list[Finding], program: ModelProgram, claim: Expectations | None
+) -> list[Finding]:
     """Findings in values by patterns of names, but for those that the program shows already."""
     known = {(f.rule, f.where) for f in findings_of(program, claim)} if found else set()
     return [f for f in grouped_findings(found, program) if (f.rule, f.where) not in known]
@@ -128,7 +138,7 @@ def _not_known(found: list[Finding], program: ModelProgram, claim: Scheme | None
 def _on_meta_too(
     factory: Factory,
     own: Reading,
-    claim: Scheme | None,
+    claim: Expectations | None,
     roles: Mapping[str, str] | None,
     notes: list[Note],
 ) -> list[Finding]:
@@ -138,7 +148,8 @@ def _on_meta_too(
     except SubjectError as error:
         return [_mismatch("error", factory.name, f"It cannot be built on meta: {error}")]
     known = set(findings_of(own.program, claim))
-    found = [f for f in findings_of(other, claim) if f not in known]
+    held = _held(other, claim.scheme if claim else None)
+    found = [f for f in findings_of(other, held) if f not in known]
     named = {f.where for f in found}
     return [
         *(replace(f, build="meta") for f in found),

@@ -8,6 +8,7 @@ from gptinit.audit_rules.closest import closest_scheme
 from gptinit.audit_rules.hints import hint_of
 from gptinit.audit_rules.matching import (
     STANDARD_ERRORS,
+    Expectations,
     expectations,
     ratio_of,
     relative_error,
@@ -15,7 +16,7 @@ from gptinit.audit_rules.matching import (
 )
 from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Distribution
-from gptinit.facts.schemes import Scheme, load_schemes
+from gptinit.facts.schemes import load_schemes
 from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
 from gptinit.results.profile import Finding, Note, worst_first
 from gptinit.results.program import ModelProgram, ParameterProgram
@@ -30,64 +31,63 @@ def audit_program(
     program: ModelProgram,
     *,
     torch: str,
-    claim: Scheme | None = None,
+    claim: Expectations | None = None,
     extra: Sequence[Finding] = (),
     notes: Sequence[Note] = (),
 ) -> Audit:
-    """What a model is drawn from, beside the claim or the closest scheme, and what is wrong.
+    """The audit of a program: its distributions against a scheme's, and what is wrong.
 
     Args:
         program: what the trace found.
         torch: version that traced it.
-        claim: the scheme that the model is held to, if any.
+        claim: what the scheme that the model is audited against expects of it, if any.
         extra: findings that one program cannot show (other builds, settings, processes).
         notes: how the program came to be known.
     """
     closest = closest_scheme(program)
-    against = claim or _documented(program) or _scheme_of(closest)
+    against = claim or _documented(program) or _of_closest(closest, program)
     return Audit(
         torch=torch,
         model=program.facts,
         build=program.build,
-        claim=claim.slug if claim else None,
+        claim=claim.scheme.slug if claim else None,
         closest=closest,
-        against=against.slug if against else None,
+        against=against.scheme.slug if against else None,
         parameters=_audited(program, against),
         findings=worst_first([*findings_of(program, claim), *extra]),
         notes=tuple(notes),
     )
 
 
-def findings_of(program: ModelProgram, claim: Scheme | None = None) -> tuple[Finding, ...]:
-    """What every rule finds, worst first, without the effects of what is found besides."""
+def findings_of(program: ModelProgram, claim: Expectations | None = None) -> tuple[Finding, ...]:
+    """The findings of every rule, worst first, without those that another one explains."""
     context = make_context(program, claim)
     found = list(findings(program, context))
     return worst_first(_without_effects(found, program))
 
 
-def _documented(program: ModelProgram) -> Scheme | None:
-    """What the architecture is documented to be drawn by."""
+def _documented(program: ModelProgram) -> Expectations | None:
+    """What the architecture is documented to be drawn from."""
     known = KNOWN_CLAIMS.get(program.architecture or "")
     if known is None:
         return None
-    scheme = load_schemes()[known.scheme]
-    expected = expectations(scheme, program)
-    # Its base std is a setting of the model: beside another one the scheme says nothing.
+    held = expectations(load_schemes()[known.scheme], program)
+    # Its base std is a setting of the model: where that differs, the scheme says nothing.
     embedding = next((p for p in program.parameters if p.role == "tok_emb"), None)
-    if embedding is None or embedding.name not in expected:
+    if embedding is None or embedding.name not in held.expected:
         return None
-    ratio = ratio_of(embedding.distribution, expected[embedding.name])
-    return scheme if ratio is not None and abs(ratio - 1) < _SAME_BASE else None
+    ratio = ratio_of(embedding.distribution, held.expected[embedding.name])
+    return held if ratio is not None and abs(ratio - 1) < _SAME_BASE else None
 
 
-def _scheme_of(closest: ClosestScheme | None) -> Scheme | None:
-    """The scheme that was found closest."""
-    return load_schemes()[closest.name] if closest else None
+def _of_closest(closest: ClosestScheme | None, program: ModelProgram) -> Expectations | None:
+    """What the closest scheme expects of the whole program."""
+    return expectations(load_schemes()[closest.name], program) if closest else None
 
 
-def _audited(program: ModelProgram, scheme: Scheme | None) -> tuple[AuditedParameter, ...]:
-    """Every parameter and buffer beside what `scheme` expects."""
-    expected = expectations(scheme, program) if scheme else {}
+def _audited(program: ModelProgram, held: Expectations | None) -> tuple[AuditedParameter, ...]:
+    """Every parameter and buffer with what is expected of it."""
+    expected = held.expected if held else {}
     everything = (*program.parameters, *program.buffers)
     return tuple(_beside(p, expected.get(p.name), program) for p in everything)
 
@@ -95,7 +95,7 @@ def _audited(program: ModelProgram, scheme: Scheme | None) -> tuple[AuditedParam
 def _beside(
     parameter: ParameterProgram, expected: Distribution | None, program: ModelProgram
 ) -> AuditedParameter:
-    """One parameter beside its expectation."""
+    """One parameter with its expectation, their ratio, and what that ratio hints at."""
     if expected is None:
         return AuditedParameter(program=parameter)
     if parameter.role == "norm_weight" and parameter.gain is not None:

@@ -10,7 +10,7 @@ import typer
 
 from gptinit.config import ACTIVATIONS, DEVICES, DTYPES, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.facts.presets import is_preset
+from gptinit.facts.model_argument import read_model_argument
 from gptinit.facts.vocabulary import ROLES, SITE_NAMES
 
 MODEL, SHAPE, RUN, OUTPUT = "Model", "Shape", "Run", "Output"
@@ -62,17 +62,17 @@ class ShapeOptions:
         Raises:
             ConfigError: if a `--set` is not KEY=VALUE, or a field is given twice.
         """
+        argument = read_model_argument(model)
         given = {name: getattr(self, name) for name in GPTConfig.field_names()}
         shape = {name: value for name, value in given.items() if value is not None}
         for pair in self.set_ or ():
             name, equals, text = pair.partition("=")
             if not equals or not text:
                 raise ConfigError(f"--set must be KEY=VALUE, got {pair!r}. Example: n_layer=48.")
-            if is_preset(model) and name not in GPTConfig.field_names():
-                raise unknown_name("--set key", name, GPTConfig.field_names())
+            value = argument.read_setting(name, text)
             if name in shape:
                 raise ConfigError(f"{name} must be given once, got it twice.")
-            shape[name] = _typed(text) if is_preset(model) else text
+            shape[name] = value
         return shape
 
 
@@ -268,13 +268,3 @@ def _parameters_of(group: Any) -> list[Parameter]:
         Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=kinds[f.name])
         for f in fields(group)
     ]
-
-
-def _typed(text: str) -> int | str | bool:
-    """A value as a person types it: an integer, true or false, or a name."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return int(text)
-    except ValueError:
-        return text

@@ -1,15 +1,15 @@
 """Named model shapes, each with its source."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from math import prod
 from types import MappingProxyType
 
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError, unknown_name
+from gptinit.facts.gpt import gpt_parameters
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "get_config", "is_preset", "model_facts"]
+__all__ = ["DEFAULT_PRESET", "PRESETS", "PublishedShape", "get_config", "model_facts"]
 
 DEFAULT_PRESET = "gpt2"
 """The model measured when none is named."""
@@ -19,7 +19,7 @@ _OTHER_MODELS = "A model of your own is path/model.py:NAME, package.module:NAME 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class PublishedShape:
     """A published shape: what differs from GPTConfig's defaults, and where it was read."""
 
     shape: Mapping[str, int | str | bool]
@@ -31,24 +31,28 @@ _GPT2_SOURCE = (
     "heads, vocabulary and context: openai/gpt-2 src/model.py and released hparams.json"
 )
 
-PRESETS: Mapping[str, Preset] = MappingProxyType(
+PRESETS: Mapping[str, PublishedShape] = MappingProxyType(
     {
-        "gpt2": Preset(shape={"n_layer": 12, "n_head": 12, "n_embd": 768}, source=_GPT2_SOURCE),
-        "gpt2-medium": Preset(
+        "gpt2": PublishedShape(
+            shape={"n_layer": 12, "n_head": 12, "n_embd": 768}, source=_GPT2_SOURCE
+        ),
+        "gpt2-medium": PublishedShape(
             shape={"n_layer": 24, "n_head": 16, "n_embd": 1024}, source=_GPT2_SOURCE
         ),
-        "gpt2-large": Preset(
+        "gpt2-large": PublishedShape(
             shape={"n_layer": 36, "n_head": 20, "n_embd": 1280}, source=_GPT2_SOURCE
         ),
-        "gpt2-xl": Preset(shape={"n_layer": 48, "n_head": 25, "n_embd": 1600}, source=_GPT2_SOURCE),
-        "gpt3-175b": Preset(
+        "gpt2-xl": PublishedShape(
+            shape={"n_layer": 48, "n_head": 25, "n_embd": 1600}, source=_GPT2_SOURCE
+        ),
+        "gpt3-175b": PublishedShape(
             shape={"n_layer": 96, "n_head": 96, "n_embd": 12288, "block_size": 2048},
             source=(
                 "Brown et al. 2020, arXiv 2005.14165, table 2.1; vocabulary of GPT-2. The paper's "
                 "alternating sparse attention is not modelled: every layer is dense"
             ),
         ),
-        "nanogpt-char": Preset(
+        "nanogpt-char": PublishedShape(
             shape={
                 "n_layer": 6,
                 "n_head": 6,
@@ -66,17 +70,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     }
 )
 """Every preset by its name."""
-
-
-def is_preset(model: str) -> bool:
-    """Whether a MODEL argument is meant as the name of a preset: it is no path and names no code.
-
-    Example:
-        >>> is_preset("gpt2"), is_preset("gtp2"), is_preset("model.py:GPT")
-        (True, True, False)
-    """
-    is_code = ":" in model or model.endswith((".py", ".json"))
-    return not is_code and not any(s in model for s in ("/", os.sep)) and not Path(model).is_dir()
 
 
 def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> GPTConfig:
@@ -140,17 +133,5 @@ def model_facts(config: GPTConfig, *, name: str, source: str) -> ModelFacts:
         activation=config.activation,
         bias=config.bias,
         tied=config.tied,
-        n_params=_count_parameters(config),
+        n_params=sum(prod(p.shape) for p in gpt_parameters(config)),
     )
-
-
-def _count_parameters(config: GPTConfig) -> int:
-    """Entries of all parameters of the built-in GPT, a tied head once."""
-    C, F, inner = config.n_embd, config.d_ff, config.n_head * config.head_dim
-    block = 4 * inner * C + 2 * C * F + 2 * C
-    final = C
-    if config.bias:
-        block += 3 * inner + C + F + C + 2 * C
-        final += C
-    tables = (1 if config.tied else 2) * config.vocab_size + config.block_size
-    return config.n_layer * block + final + tables * C

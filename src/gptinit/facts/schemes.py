@@ -1,28 +1,39 @@
 """Initialisation schemes: which distribution each role is drawn from, as data with its source."""
 
 import ast
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.facts.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
+from gptinit.facts.distributions import (
+    Constant,
+    Distribution,
+    Mixture,
+    Normal,
+    Piecewise,
+    TruncatedNormal,
+    Uniform,
+)
 from gptinit.facts.formulas import VARIABLES, evaluate, parse
+from gptinit.facts.gpt import GPTParameter, gpt_parameters
 from gptinit.facts.vocabulary import ROLES
 from gptinit.tomlfile import Table, load_toml, parse_toml
 
 __all__ = [
     "DEFAULT_SCHEME",
+    "Parameter",
     "RoleRule",
     "Scheme",
+    "apply_scheme",
     "distributions_at",
     "get_scheme",
     "load_schemes",
-    "role_fans",
     "scheme_names",
 ]
 
@@ -123,89 +134,200 @@ class Scheme:
     year: int | None = None
 
     def distribution(
-        self, role: str, config: GPTConfig, *, layer: int = 0, fan_in: int = 1, fan_out: int = 1
+        self,
+        role: str,
+        shape: GPTConfig | ModelFacts,
+        *,
+        layer: int | None = None,
+        fan_in: int | None = None,
+        fan_out: int | None = None,
     ) -> Distribution:
         """What a parameter of `role` is drawn from.
 
         Args:
-            role: one of `vocabulary.ROLES`, without the fused "qkv" (ask for q, k and v).
-            config: the model's shape.
-            layer: 0-based block index; 0 outside the blocks.
-            fan_in: columns of the matrix.
-            fan_out: rows of the matrix.
+            role: one of `vocabulary.ROLES`, without the fused "qkv" (`apply_scheme` splits it).
+            shape: the model's shape; a size that is None there is unknown.
+            layer: 0-based block index, None outside the blocks.
+            fan_in: inputs of the matrix, None if unknown.
+            fan_out: outputs of the matrix, None if unknown.
 
         Raises:
-            ConfigError: if the scheme has no rule for the role, or its formula fails there.
+            ConfigError: if the scheme has no rule for the role, its formula needs an unknown size,
+                or it has no value at this shape.
 
         Example:
             >>> nanogpt = get_scheme("nanogpt")
             >>> round(nanogpt.distribution("attn_out", GPTConfig(n_layer=12)).std, 7)
             0.0040825
         """
-        if role not in self.rules:
+        rule = self.rules.get(role)
+        if rule is None:
             raise ConfigError(
                 f"scheme {self.slug} must have a rule for the role {role} of this model, "
                 f"got rules for {', '.join(self.rules)}."
             )
-        variables = {
-            "n_layer": config.n_layer,
-            "layer": layer,
-            "n_embd": config.n_embd,
-            "d_ff": config.d_ff,
-            "n_head": config.n_head,
-            "head_dim": config.head_dim,
-            "vocab_size": config.vocab_size,
+        given: dict[str, int | None] = {
+            "n_layer": shape.n_layer,
+            "layer": layer or 0,
+            "n_embd": shape.n_embd,
+            "d_ff": shape.d_ff,
+            "n_head": shape.n_head,
+            "head_dim": shape.head_dim,
+            "vocab_size": shape.vocab_size,
             "fan_in": fan_in,
             "fan_out": fan_out,
         }
+        unknown = [name for name in sorted(rule.variables) if given[name] is None]
+        if unknown:
+            raise ConfigError(
+                f"scheme {self.slug}, role {role}: its formula needs {', '.join(unknown)}, which "
+                "is not known of this model."
+            )
         try:
-            return self.rules[role].distribution(variables)
+            return rule.distribution({k: float(v) for k, v in given.items() if v is not None})
         except ConfigError as error:
             raise ConfigError(f"scheme {self.slug}, role {role}: {error}") from error
 
     def expected(
         self,
         role: str,
-        facts: ModelFacts,
+        shape: GPTConfig | ModelFacts,
         *,
         layer: int | None = None,
         fan_in: int | None = None,
         fan_out: int | None = None,
     ) -> Distribution | None:
-        """What it would draw a parameter of any model from; None where it cannot say.
-
-        Args:
-            role: one of `vocabulary.ROLES`, without the fused "qkv" (ask for q, k and v).
-            facts: the model's shape; what is None there is unknown.
-            layer: 0-based block index, None outside the blocks.
-            fan_in: columns of the matrix, None if unknown.
-            fan_out: rows of the matrix, None if unknown.
-
-        Returns:
-            None if there is no rule for the role, if its formula needs what nobody knows, or if
-            it has no value at this shape.
-        """
-        rule = self.rules.get(role)
-        if rule is None:
-            return None
-        given: dict[str, int | None] = {
-            "n_layer": facts.n_layer,
-            "layer": layer or 0,
-            "n_embd": facts.n_embd,
-            "d_ff": facts.d_ff,
-            "n_head": facts.n_head,
-            "head_dim": facts.head_dim,
-            "vocab_size": facts.vocab_size,
-            "fan_in": fan_in,
-            "fan_out": fan_out,
-        }
-        known = {name: float(value) for name, value in given.items() if value is not None}
-        if not rule.variables <= known.keys():
-            return None
+        """What a parameter of `role` is drawn from; None where `distribution` would raise."""
         try:
-            return rule.distribution(known)
-        except ConfigError:  # no value at this shape: n_layer 0 under a square root, say
+            return self.distribution(role, shape, layer=layer, fan_in=fan_in, fan_out=fan_out)
+        except ConfigError:
             return None
+
+
+class Parameter(Protocol):
+    """What a scheme has to know of a parameter: a GPTParameter has it, and so has a trace's."""
+
+    @property
+    def name(self) -> str:
+        """Its dotted name."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+    @property
+    def role(self) -> str:
+        """One of `vocabulary.ROLES`, or "other"."""
+
+    @property
+    def layer(self) -> int | None:
+        """0-based block index; None outside the blocks."""
+
+    @property
+    def fan_in(self) -> int | None:
+        """Inputs that one output sums over; None if unknown."""
+
+    @property
+    def fan_out(self) -> int | None:
+        """Outputs; None if unknown."""
+
+
+def apply_scheme(
+    scheme: Scheme,
+    parameters: Sequence[Parameter],
+    shape: GPTConfig | ModelFacts,
+    *,
+    complete: bool = False,
+) -> dict[str, Distribution]:
+    """What a scheme draws each parameter of a model from, by name.
+
+    A fused q, k, v is drawn block by block, and a bias by the fans of its matrix.
+
+    Args:
+        scheme: the init.
+        parameters: of the whole model, so that a bias finds its matrix.
+        shape: the model's shape.
+        complete: whether every parameter must be drawn; else those are left out of which the scheme
+            does not say what they are drawn from.
+
+    Raises:
+        ConfigError: if `complete`, and the scheme lacks a role or a formula fails at this shape.
+
+    Example:
+        >>> config = GPTConfig(n_layer=8)
+        >>> drawn = apply_scheme(get_scheme("nanogpt"), gpt_parameters(config), config)
+        >>> str(drawn["transformer.h.0.attn.c_proj.weight"])
+        'N(0, 0.005)'
+    """
+    matrices = {p.name: p for p in parameters if p.name.endswith("weight")}
+    by_layer = {role for role, rule in scheme.rules.items() if "layer" in rule.variables}
+    # Layers repeat: without this table a deep model would evaluate each formula once a layer.
+    known: dict[tuple[object, ...], Distribution | None] = {}
+    found: dict[str, Distribution] = {}
+    for parameter in parameters:
+        fans = _fans(parameter, matrices)
+        is_fused = parameter.role == "qkv"
+        layer = parameter.layer if is_fused or parameter.role in by_layer else None
+        key = (parameter.role, layer, fans, parameter.shape if is_fused else ())
+        if key not in known:
+            try:
+                known[key] = _drawn(scheme, parameter, fans, shape)
+            except ConfigError:
+                if complete:
+                    raise
+                known[key] = None
+        distribution = known[key]
+        if distribution is not None:
+            found[parameter.name] = distribution
+    return found
+
+
+_Fans = tuple[int | None, int | None]
+
+
+def _fans(parameter: Parameter, matrices: Mapping[str, Parameter]) -> _Fans:
+    """(fan_in, fan_out) as torch.nn.init counts; of a bias those of its matrix."""
+    if parameter.role in ("tok_emb", "pos_emb") and len(parameter.shape) == 2:
+        return parameter.shape[1], parameter.shape[0]
+    if parameter.role == "linear_bias" and parameter.fan_in is None:
+        matrix = matrices.get(f"{parameter.name.removesuffix('bias')}weight")
+        return (matrix.fan_in, matrix.fan_out) if matrix else (None, None)
+    return parameter.fan_in, parameter.fan_out
+
+
+def _drawn(
+    scheme: Scheme, parameter: Parameter, fans: _Fans, shape: GPTConfig | ModelFacts
+) -> Distribution:
+    """What a scheme draws one parameter from; raises ConfigError where it cannot say."""
+    layer, (fan_in, fan_out) = parameter.layer, fans
+    if parameter.role != "qkv":
+        return scheme.distribution(
+            parameter.role, shape, layer=layer, fan_in=fan_in, fan_out=fan_out
+        )
+    rows = _fused_rows(fan_out, shape)
+    parts = tuple(
+        scheme.distribution(role, shape, layer=layer, fan_in=fan_in, fan_out=count)
+        for role, count in zip("qkv", rows or (None,) * 3, strict=True)
+    )
+    if len(set(parts)) == 1:
+        return parts[0]
+    if rows is None:
+        raise ConfigError(f"{parameter.name} must be of q, k and v of known sizes.")
+    blocks = tuple(zip(rows, parts, strict=True))
+    is_by_rows = parameter.shape[0] == fan_out  # transformers' Conv1D has outputs as columns
+    return Piecewise(blocks) if is_by_rows else Mixture(blocks)
+
+
+def _fused_rows(fan_out: int | None, shape: GPTConfig | ModelFacts) -> tuple[int, int, int] | None:
+    """Outputs of q, k and v in a fused projection of `fan_out` outputs; None where not known."""
+    if fan_out is None:
+        return None
+    if shape.n_head and shape.head_dim:
+        query = shape.n_head * shape.head_dim
+        key = (shape.n_kv_head or shape.n_head) * shape.head_dim
+        if query + 2 * key == fan_out:
+            return query, key, key
+    return None if fan_out % 3 else (fan_out // 3,) * 3
 
 
 @cache
@@ -213,29 +335,6 @@ def _variables(tree: ast.expr) -> frozenset[str]:
     """Variables that a parsed formula names."""
     names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
     return names & frozenset(VARIABLES)
-
-
-def role_fans(role: str, config: GPTConfig) -> tuple[int, int]:
-    """(fan_in, fan_out) of a parameter of `role` in the built-in GPT of this shape.
-
-    For a bias those of the matrix named first among several (attention's projections).
-
-    Example:
-        >>> role_fans("mlp_down", GPTConfig())
-        (3072, 768)
-    """
-    inner, width = config.n_head * config.head_dim, config.n_embd
-    return {
-        "tok_emb": (width, config.vocab_size),
-        "pos_emb": (width, config.block_size),
-        "attn_out": (inner, width),
-        "mlp_up": (width, config.d_ff),
-        "mlp_gate": (width, config.d_ff),
-        "mlp_down": (config.d_ff, width),
-        "lm_head": (width, config.vocab_size),
-        "norm_weight": (width, width),
-        "norm_bias": (width, width),
-    }.get(role, (width, inner))
 
 
 @cache
@@ -334,7 +433,11 @@ def _rule(table: object, where: str) -> RoleRule:
 
 
 def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distribution, ...]]:
-    """What a scheme draws every role from at one shape.
+    """What a scheme draws every role of the built-in GPT from at one shape.
+
+    Args:
+        scheme: the init.
+        config: the shape.
 
     Returns:
         Role to its distribution, or to several: those of the first and the last layer, and of
@@ -343,21 +446,28 @@ def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distr
     Raises:
         ConfigError: if a formula fails at this shape.
     """
-    found = {}
-    for role in scheme.rules:
-        fans = [role_fans(role, config)]
-        if role == "linear_bias":
-            fans.append(role_fans("mlp_down", config))
-        every = [
-            scheme.distribution(role, config, layer=layer, fan_in=fan_in, fan_out=fan_out)
-            for layer in (0, config.n_layer - 1)
-            for fan_in, fan_out in fans
-        ]
-        found[role] = () if role in _lacking(config) else tuple(dict.fromkeys(every))
-    return found
+    ends = (None, 0, config.n_layer - 1)
+    shown = [
+        part
+        for parameter in gpt_parameters(config)
+        if parameter.layer in ends
+        for part in _unfused(parameter)
+        if part.role in scheme.rules
+    ]
+    drawn = apply_scheme(scheme, shown, config, complete=True)
+    return {
+        role: tuple(dict.fromkeys(drawn[p.name] for p in shown if p.role == role))
+        for role in scheme.rules
+    }
 
 
-def _lacking(config: GPTConfig) -> set[str]:
-    """Roles that no parameter of the built-in GPT plays at this shape."""
-    biases = set() if config.bias else {"linear_bias", "norm_bias"}
-    return {"mlp_gate", *biases, *({"lm_head"} if config.tied else ())}
+def _unfused(parameter: GPTParameter) -> tuple[GPTParameter, ...]:
+    """A fused projection as its three; any other parameter alone."""
+    if parameter.role != "qkv":
+        return (parameter,)
+    return tuple(
+        replace(
+            parameter, name=f"{parameter.name} {role}", role=role, fan_out=parameter.fan_out // 3
+        )
+        for role in "qkv"
+    )

@@ -11,14 +11,11 @@ from gptinit.errors import SubjectError
 __all__ = [
     "BlockSites",
     "Site",
-    "find_blocks",
     "named_blocks",
     "named_tensors",
+    "sites_of_block",
     "tensors_in",
 ]
-
-_ATTENTION_NAMES = ("attn", "self_attn", "attention")
-_MLP_NAMES = ("mlp", "feed_forward", "ffn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,37 +57,14 @@ class BlockSites:
     mlp: Site | None
 
 
-def find_blocks(module: nn.Module) -> tuple[BlockSites, ...]:
-    """The blocks of a model in forward order: the longest ModuleList whose members have branches.
-
-    Raises:
-        SubjectError: if there is none.
-    """
-    lists = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
-    for path, candidates in sorted(lists, key=lambda item: len(item[1]), reverse=True):
-        found = [_block_sites(f"{path}.{i}", block) for i, block in enumerate(candidates)]
-        if all(found):
-            return tuple(site for site in found if site is not None)
-    raise SubjectError(
-        f"model must have a list of repeated blocks, each with an attention "
-        f"({', '.join(_ATTENTION_NAMES)}) and an MLP ({', '.join(_MLP_NAMES)}), "
-        f"got none in {type(module).__name__}."
-    )
-
-
-def _block_sites(path: str, block: nn.Module) -> BlockSites | None:
-    """The sites of one block, by the names of its children; None without both branches."""
-    children = dict(block.named_children())
-    attn = next((n for n in _ATTENTION_NAMES if n in children), None)
-    mlp = next((n for n in _MLP_NAMES if n in children), None)
-    if attn is None or mlp is None:
-        return None
+def sites_of_block(path: str, *, attn: str | None, mlp: str | None) -> BlockSites:
+    """The sites of the block at `path`, its branches in the modules of these names."""
     return BlockSites(
         path=path,
         before=Site(path=path, side="input"),
         after=Site(path=path),
-        attn=Site(path=f"{path}.{attn}"),
-        mlp=Site(path=f"{path}.{mlp}"),
+        attn=Site(path=f"{path}.{attn}") if attn else None,
+        mlp=Site(path=f"{path}.{mlp}") if mlp else None,
     )
 
 
@@ -120,16 +94,7 @@ def named_blocks(
         ) from error
     if not children:
         raise SubjectError(f"{path} must be a list of blocks, got a module without children.")
-    return tuple(
-        BlockSites(
-            path=f"{path}.{child}",
-            before=Site(path=f"{path}.{child}", side="input"),
-            after=Site(path=f"{path}.{child}"),
-            attn=Site(path=f"{path}.{child}.{attn}") if attn else None,
-            mlp=Site(path=f"{path}.{child}.{mlp}") if mlp else None,
-        )
-        for child in children
-    )
+    return tuple(sites_of_block(f"{path}.{child}", attn=attn, mlp=mlp) for child in children)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

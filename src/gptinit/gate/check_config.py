@@ -10,8 +10,9 @@ from types import MappingProxyType
 from gptinit.config import DATA_KINDS, GPTConfig, RunConfig
 from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.bounds import DEFAULT_BOUNDS, Bound
+from gptinit.facts.model_argument import Preset, read_model_argument
 from gptinit.facts.names import model_label
-from gptinit.facts.presets import DEFAULT_PRESET, get_config, is_preset
+from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.vocabulary import SITE_NAMES, STATISTICS
 from gptinit.gate.judge import places_of
@@ -64,17 +65,17 @@ class ModelSpec:
     sites: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_foreign(self) -> bool:
-        """Whether it is your own model, not a preset of the built-in GPT."""
-        return not is_preset(self.model)
+    def init(self) -> str | None:
+        """The scheme that draws it; None where its own code does and `scheme` is a claim."""
+        return read_model_argument(self.model).init(self.scheme)
 
-    def config(self) -> GPTConfig:
-        """Its shape.
+    def config(self) -> GPTConfig | None:
+        """Its shape; None where that is known only once it is built.
 
         Raises:
             ConfigError: if there is no such preset or the shape is not possible.
         """
-        return get_config(self.model, **self.overrides)  # type: ignore[arg-type] # checks itself
+        return read_model_argument(self.model).config(self.overrides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,8 +279,7 @@ def _model(value: object, where: str, folder: Path) -> ModelSpec:
         overrides=MappingProxyType(overrides),
     )
     try:
-        if not spec.is_foreign:
-            spec.config()
+        spec.config()
         if scheme is not None:
             get_scheme(scheme)
     except ConfigError as error:
@@ -299,7 +299,7 @@ def _settings(fields: Table, model: str) -> dict[str, object]:
     """Settings of your model in the table `set`, by the names that the model gives them."""
     if "set" not in fields:
         return {}
-    if is_preset(model):
+    if isinstance(read_model_argument(model), Preset):
         raise ConfigError(
             f"{fields.where} set must be for your own model, got the preset {model!r}. Write "
             "fields of its shape, such as n_layer, without set."
@@ -382,9 +382,9 @@ def _acceptance(value: object, where: str) -> Acceptance:
 def _require_measurable(config: CheckConfig, where: str) -> None:
     """Raise now for settings that would only fail after a model has been measured."""
     for spec in config.models:
-        if spec.is_foreign:  # its shape is not known until it is built
-            continue
         shape = spec.config()
+        if shape is None:
+            continue
         try:
             config.run.resolve_seq_len(shape.block_size)
             for bound in config.bounds_for(spec.name):

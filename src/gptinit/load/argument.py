@@ -1,4 +1,4 @@
-"""From a MODEL argument, or a callable, to the factory that builds it."""
+"""Find the factory of code, of a callable, or of a module that is built already."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -23,17 +23,17 @@ def find_factory(
     *,
     trust_remote_code: bool = False,
 ) -> Factory:
-    """The factory of a MODEL argument that is no preset.
+    """The factory of a MODEL argument that names code.
 
     Args:
         model: path/model.py:NAME, path/model.py, package.module:NAME, or a Hugging Face
             config.json or its folder.
-        overrides: settings of its configuration to replace: values, or texts of values.
+        overrides: settings of its configuration to replace: values, or their texts.
         trust_remote_code: whether Python code beside a Hugging Face config may run.
 
     Raises:
         ConfigError: if it is none of these, or a setting is unknown or of the wrong type.
-        SubjectError: if the code of the model fails or has no such name.
+        SubjectError: if the model's code fails or has no such name.
     """
     head, colon, name = model.rpartition(":")
     if not model:
@@ -61,7 +61,7 @@ def factory_of(
     Args:
         call: a model class or a function that returns a model; one that takes a configuration
             gets that of its annotation or its module.
-        overrides: settings to replace.
+        overrides: settings of its configuration to replace.
 
     Raises:
         ConfigError: if a setting is unknown, of the wrong type, or missing.
@@ -89,7 +89,7 @@ def factory_of(
 
 
 def live_factory(module: nn.Module) -> Factory:
-    """What is known of a module that is built already, from the configuration that it carries.
+    """The factory of a module that is built already, with the sizes of its configuration.
 
     Args:
         module: the model; its `config` is read if it has one.
@@ -115,7 +115,7 @@ def live_factory(module: nn.Module) -> Factory:
 
 
 def _no_model(model: str) -> ConfigError:
-    """The error for an argument that means no model."""
+    """The error for an argument that names no model."""
     return ConfigError(
         f"model must be a preset ({', '.join(PRESETS)}), path/model.py:NAME, "
         f"package.module:NAME, or a config.json or its folder, got {model!r}. "

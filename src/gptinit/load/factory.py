@@ -1,4 +1,4 @@
-"""What a MODEL argument stands for before anything is built."""
+"""What builds a model, and the sizes that its configuration names."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,18 +16,19 @@ class Factory:
     Sizes are None where the settings do not name them.
 
     Attributes:
-        name: what tables call it: "model.py:GPT, n_layer=48".
+        name: its name in tables: "model.py:GPT, n_layer=48".
         source: where it comes from, in words.
-        build: makes the module afresh. The caller's random state, working folder and default
-            dtype stay as they were, and what is printed goes to stderr. Raises SubjectError if
-            that fails or what it makes is no module.
+        build: builds the module anew. The caller's random state, working folder and default dtype
+            stay as they were, and prints go to stderr. Raises SubjectError if the model's code
+            fails or returns something that is no module.
         settings: the plain values (numbers, words, flags, None) of its configuration by name,
             those of a nested configuration as "text_config.hidden_size".
-        with_settings: the same model with some settings replaced; None where it has none.
+        with_settings: returns the factory with some settings replaced; None without settings.
         architecture: the model_type of a Hugging Face config.
-        tied: whether the settings say that the head is the token embedding; None if silent.
-        vocab_size: tokens there are.
-        block_size: positions there are.
+        tied: whether the settings say that the head is the token embedding; None if they do not
+            say.
+        vocab_size: vocabulary size.
+        block_size: context length (maximum positions).
         n_layer: number of blocks.
         n_head: attention heads.
         n_kv_head: key and value heads.
@@ -54,7 +55,7 @@ class Factory:
 
 
 def seeded(factory: Factory) -> Callable[[int], nn.Module]:
-    """What builds the model with the weights that its own code draws, for a seed.
+    """A function from a seed to the model with the weights that its own code draws.
 
     Example:
         >>> linear = Factory(

@@ -1,4 +1,4 @@
-"""The built-in GPT as a subject: a shape and a scheme."""
+"""The built-in GPT as a subject, and as a factory: a shape and a scheme."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,16 +18,16 @@ from gptinit.facts.distributions import (
 )
 from gptinit.facts.presets import model_facts
 from gptinit.facts.schemes import Scheme
-from gptinit.forward.sites import find_blocks
+from gptinit.forward.sites import sites_of_block
 from gptinit.load.factory import Factory, seeded
 from gptinit.load.settings import sizes
 from gptinit.measure.subject import Lens, Subject
 from gptinit.model import GPT
-from gptinit.read.role_names import layer_of, role_of
-from gptinit.results.program import ParameterProgram, Program
-from gptinit.theory import theory_model
+from gptinit.results.gpt_program import gpt_program
+from gptinit.results.program import Program
+from gptinit.theory import model_of_program
 
-__all__ = ["builtin_factory", "builtin_program", "builtin_subject"]
+__all__ = ["builtin_factory", "builtin_subject"]
 
 
 def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Subject:
@@ -36,46 +36,49 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
     Args:
         config: the shape.
         scheme: the init.
-        name: what to call it in results.
+        name: its name in results.
         source: where the shape comes from.
 
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
     """
-    skeleton = _build(config)
-    program = _program(skeleton, config, scheme)
+    facts = model_facts(config, name=name, source=source)
+    program = gpt_program(config, scheme)
     return Subject(
-        facts=model_facts(config, name=name, source=source),
+        facts=facts,
         vocab_size=config.vocab_size,
         block_size=config.block_size,
         scheme=scheme.slug,
         program=program,
         build=lambda: _build(config),
         own=seeded(_factory(config, program, name=name, source=source)),
-        sites=find_blocks(skeleton),
+        sites=tuple(
+            sites_of_block(f"transformer.h.{layer}", attn="attn", mlp="mlp")
+            for layer in range(config.n_layer)
+        ),
         call=_call,
         lens=_lens,
-        theory=theory_model(config, scheme),
+        theory=model_of_program(facts, program),
     )
 
 
 def builtin_factory(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Factory:
-    """The built-in GPT as a factory that draws it with torch's own functions, as a trainer would.
+    """A factory of the built-in GPT that draws it with torch.nn.init, as a trainer would.
 
     Args:
         config: the shape.
         scheme: the init.
-        name: what to call it in results.
+        name: its name in results.
         source: where the shape comes from.
 
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
     """
-    return _factory(config, builtin_program(config, scheme), name=name, source=source)
+    return _factory(config, gpt_program(config, scheme), name=name, source=source)
 
 
 def _factory(config: GPTConfig, program: Program, *, name: str, source: str) -> Factory:
-    """The GPT of a shape, drawn as a program says."""
+    """A factory of the GPT of a shape, drawn from a program."""
 
     def build() -> nn.Module:
         module = GPT(config)
@@ -111,35 +114,11 @@ def _draw(tensor: Tensor, distribution: Distribution) -> None:
                 _draw(part, piece)
 
 
-def builtin_program(config: GPTConfig, scheme: Scheme) -> Program:
-    """What every parameter of the built-in GPT is drawn from; a tied head is the embedding.
-
-    Raises:
-        ConfigError: if the scheme lacks a role or a formula fails at this shape.
-    """
-    return _program(_build(config), config, scheme)
-
-
-def _program(skeleton: GPT, config: GPTConfig, scheme: Scheme) -> Program:
-    """See `builtin_program`; `skeleton` is the module of this shape."""
-    shapes = {name: tuple(p.shape) for name, p in skeleton.named_parameters()}
-    return tuple(
-        ParameterProgram(
-            name=name,
-            shape=shape,
-            role=role_of(name),
-            layer=layer_of(name),
-            distribution=_distribution(name, shapes, config, scheme),
-        )
-        for name, shape in shapes.items()
-    )
-
-
 _DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 
 
 class _NoDraws(TorchFunctionMode):
-    """Leaves PyTorch's default draws out: on meta they have no effect but import torch._dynamo."""
+    """Skips PyTorch's default draws: on meta they only cost the import of torch._dynamo."""
 
     def __torch_function__(
         self,
@@ -148,7 +127,7 @@ class _NoDraws(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Return the tensor that a draw would have filled; make any other call."""
+        """The tensor that a draw would have filled; the result of any other call."""
         kwargs = kwargs or {}
         if func in _DRAWS:
             return args[0] if args else kwargs["tensor"]
@@ -156,28 +135,9 @@ class _NoDraws(TorchFunctionMode):
 
 
 def _build(config: GPTConfig) -> GPT:
-    """The module with parameters that have no storage."""
+    """The module with parameters without storage."""
     with torch.device("meta"), _NoDraws():
         return GPT(config)
-
-
-def _distribution(
-    name: str, shapes: dict[str, tuple[int, ...]], config: GPTConfig, scheme: Scheme
-) -> Distribution:
-    """The distribution of one parameter; a fused qkv is judged as q, k and v."""
-    role, layer = role_of(name), layer_of(name) or 0
-    # A bias is drawn by the fans of its matrix (torch.nn.Linear.reset_parameters does so).
-    matrix = shapes.get(name.removesuffix("bias") + "weight", shapes[name])
-    fan_out, fan_in = matrix[0], matrix[-1]
-    if role != "qkv":
-        return scheme.distribution(role, config, layer=layer, fan_in=fan_in, fan_out=fan_out)
-    rows = fan_out // 3
-    pieces = tuple(
-        (rows, scheme.distribution(r, config, layer=layer, fan_in=fan_in, fan_out=rows))
-        for r in ("q", "k", "v")
-    )
-    same = len({distribution for _, distribution in pieces}) == 1
-    return pieces[0][1] if same else Piecewise(pieces)
 
 
 def _call(module: nn.Module, ids: Tensor) -> Tensor:
@@ -187,6 +147,6 @@ def _call(module: nn.Module, ids: Tensor) -> Tensor:
 
 
 def _lens(module: nn.Module, rows: Tensor) -> Lens:
-    """Final norm and those rows of the head of the built-in GPT."""
+    """The logit lens of the built-in GPT: its final norm and some rows of its head."""
     assert isinstance(module, GPT)  # build() makes nothing else
     return module.lens(rows)

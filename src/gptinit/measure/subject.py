@@ -1,4 +1,4 @@
-"""What is measured: how to build it, what it is drawn from, how to call it and where to listen."""
+"""A model as measuring sees it: how to build, draw and call it, and where its hooks go."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,24 +24,26 @@ class Subject:
 
     Attributes:
         facts: its name, source and shape.
-        vocab_size: tokens there are.
-        block_size: positions there are.
-        scheme: canonical slug of its init, or None where it has none.
-        program: what every parameter is drawn from.
-        recipes: parameter to its record, for those that no distribution alone can draw.
-        build: makes the module with parameters that have no storage (device "meta") and with
-            buffers that are real.
-        own: makes the module with the weights that it draws itself, for a seed; None where nothing
-            but the program draws it.
-        sites: where its blocks can be heard.
+        vocab_size: vocabulary size.
+        block_size: context length (maximum positions).
+        scheme: canonical slug of the scheme that draws it; None where its own code does.
+        program: the distribution of every parameter.
+        recipes: recorded operations of the parameters that no distribution alone can draw.
+        build: builds the module with parameters that have no storage (device "meta") and with
+            real buffers.
+        own: from a seed to the module with the weights that its own code draws; None where only
+            the program can draw it.
+        sites: the hook points of its blocks.
         call: (module, ids) to logits: (B, T) to (B, T, V).
-        lens: (module, rows) to the logit lens of the module with its present weights: all that
-            follows the last block, on some rows of the vocabulary. None where no lens can do that.
-        notes: how it came to be known.
-        is_live: whether it is a module that is built already: its own weights are all there are.
-        theory: what theory knows of it, or why it has no formula.
-        theory_of: what theory knows of it with another program; None where that is not known.
-        theory_tokens: longest sequence for which its forward pass was read; None for any.
+        lens: (module, rows) to the logit lens of the module with its present weights: everything
+            after the last block, on some rows of the vocabulary. None where that is no function
+            of the stream alone.
+        notes: notes of the trace.
+        is_live: whether it is a module that is built already, which has no weights but its own.
+        theory: the model that theory predicts, or why there is no formula.
+        theory_of: the same for another program of the same model; None where the forward pass was
+            not recognised.
+        theory_tokens: longest sequence for which the forward pass was recognised; None for any.
     """
 
     facts: ModelFacts

@@ -1,4 +1,4 @@
-"""A model that someone else wrote as a subject: traced, its blocks found, its buffers made real."""
+"""Your model as a subject: traced, its blocks found, its buffers made real."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -26,7 +26,7 @@ from gptinit.trace.replay.replay import Replay
 __all__ = ["foreign_subject", "live_subject"]
 
 _POSITIONS = 1 << 20
-"""Positions of a model that names no limit: angles have none."""
+"""Context length of a model without a limit: rotary angles have none."""
 
 
 def foreign_subject(
@@ -35,12 +35,12 @@ def foreign_subject(
     roles: Mapping[str, str] | None = None,
     sites: Mapping[str, str] | None = None,
 ) -> Subject:
-    """The model that a factory builds, drawn as its own code would draw it.
+    """The model that a factory builds, drawn from what its own code draws.
 
     Args:
-        factory: makes it.
+        factory: builds it.
         roles: the user's map, parameter pattern to role.
-        sites: the user's names, of "blocks" and of "attn" and "mlp" inside a block.
+        sites: the user's module paths of "blocks" and of "attn" and "mlp" inside a block.
 
     Raises:
         SubjectError: if it cannot be built, run, or has no repeated block.
@@ -80,7 +80,7 @@ def live_subject(
 
 
 def _drawn_theory(module: nn.Module, made: Subject) -> TheoryModel | Note | None:
-    """What theory knows of a live module, where its weights are as if just drawn."""
+    """Theory's model of a live module, or a note where its weights are not as if just drawn."""
     if not isinstance(made.theory, TheoryModel):
         return made.theory
     name = with_dependent_rows(module.named_parameters())
@@ -91,7 +91,7 @@ def _drawn_theory(module: nn.Module, made: Subject) -> TheoryModel | Note | None
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """A copy with the same parameters in memory: a mode, a cast or a gradient of its is its own.
+    """A copy that shares the memory of its parameters, but not modes, casts and gradients.
 
     Raises:
         SubjectError: if the module cannot be copied.
@@ -115,7 +115,7 @@ def _subject(
     build: Callable[[], nn.Module],
     own: Callable[[int], nn.Module],
 ) -> Subject:
-    """A reading as a subject.
+    """The subject of a reading.
 
     Raises:
         SubjectError: if the forward pass could not be followed.
@@ -148,12 +148,12 @@ def _subject(
 def _read_forwarding(
     reading: Reading, sites: tuple[BlockSites, ...], block_size: int
 ) -> Forwarding | Note:
-    """What theory has to know of the forward pass, or why it has no formula."""
+    """The forward pass as theory's formulas describe it, or a note on why none do."""
     if reading.seen is None or reading.decoder is None:
         message = "No prediction: its forward pass was not followed."
         return Note(kind="theory-missing", where="blocks", message=message)
     if sites != reading.decoder.sites:
-        message = "No prediction: what is heard at sites that are named by hand is not known."
+        message = "No prediction: theory does not know sites that are named by hand."
         return Note(kind="theory-missing", where="sites", message=message)
     is_live = reading.program.build == "live"
     for parameter in reading.program.parameters:
@@ -175,7 +175,7 @@ def _without_branches(sites: tuple[BlockSites, ...]) -> tuple[Note, ...]:
 
 
 def _caller(call: Call) -> Callable[[nn.Module, Tensor], Tensor]:
-    """How the model gives logits."""
+    """The function from a module and ids to logits."""
     return lambda module, ids: call_model(module, call, ids)
 
 
@@ -183,7 +183,7 @@ def _sites(reading: Reading, named: Mapping[str, str] | None) -> tuple[BlockSite
     """The blocks as the user names them, or as the forward pass shows them.
 
     Raises:
-        SubjectError: if the stream cannot be heard at a block.
+        SubjectError: if no module takes or returns the stream at a block.
     """
     if named:
         if "blocks" not in named:

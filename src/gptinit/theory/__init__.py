@@ -27,9 +27,9 @@ References:
 
 from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.theory.from_program import ForwardFacts, model_of_program
-from gptinit.theory.model import LayerMoments, Moments, TheoryModel, theory_model
+from gptinit.theory.model import LayerMoments, Moments, TheoryModel
 from gptinit.theory.predict import Prediction, predict
-from gptinit.theory.profile import no_formulas, predicted_profile, theory_profile
+from gptinit.theory.profile import no_formulas, predicted_profile
 
 __all__ = [
     "ForwardFacts",
@@ -43,6 +43,4 @@ __all__ = [
     "no_formulas",
     "predict",
     "predicted_profile",
-    "theory_model",
-    "theory_profile",
 ]

@@ -1,4 +1,4 @@
-"""A traced model as theory sees it, or a note that says why theory has no formula for it."""
+"""From an init program to the model as theory sees it, or to a note on what has no formula."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class ForwardFacts:
 def model_of_program(
     facts: ModelFacts, program: Program, forward: ForwardFacts | None = None
 ) -> TheoryModel | Note:
-    """A traced model for `predict`, or a "theory-missing" note that says what has no formula.
+    """A model for `predict`, or a "theory-missing" note that says what has no formula.
 
     Covered are pre-norm decoders with full causal attention, learned, rotary or no positions, one
     MLP a block, gated or not, and weights drawn around 0. Not covered, and said so: post-norm and
@@ -85,7 +85,7 @@ class _Reader:
         facts, forward = self._facts, self._forward
         self._require_known_architecture()
         blocks = [self._block(layer) for layer in range(facts.n_layer)]
-        outside = [p for p in self._at.all if p.layer is None]
+        outside = self._at.inside(None)
         tok_emb = self._at.one("tok_emb", outside, "embedding")
         lm_head = None if facts.tied else self._at.one("lm_head", outside, "head")
         tables = [p for p in outside if p.role == "pos_emb"]
@@ -146,7 +146,7 @@ class _Reader:
                 raise NoFormula(p.name, "what this parameter does has no formula.")
 
     def _block(self, layer: int) -> "_Block":
-        inside = [p for p in self._at.all if p.layer == layer]
+        inside = self._at.inside(layer)
         counts = {r: [p for p in inside if p.role == r] for r in _BRANCH_ROLES}
         for role, found in counts.items():
             if len(found) > 1 or (found and len(found[0].shape) != 2):

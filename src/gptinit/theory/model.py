@@ -1,13 +1,10 @@
-"""What theory has to know about a model: its shape and two moments of every role."""
+"""A model as theory sees it: its shape and two moments of every parameter."""
 
 from dataclasses import dataclass, field, replace
 
-from gptinit.config import GPTConfig
-from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Distribution, Measured
-from gptinit.facts.schemes import Scheme, role_fans
 
-__all__ = ["LayerMoments", "Moments", "TheoryModel", "theory_model"]
+__all__ = ["LayerMoments", "Moments", "TheoryModel", "centred"]
 
 _NEGLIGIBLE = 1e-3
 """Share of a row's squared output that a mean of the weights may have."""
@@ -137,86 +134,6 @@ class TheoryModel:
     embedding_multiplier: float = 1.0
     score_ratio: float = 1.0
     logit_multiplier: float = 1.0
-
-
-def theory_model(config: GPTConfig, scheme: Scheme) -> TheoryModel:
-    """The built-in GPT of a shape with the init of a scheme.
-
-    Args:
-        config: the shape.
-        scheme: the init; the fused projection is drawn as q, k and v, and a bias by the fans of
-            its matrix.
-
-    Raises:
-        ConfigError: if the scheme lacks a role, a formula fails at this shape, or it draws weights
-            around a mean for which theory has no formula.
-
-    Example:
-        >>> from gptinit.facts.schemes import get_scheme
-        >>> model = theory_model(GPTConfig(n_layer=12), get_scheme("nanogpt"))
-        >>> round(model.layers[0].attn_out.std, 6)
-        0.004082
-    """
-    inner = config.n_head * config.head_dim
-    wide, norm = (config.n_embd, inner), (config.n_embd, config.n_embd)
-    out, up = (inner, config.n_embd), (config.n_embd, config.d_ff)
-    down = (config.d_ff, config.n_embd)
-
-    def draw(role: str, layer: int = 0, fans: tuple[int, int] | None = None) -> Moments:
-        fan_in, fan_out = fans or role_fans(role, config)
-        distribution = scheme.distribution(
-            role, config, layer=layer, fan_in=fan_in, fan_out=fan_out
-        )
-        moments, why = centred(role, distribution, fan_in)
-        if why:
-            raise ConfigError(f"scheme {scheme.slug}: {why}")
-        return moments
-
-    def bias(layer: int, fans: tuple[int, int]) -> Moments:
-        return draw("linear_bias", layer, fans) if config.bias else Moments()
-
-    def norm_bias(layer: int) -> Moments:
-        return draw("norm_bias", layer, norm) if config.bias else Moments()
-
-    def block(layer: int) -> LayerMoments:
-        gain, shift = draw("norm_weight", layer, norm), norm_bias(layer)
-        attention = bias(layer, (config.n_embd, 3 * inner))  # one vector for the fused projection
-        return LayerMoments(
-            q=draw("q", layer, wide),
-            k=draw("k", layer, wide),
-            v=draw("v", layer, wide),
-            attn_out=draw("attn_out", layer, out),
-            mlp_up=draw("mlp_up", layer, up),
-            mlp_down=draw("mlp_down", layer, down),
-            q_bias=attention,
-            k_bias=attention,
-            v_bias=attention,
-            attn_out_bias=bias(layer, out),
-            mlp_up_bias=bias(layer, up),
-            mlp_down_bias=bias(layer, down),
-            attn_norm_weight=gain,
-            attn_norm_bias=shift,
-            mlp_norm_weight=gain,
-            mlp_norm_bias=shift,
-        )
-
-    return TheoryModel(
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_kv_head=config.n_kv_head,
-        head_dim=config.head_dim,
-        n_embd=config.n_embd,
-        d_ff=config.d_ff,
-        vocab_size=config.vocab_size,
-        layers=tuple(block(layer) for layer in range(config.n_layer)),
-        tok_emb=draw("tok_emb"),
-        pos_emb=draw("pos_emb"),
-        lm_head=draw("tok_emb") if config.tied else draw("lm_head"),
-        final_norm_weight=draw("norm_weight", 0, norm),
-        final_norm_bias=norm_bias(0),
-        activation=config.activation,
-        tied=config.tied,
-    )
 
 
 def centred(role: str, distribution: Distribution, fan_in: int) -> tuple[Moments, str]:

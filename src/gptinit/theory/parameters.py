@@ -22,8 +22,15 @@ class Parameters:
 
     def __init__(self, program: Program) -> None:
         self.all = [p for p in program if p.kind == "parameter"]
+        self._by_layer: dict[int | None, list[ParameterProgram]] = {}
+        for p in self.all:
+            self._by_layer.setdefault(p.layer, []).append(p)
         self._biases = {p.name.rpartition(".")[0]: p for p in self.all if p.role == "linear_bias"}
         self._used: set[str] = set()
+
+    def inside(self, layer: int | None) -> list[ParameterProgram]:
+        """The parameters of a block; None for those outside all blocks."""
+        return self._by_layer.get(layer, [])
 
     def bias_of(self, matrix: ParameterProgram) -> ParameterProgram | None:
         """The bias beside a matrix, if it has one."""
@@ -83,8 +90,7 @@ class Parameters:
 
     def role(self, role: str, layer: int) -> ParameterProgram:
         """The only parameter of a role in a block."""
-        inside = [p for p in self.all if p.layer == layer]
-        return self.one(role, inside, f"block {layer}")
+        return self.one(role, self.inside(layer), f"block {layer}")
 
     def one(
         self, role: str, parameters: Sequence[ParameterProgram], where: str

@@ -1,18 +1,16 @@
-"""A whole Profile by theory alone: nothing is run and nothing is drawn but the tokens."""
+"""A whole Profile by theory alone: no model is run, and only tokens are drawn."""
 
 from dataclasses import replace
 
-from gptinit.config import GPTConfig, ModelFacts, RunConfig
+from gptinit.config import ModelFacts, RunConfig
 from gptinit.errors import ConfigError
-from gptinit.facts.presets import model_facts
-from gptinit.facts.schemes import Scheme
 from gptinit.results.machine import processor_name
 from gptinit.results.profile import Note, Place, Profile, run_facts
-from gptinit.theory.model import TheoryModel, theory_model
+from gptinit.theory.model import TheoryModel
 from gptinit.theory.predict import predict
-from gptinit.tokens import RunTokens, tokens_of_run
+from gptinit.tokens import RunTokens
 
-__all__ = ["no_formulas", "predicted_profile", "theory_profile"]
+__all__ = ["no_formulas", "predicted_profile"]
 
 
 _NO_EXTREMES = Note(
@@ -23,9 +21,9 @@ _NO_EXTREMES = Note(
 
 
 def no_formulas(name: str, why: str) -> ConfigError:
-    """What to raise where theory says nothing of a model."""
-    told = (f"theory must have formulas for {name}, got none.", why, "Use an engine that measures.")
-    return ConfigError(" ".join(filter(None, told)))
+    """The error for a model that theory has no formulas for."""
+    parts = (f"theory has no formulas for {name}.", why, "Use an engine that measures.")
+    return ConfigError(" ".join(filter(None, parts)))
 
 
 def predicted_profile(
@@ -36,17 +34,17 @@ def predicted_profile(
     *,
     scheme: str | None,
 ) -> Profile:
-    """What theory expects of a model, in the place of what measuring would find.
+    """The profile that theory expects of a model.
 
     Args:
-        model: what is predicted.
-        facts: the same for a person.
-        run: seeds, batch size, length (resolved) and data as for a measurement.
-        tokens: what it would run on.
-        scheme: canonical slug of the init, or None for a foreign model's own.
+        model: the model as theory sees it.
+        facts: its name, source and shape.
+        run: seeds, batch size, length and data as for a measurement.
+        tokens: the tokens of the prediction.
+        scheme: canonical slug of the scheme that draws it; None where its own code does.
 
     Raises:
-        ConfigError: if theory says nothing of its layers.
+        ConfigError: if theory predicts nothing of its layers.
     """
     run = replace(run, engine="theory", device="cpu", dtype="float32")
     facts_of_run = run_facts(
@@ -80,25 +78,3 @@ def predicted_profile(
             *expected.notes,
         ),
     )
-
-
-def theory_profile(
-    config: GPTConfig, scheme: Scheme, run: RunConfig, *, name: str, source: str
-) -> Profile:
-    """The profile of the built-in GPT by theory alone.
-
-    Args:
-        config: the shape.
-        scheme: the init.
-        run: seeds, batch size, length and data as for a measurement.
-        name: what to call the model in results.
-        source: where the shape comes from.
-
-    Raises:
-        ConfigError: if scheme, sequence, data and model do not go together.
-    """
-    tokens, run = tokens_of_run(
-        run, None, vocab_size=config.vocab_size, block_size=config.block_size
-    )
-    facts = model_facts(config, name=name, source=source)
-    return predicted_profile(theory_model(config, scheme), facts, run, tokens, scheme=scheme.slug)
