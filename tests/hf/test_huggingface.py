@@ -233,7 +233,10 @@ def test_a_key_that_transformers_would_not_keep_is_refused(
     plain = known.from_dict
     monkeypatch.setattr(known, "from_dict", lambda entries: plain({**entries, "n_layer": 2}))
 
-    message = "n_layer must be a key that gpt2 config.json keeps as it is given, got 3, of which"
+    message = (
+        "n_layer must be a key of gpt2 config.json that transformers keeps, got 3, "
+        "which it replaced by 2"
+    )
     with pytest.raises(ConfigError, match=message):
         huggingface_factory(write(GPT2), {"n_layer": 3})
 
@@ -413,7 +416,7 @@ class TinyModel(PreTrainedModel):
 def test_code_beside_a_config_runs_only_when_told(write: WriteConfig, tmp_path: Path) -> None:
     (tmp_path / "its_code.py").write_text("raise ValueError('ran')\n", encoding="utf-8")
 
-    message = "got 'a_model_of_these_tests' with Python code of its own. Add --trust-remote-code"
+    message = "got 'a_model_of_these_tests' with its own Python code. Add --trust-remote-code"
     with pytest.raises(SubjectError, match=message):
         huggingface_factory(write(REMOTE))
 

@@ -145,7 +145,9 @@ def test_an_unknown_setting_names_the_known_ones() -> None:
 
 
 def test_a_setting_of_something_that_takes_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"must be one that it takes, got 'x'. It takes none\."):
+    with pytest.raises(
+        ConfigError, match=r"must be one that it takes, got 'x'. It takes no settings\."
+    ):
         factory_of(linear, {"x": 1})
 
 

@@ -74,7 +74,7 @@ def test_several_models_without_a_name_are_listed(write: Write) -> None:
         "class C(nn.Linear): ...\n"
     )
 
-    message = r"model\.py must be given with the name of its model, got a choice of A, B, C\."
+    message = r"model\.py must be given with the name of its model, got several: A, B, C\."
     with pytest.raises(SubjectError, match=message):
         file_factory(file, None, {})
 

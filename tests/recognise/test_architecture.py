@@ -119,7 +119,7 @@ ODD: dict[str, tuple[type[Decoder], str]] = {
                 F.normalize(q, dim=-1), F.normalize(k, dim=-1), v, is_causal=True
             )
         ),
-        "queries, keys and values are more than heads",
+        "queries, keys and values are not just the outputs of their matrices",
     ),
     "clipped queries": (
         with_attention(
@@ -139,11 +139,11 @@ ODD: dict[str, tuple[type[Decoder], str]] = {
                 q, k, F.pad(v, (0, 0, 1, 0))[:, :, :-1], is_causal=True
             )
         ),
-        "queries, keys and values are more than heads",
+        "queries, keys and values are not just the outputs of their matrices",
     ),
     "an activation of its own": (
         with_activation(lambda h: h * torch.sigmoid(1.702 * h)),
-        "hidden units has no formula",
+        "no formula covers what its MLP does to hidden units",
     ),
     "clipped hidden units": (with_activation(lambda h: F.gelu(h.clamp(max=7))), "hidden units"),
 }
@@ -255,7 +255,7 @@ def test_turned_queries_and_still_keys_are_refused() -> None:
     theory = subject_of(Model).theory
 
     assert isinstance(theory, Note)
-    assert "turned differently" in theory.message
+    assert "rotated differently" in theory.message
 
 
 @pytest.mark.parametrize("window", [12, 13])

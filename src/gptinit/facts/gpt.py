@@ -47,7 +47,7 @@ def gpt_parameters(config: GPTConfig) -> tuple[GPTParameter, ...]:
 
 def _parameters(config: GPTConfig) -> Iterator[GPTParameter]:
     C, F, inner = config.n_embd, config.d_ff, config.n_head * config.head_dim
-    block = (
+    block: tuple[tuple[str, Role, int, int], ...] = (
         ("ln_1", "norm_weight", C, C),
         ("attn.c_attn", "qkv", C, 3 * inner),
         ("attn.c_proj", "attn_out", inner, C),

@@ -22,7 +22,7 @@ from gptinit.facts.distributions import (
 )
 from gptinit.facts.formulas import VARIABLES, evaluate, parse
 from gptinit.facts.gpt import GPTParameter, gpt_parameters
-from gptinit.facts.vocabulary import ROLES
+from gptinit.facts.vocabulary import ROLES, Role
 from gptinit.tomlfile import Table, load_toml, parse_toml
 
 __all__ = [
@@ -39,6 +39,9 @@ __all__ = [
 
 DEFAULT_SCHEME = "nanogpt"
 """The init of the built-in model when none is named."""
+
+_QKV: tuple[Role, ...] = ("q", "k", "v")
+"""The projections that a qkv matrix holds, in its order."""
 
 _FORMULAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -469,5 +472,5 @@ def _unfused(parameter: GPTParameter) -> tuple[GPTParameter, ...]:
         replace(
             parameter, name=f"{parameter.name} {role}", role=role, fan_out=parameter.fan_out // 3
         )
-        for role in "qkv"
+        for role in _QKV
     )

@@ -1,6 +1,17 @@
-"""What a model's own forward does with its weights, seen on eight tokens without computing them.
+"""What a model's own forward does with its weights, recorded on eight tokens without computing it.
 
-calling.py finds how to call a model and where its logits are, activations.py turns the record of
-that call into a graph, residuals.py finds the stream and its branches in the graph, weights.py
-what every weight is for, and sites.py which modules a measurement can listen at.
+observe.py   runs the forward under the trace -> `Observation`: its graph and the calls of modules
+graph.py     `Graph`: which node reads which, nodes of tokens apart from weights
+residual.py  `Addition`s to the residual stream, and the matrix products that each one adds
+roles.py     `WeightUse`: the role of every weight (q, k, v, mlp_up ...) and its fans
+blocks.py    `Decoder`: the blocks in order, and the `BlockSites` at which hooks see the stream
+lens.py      `Tail`: what follows the last block, as a logit lens
+flow.py      `Flow`: all of these for one model, or a note on why there are none
+
+    ids -> embedding -> x ------------> + ------------> + ---> norm -> head -> logits
+                        |--norm--attn--^ |--norm--mlp--^
+                        stream  branch   stream branch    each + is an Addition
+
+Names of classes play no part, so code that was never seen before is read too; where the forward
+does not run, names of parameters decide (read/).
 """

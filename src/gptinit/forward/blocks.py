@@ -1,4 +1,4 @@
-"""The blocks of a decoder, and at which modules the stream and its branches can be heard."""
+"""The blocks of a decoder, and the hook points of the stream and its branches in each."""
 
 import re
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ _NAMED_BLOCK = re.compile(r"^(.*?\b(?:block|layer|h)_?\d+)\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoder:
-    """The stream of a model.
+    """The blocks of a model and its residual stream.
 
     Attributes:
-        blocks: in the order in which they run; one that runs several times is there as often.
-        sites: where each can be heard, in the same order.
+        blocks: paths in the order in which they run; one that runs several times occurs as often.
+        sites: hook points of each, in the same order.
         chain: every addition to the stream that reaches the logits, in order.
         placement: "pre", or "post" where a norm stands on the stream between two additions.
     """
@@ -36,7 +36,7 @@ class Decoder:
 
 
 def stream_width(seen: Observation) -> int:
-    """Width of the stream: the one at which most products of weights are added to it.
+    """Width of the stream: the one with the most additions of a product with weights.
 
     Raises:
         SubjectError: if the model adds nothing to a stream.
@@ -56,7 +56,7 @@ def stream_width(seen: Observation) -> int:
 
 
 def find_decoder(seen: Observation, width: int) -> Decoder:
-    """The blocks behind the logits, and their sites.
+    """The blocks that lead to the logits, and their hook points.
 
     Raises:
         SubjectError: if no repeated block adds to the stream.
@@ -78,40 +78,38 @@ def find_decoder(seen: Observation, width: int) -> Decoder:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One run of one block: its additions with what they add, in order."""
-
     path: str
     members: list[tuple[Addition, list[Writer]]]
 
-    def has_any(self, found: list[Writer]) -> bool:
-        """Whether a weight of `found` has written to the stream in this run."""
-        return bool({w.weight for _, ws in self.members for w in ws} & {w.weight for w in found})
+    def has_any(self, others: list[Writer]) -> bool:
+        """Whether a weight of `others` has written to the stream in this run."""
+        return bool({w.weight for _, ws in self.members for w in ws} & {w.weight for w in others})
 
 
 def _runs(seen: Observation, chain: list[Addition]) -> list[_Run]:
-    """The runs of all blocks: a block whose weights write again runs again."""
+    """The runs of all blocks. A block whose weights write to the stream again runs again."""
     runs: list[_Run] = []
     latest: dict[str, _Run] = {}
     calls = [call for call in seen.calls if block_of(f"{call.path}.") == call.path]
     for addition in chain:
-        found = writers(seen.graph, addition)
-        named = (block_of(w.weight) for w in found)
+        added = writers(seen.graph, addition)
+        named = (block_of(w.weight) for w in added)
         around = _block_around(seen.graph, calls, addition.vertex)
         path = around or next((p for p in named if p), None)
-        if path is None:
+        if path is None:  # an addition outside of all blocks, such as one of embeddings
             continue
-        if path not in latest or latest[path].has_any(found):
+        if path not in latest or latest[path].has_any(added):
             latest[path] = _Run(path, [])
             runs.append(latest[path])
-        latest[path].members.append((addition, found))
+        latest[path].members.append((addition, added))
     return runs
 
 
 def _block_around(graph: Graph, calls: list[ModuleCall], vertex: int) -> str | None:
-    """The block in whose call a node is made: a weight that blocks share is named after the first.
+    """The block during whose call a node is computed; None outside of all calls of blocks.
 
-    It depends on what the call takes, nothing that the call takes depends on it, and what the call
-    gives does. None where it is made outside of all calls of blocks.
+    During a call means: after some input of it, before none, and before some output. Names of
+    weights do not tell: one that blocks share is named after the first of them.
     """
     ancestors = graph.ancestors
     for call in calls:
@@ -136,10 +134,11 @@ def block_of(name: str) -> str | None:
 
 
 def _chain(graph: Graph, found: list[Addition]) -> list[Addition]:
-    """The additions on the way from the last one back to the embedding, in order."""
+    """The additions on the way from the embedding to the last one before the logits, in order."""
     by_vertex = {a.vertex: a for a in found}
     behind = graph.ancestors[graph.last] | 1 << graph.last if graph.last is not None else 0
     reached = [a for a in found if behind >> a.vertex & 1]
+    # Backwards from the last one, so that additions of a branch's own are left out.
     chain: list[Addition] = []
     current = reached[-1] if reached else None
     while current is not None:
@@ -149,22 +148,23 @@ def _chain(graph: Graph, found: list[Addition]) -> list[Addition]:
 
 
 def _before(graph: Graph, addition: Addition, by_vertex: dict[int, Addition]) -> Addition | None:
-    """The addition that the stream before another comes from, past norms and casts."""
-    stack, seen, hits = [addition.stream], set(), []
+    """The addition before another on the stream, past norms and casts but no matrix product."""
+    stack, seen, reached = [addition.stream], set(), []
     while stack:
         index = stack.pop()
         if index in by_vertex:
-            hits.append(index)
+            reached.append(index)
             continue
         if index in seen or graph.vertices[index].name in MATMULS:
             continue
         seen.add(index)
         stack += graph.token_parents(index)
-    return by_vertex[max(hits)] if hits else None
+    return by_vertex[max(reached)] if reached else None
 
 
 def _placement(graph: Graph, chain: list[Addition]) -> str:
-    """Whether norms stand on the stream itself."""
+    """Return "post" if a norm stands on the stream between most additions, else "pre"."""
+    # Most and not all: one multiple or norm in between does not make a model post-norm.
     between = [a.stream != b.vertex for b, a in pairwise(chain)]
     return "post" if between and sum(between) * 2 > len(between) else "pre"
 
@@ -172,10 +172,9 @@ def _placement(graph: Graph, chain: list[Addition]) -> str:
 def _block_sites(
     seen: Observation, path: str, members: list[tuple[Addition, list[Writer]]]
 ) -> BlockSites:
-    """Where one block can be heard."""
     attn, mlp = None, None
-    for addition, found in members:
-        for kind, index in _parts(seen.graph, addition, found):
+    for addition, added in members:
+        for kind, index in _branches(seen.graph, addition, added):
             site = _site(seen, index, path)
             if kind == "attn" and attn is None:
                 attn = site
@@ -192,24 +191,24 @@ def _block_sites(
 
 
 def _block_output(seen: Observation, path: str, vertex: int) -> Site | None:
-    """What a block gives out, where it scales the stream once more after its last addition."""
-    for node, heard in seen.heard["output"].items():
-        for at, leaf, number in heard:
+    """The output of a block that still scales the stream after its last addition."""
+    for node, hooks in seen.hook_points["output"].items():
+        for at, leaf, number in hooks:
             if at == path and seen.graph.ancestors[node] >> vertex & 1:
                 return Site(path=path, leaf=leaf, call=number)
     return None
 
 
-def _parts(graph: Graph, addition: Addition, found: list[Writer]) -> Iterator[tuple[str, int]]:
-    """(kind, node) of what is added: one branch, or two where they are summed first."""
-    kinds = [branch_kind(graph, w) for w in found]
+def _branches(graph: Graph, addition: Addition, added: list[Writer]) -> Iterator[tuple[str, int]]:
+    """(kind, node) of the branch that is added, or of both where two are summed first."""
+    kinds = [branch_kind(graph, w) for w in added]
     v = graph.vertices[addition.branch]
     parents = graph.token_parents(addition.branch)
     if len(set(kinds)) > 1 and v.name == "add" and len(parents) == 2:
         for parent in parents:
             inside = [
                 k
-                for k, w in zip(kinds, found, strict=True)
+                for k, w in zip(kinds, added, strict=True)
                 if w.vertex == parent or graph.ancestors[parent] >> w.vertex & 1
             ]
             if len(set(inside)) == 1:
@@ -219,31 +218,32 @@ def _parts(graph: Graph, addition: Addition, found: list[Writer]) -> Iterator[tu
 
 
 def _site(seen: Observation, index: int, block: str, *, is_stream: bool = False) -> Site | None:
-    """The module at which a node can be heard: what gives it, or else what takes it.
+    """The hook point of a node: a module that returns it, else one that takes it.
 
-    Modules of the block come first, the outermost of them; a factor in between is kept. A module
-    of another block can be what gives it, where blocks share it.
+    Modules of the block come first, the outermost of them. A module outside the block may return
+    it too, where blocks share one. If no module has the node itself, one may have a multiple of
+    it: the factor is kept.
     """
     for node, factor in _scaled_back(seen.graph, index) if not is_stream else [(index, 1.0)]:
         for side in ("output", "input"):
-            found = [
+            sites = [
                 Site(path=path, side=side, leaf=leaf, call=number, factor=factor)
-                for path, leaf, number in seen.heard[side].get(node, ())
+                for path, leaf, number in seen.hook_points[side].get(node, ())
                 if is_stream or side == "output" or _is_inside(path, block)
             ]
-            found.sort(key=lambda s: (not s.path, not _is_inside(s.path, block), len(s.path)))
-            if found:
-                return found[0]
+            if sites:  # the path of the model itself is empty: last, for it is in no block
+                return min(
+                    sites, key=lambda s: (not s.path, not _is_inside(s.path, block), len(s.path))
+                )
     return None
 
 
 def _is_inside(path: str, block: str) -> bool:
-    """Whether a module is a block or part of it."""
     return f"{path}.".startswith(f"{block}.")
 
 
 def _scaled_back(graph: Graph, index: int) -> Iterator[tuple[int, float]]:
-    """A node and those it is a plain multiple of, with the factors."""
+    """(node, factor) of a node and of each earlier one that it is a multiple of."""
     factor = 1.0
     while True:
         yield index, factor

@@ -1,4 +1,4 @@
-"""How to call a model on token ids, and where its logits are in what it returns."""
+"""How to call a model on token ids, and which of the tensors it returns are the logits."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ class Call:
         targets: name of a further argument that takes the ids too, or None: some models compute
             all logits only where they have targets.
         also: names of further arguments that take the ids (a decoder's).
-        fixed: arguments with a value of their own.
+        fixed: arguments passed with a fixed value.
     """
 
     keyword: str | None = None
@@ -44,7 +44,7 @@ def call_model(
         module: the model.
         call: how to call it.
         ids: token ids.
-        weights: what stands for its parameters and buffers in this call; its own if None.
+        weights: replace its parameters and buffers in this call, if given.
 
     Shape:
         ids: (B, T); result: (B, T, V).
@@ -62,17 +62,17 @@ def call_model(
         returned = module(*args, **kwargs)
     else:
         returned = functional_call(module, dict(weights), args, kwargs)
-    found = _logits(returned, ids)
-    if found is None:
+    logits = _logits(returned, ids)
+    if logits is None:
         raise SubjectError(
             f"forward of {type(module).__name__} must return logits of shape (B, T, vocabulary), "
             "got none."
         )
-    return found
+    return logits
 
 
 def find_call(module: nn.Module) -> Iterator[Call]:
-    """Ways to call a model, the likeliest first."""
+    """Ways to call a model, by the names of its forward's arguments, the likeliest first."""
     names = inspect.signature(module.forward).parameters
     fixed = tuple((n, False) for n in ("use_cache",) if n in names)
     targets = next((n for n in _TARGETS if n in names), None)
@@ -87,7 +87,7 @@ def find_call(module: nn.Module) -> Iterator[Call]:
 
 
 def _logits(returned: object, ids: Tensor) -> Tensor | None:
-    """The tensor of logits in what a forward returned."""
+    """The tensor of the shape of logits in what a forward returned, one named "logits" first."""
     candidates = list(named_tensors(returned))
     batch, length = ids.shape
     for name, tensor in sorted(candidates, key=lambda item: item[0] != "logits"):
@@ -95,6 +95,6 @@ def _logits(returned: object, ids: Tensor) -> Tensor | None:
             return tensor
         if tensor.is_floating_point() and tensor.ndim == 2 and tensor.shape[0] == batch * length:
             return tensor.view(batch, length, -1)
-        if name == "logits":
+        if name == "logits":  # of another shape: no other tensor can be meant
             break
     return None

@@ -1,4 +1,4 @@
-"""All that a forward pass tells of a model, or a note why it tells nothing."""
+"""All that a forward pass shows of a model, or a note on why it shows nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ __all__ = ["Flow", "follow", "follow_briefly"]
 
 @dataclass(slots=True)
 class Flow:
-    """What a forward pass tells; what it does not is None or empty.
+    """What a forward pass shows; what it does not show is None or empty.
 
     Attributes:
         seen: the pass itself.
         decoder: the blocks on the way to the logits.
-        tail: what follows the last block, where that is a lens.
-        uses: what every weight is for that the pass reaches.
+        tail: what follows the last block, if it can serve as a lens.
+        uses: the use of every weight that the pass reaches.
         width: of the stream.
         notes: why something is missing.
     """
@@ -39,7 +39,7 @@ class Flow:
 
 
 def follow_briefly(module: nn.Module) -> Flow:
-    """What a pass through one block of every kind shows; through all where that does not run.
+    """The flow of a pass through one block of every kind, or through all if that does not run.
 
     Args:
         module: with traced parameters.
@@ -50,11 +50,11 @@ def follow_briefly(module: nn.Module) -> Flow:
 
 
 def follow(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None) -> Flow:
-    """What a forward pass shows; a note where it does not run.
+    """The flow of a forward pass; with a note where it does not run.
 
     Args:
         module: with traced parameters, or a live one.
-        weights: traced tensors that stand for the parameters and buffers of a live one.
+        weights: traced tensors in place of the parameters and buffers of a live one.
     """
     flow = Flow()
     try:
@@ -63,7 +63,7 @@ def follow(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None)
         flow.uses = weight_uses(flow.seen.graph, flow.seen.ids, flow.width)
         flow.decoder = find_decoder(flow.seen, flow.width)
         flow.tail = find_tail(flow.seen, flow.decoder)
-    except SubjectError as error:
+    except SubjectError as error:  # what was found until then is still good
         flow.notes.append(
             Note(kind="approximate", where="roles", message=f"Roles are read from names: {error}")
         )

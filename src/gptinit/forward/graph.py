@@ -1,12 +1,12 @@
 """The record of one forward pass as a graph: which node reads which, weights apart from tokens.
 
-Bits of integers stand for sets of nodes, so that questions of descent are one operation.
+A set of nodes is an integer, bit i for node i. "Does b depend on a" is then `ancestors[b] >> a & 1`
+and "the nodes between the two" is one subtraction of sets.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
@@ -19,21 +19,12 @@ __all__ = ["MATMULS", "SOFTMAXES", "Graph", "Operand", "Vertex", "name_of"]
 
 MATMULS = frozenset(
     {
-        "_grouped_mm",
-        "addbmm",
-        "addmm",
-        "addmv",
-        "baddbmm",
-        "bmm",
-        "grouped_mm_fallback",
-        "linear",
-        "matmul",
-        "mm",
-        "mv",
+        "_grouped_mm", "addbmm", "addmm", "addmv", "baddbmm", "bmm", "grouped_mm_fallback",
+        "linear", "matmul", "mm", "mv",
     }
-)
+)  # fmt: skip
 SOFTMAXES = frozenset({"_softmax", "_safe_softmax"})
-"""The latter where no row may be barred whole."""
+"""torch uses the safe one where a mask may exclude all keys of a query."""
 
 _LOOKUPS = frozenset({"embedding", "index_select", "index", "gather"})
 
@@ -45,8 +36,8 @@ class Operand:
     Attributes:
         position: index among the operator's tensor arguments.
         geometry: of the view that is read.
-        weight: name of the parameter, where it is one.
-        nodes: indices of the nodes that are read, where it is none.
+        weight: name of the parameter, if it is one.
+        nodes: indices of the nodes that are read, if it is none.
     """
 
     position: int
@@ -57,7 +48,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """A node of the forward pass, with what it reads."""
+    """A node of the forward pass with its operands."""
 
     index: int
     node: Node
@@ -70,14 +61,14 @@ class Vertex:
 
 
 def name_of(node: Node) -> str:
-    """Name of the operator of a node."""
+    """The operator's name; "draw" or "constant" where there is none."""
     if node.op is None:
         return "draw" if node.law is not None else "constant"
     return base_name(node.op)
 
 
 class Graph:
-    """The nodes behind some logits.
+    """The nodes that logits depend on.
 
     Args:
         logits: what the forward pass returned.
@@ -86,57 +77,53 @@ class Graph:
 
     def __init__(self, logits: TracedTensor, weights: Mapping[int, str]) -> None:
         self._weights = weights
-        found = self._reachable(logits.read())
-        self._index = {node.number: i for i, node in enumerate(found)}
+        nodes = ordered(self._sources(logits.read()), self._sources)
+        self._index = {node.number: i for i, node in enumerate(nodes)}
         self.vertices = [
-            Vertex(i, node, tuple(self._operands(node))) for i, node in enumerate(found)
+            Vertex(i, node, tuple(self._operands(node))) for i, node in enumerate(nodes)
         ]
         self.last = self.at(logits.read())
 
-    def _reachable(self, read: Read) -> list[Node]:
-        """Every node behind a read, weights left out, each after what it reads."""
-        return ordered(self._sources(read), self._sources)
-
     def _sources(self, read: Read) -> list[Node]:
-        """The nodes whose values a read sees, none for a weight."""
+        """The nodes whose values a read shows; none for a weight, at which the graph ends."""
         if id(read.storage) in self._weights:
             return []
         return [w.node for w in read.storage.visible(read.version)]
 
     def _operands(self, node: Node) -> list[Operand]:
-        """What a node reads, in the order of its arguments."""
-        leaves = [a for a in tree_flatten((node.args, node.kwargs))[0] if _is_tensor(a)]
+        leaves = tree_flatten((node.args, node.kwargs))[0]
+        tensors = [a for a in leaves if isinstance(a, Read | Tensor)]
         return [
             Operand(
                 i, a.geometry, self._weights.get(id(a.storage)),
                 tuple(self._index[n.number] for n in self._sources(a)),
             )
-            for i, a in enumerate(leaves) if isinstance(a, Read)
+            for i, a in enumerate(tensors) if isinstance(a, Read)
         ]  # fmt: skip
 
     def weight_read(self, read: Read) -> str | None:
-        """Name of the parameter that a read looks into; None where it is none."""
+        """Name of the parameter that a read shows; None if it shows none."""
         return self._weights.get(id(read.storage))
 
     def writes(self, read: Read) -> list[tuple[Geometry, int]]:
-        """What was written where a read looks, oldest first: (region, index of the node)."""
-        found = read.storage.visible(read.version)
-        return [(write.region, self._index[write.node.number]) for write in found]
+        """(region, index of the node) of every write that a read shows, oldest first."""
+        visible = read.storage.visible(read.version)
+        return [(write.region, self._index[write.node.number]) for write in visible]
 
     def at(self, read: Read) -> int | None:
-        """Index of the node that a read sees last; None outside the graph."""
+        """Index of the node that wrote last to what a read shows; None outside the graph."""
         sources = self._sources(read)
         return self._index.get(sources[-1].number) if sources else None
 
     @cached_property
     def tokens(self) -> int:
         """Set of the nodes that depend on a lookup of token ids or positions."""
-        found = 0
+        tokens = 0
         for v in self.vertices:
-            below = any(found >> i & 1 for o in v.operands for i in o.nodes)
-            if below or self._is_embedding(v):
-                found |= 1 << v.index
-        return found
+            reads_tokens = any(tokens >> i & 1 for o in v.operands for i in o.nodes)
+            if reads_tokens or self._is_embedding(v):
+                tokens |= 1 << v.index
+        return tokens
 
     def _is_embedding(self, v: Vertex) -> bool:
         """Whether a node looks rows up in a table: a matrix, or a cast of one."""
@@ -148,7 +135,8 @@ class Graph:
 
     @cached_property
     def ancestors(self) -> list[int]:
-        """Set of the nodes behind every node."""
+        """For every node the set of those that it depends on."""
+        # In one sweep: vertices are ordered, so every operand's set is complete.
         sets: list[int] = []
         for v in self.vertices:
             behind = 0
@@ -159,7 +147,7 @@ class Graph:
         return sets
 
     def weights_of(self, index: int) -> tuple[str, ...]:
-        """Names of the weights that a node which depends on no token is made of."""
+        """Names of the weights that a node depends on; meant for nodes that depend on no token."""
         names: dict[str, None] = {}
         stack, seen = [index], {index}
         while stack:
@@ -176,22 +164,18 @@ class Graph:
         return bool(self.tokens >> index & 1)
 
     def token_parents(self, index: int) -> list[int]:
-        """The nodes that a node reads and that depend on tokens."""
+        """The nodes that a node reads, of those that depend on tokens."""
         parents = [i for o in self.vertices[index].operands for i in o.nodes]
         return [i for i in parents if self.is_token(i)]
 
     def weight_operands(self, index: int) -> list[tuple[Operand, str]]:
-        """The operands of a node that are weights, or made of weights alone."""
-        found = []
+        """The operands of a node that are a weight, or computed from one weight alone (a cast)."""
+        operands = []
         for o in self.vertices[index].operands:
             if o.weight:
-                found.append((o, o.weight))
+                operands.append((o, o.weight))
+            # A cast or a copy of a weight counts as the weight, a product of two does not.
             elif o.nodes and not any(self.is_token(i) for i in o.nodes):
                 names = self.weights_of(o.nodes[-1])
-                found += [(o, names[0])] if len(names) == 1 else []
-        return found
-
-
-def _is_tensor(value: Any) -> bool:
-    """Whether an argument is a tensor, recorded or real."""
-    return isinstance(value, Read | Tensor)
+                operands += [(o, names[0])] if len(names) == 1 else []
+        return operands

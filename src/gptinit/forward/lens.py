@@ -1,4 +1,4 @@
-"""All that a model does after its last block, as a lens that can be held at any layer."""
+"""The logit lens: what a model does after its last block, to be applied after any layer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Step = tuple[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """The way from the stream to the logits.
+    """The steps from the stream to the logits.
 
     Attributes:
         before: steps before the head, in order.
@@ -41,7 +41,7 @@ class Tail:
 
     @property
     def multiplier(self) -> float:
-        """Product of the numbers that the head's input and output are multiplied by."""
+        """Product of the factors before and after the head."""
         product = 1.0
         for kind, node in (*self.before, *self.after):
             number = _number(node) if kind == "operator" else None
@@ -61,29 +61,28 @@ class Tail:
 
         def lens(x: Tensor) -> Tensor:
             for step in self.before:
-                x = _take(module, step, x)
+                x = _apply(module, step, x)
             x = F.linear(x.to(matrix.dtype), matrix, bias)
             for step in self.after:
-                x = _take(module, step, x)
+                x = _apply(module, step, x)
             return x
 
         return lens
 
 
-def _take(module: nn.Module, step: Step, x: Tensor) -> Tensor:
-    """One step of the way."""
+def _apply(module: nn.Module, step: Step, x: Tensor) -> Tensor:
     kind, what = step
     if kind == "module":
-        # Not called: what listens to the model must not hear the lens.
+        # Not called: hooks on the model must not record the lens.
         out: Tensor = module.get_submodule(what).forward(x)
         return out
     args, kwargs = tree_map_only(Read, lambda _: x, (what.args, what.kwargs))
-    made: Tensor = what.op(*args, **kwargs)
-    return made
+    result: Tensor = what.op(*args, **kwargs)
+    return result
 
 
 def _number(node: Node) -> float | None:
-    """The number that an elementwise operator takes, alone or as a real tensor of one entry."""
+    """The number among an operator's arguments, plain or as a real tensor of one entry."""
     for value in node.args[1:]:
         if isinstance(value, Tensor) and value.numel() == 1:
             return float(value)
@@ -93,13 +92,15 @@ def _number(node: Node) -> float | None:
 
 
 def find_tail(seen: Observation, decoder: Decoder) -> Tail | None:
-    """The steps from the last addition to the logits; None where they are more than a lens can be.
+    """The steps from the last addition to the logits; None if some are of another kind.
 
-    A step is a module on its own (a final norm) or an elementwise operator with numbers.
+    A step is a module that maps one tensor (a final norm), the head's product, or an elementwise
+    operator with numbers.
     """
     graph, stream = seen.graph, decoder.chain[-1].vertex
     after: list[Step] = []
     index = graph.last
+    # Backwards from the logits to the head's product, then from its input to the stream.
     while index is not None and graph.vertices[index].name not in MATMULS:
         parent = _elementwise_parent(graph, index)
         if parent is None:
@@ -120,7 +121,7 @@ def find_tail(seen: Observation, decoder: Decoder) -> Tail | None:
 
 
 def _head(graph: Graph, index: int) -> tuple[str, bool, str | None] | None:
-    """(matrix, whether its rows are the vocabulary, bias) of the last product."""
+    """(matrix, whether its rows are the vocabulary, bias) of the head's product."""
     matrices = [(o, n) for o, n in graph.weight_operands(index) if len(o.geometry.size) > 1]
     biases = [n for o, n in graph.weight_operands(index) if len(o.geometry.size) == 1]
     if len(matrices) != 1 or not matrices[0][0].weight:
@@ -132,7 +133,7 @@ def _head(graph: Graph, index: int) -> tuple[str, bool, str | None] | None:
 
 
 def _elementwise_parent(graph: Graph, index: int) -> int | None:
-    """What an elementwise operator with numbers works on."""
+    """The operand of an elementwise operator with numbers; None for other operators."""
     v = graph.vertices[index]
     parents = graph.token_parents(index)
     tensors = [a for a in v.node.args if isinstance(a, Tensor) and a.numel() != 1]  # a mask, say
@@ -141,15 +142,15 @@ def _elementwise_parent(graph: Graph, index: int) -> int | None:
 
 
 def _steps_between(seen: Observation, stream: int, ends: list[int]) -> list[Step] | None:
-    """Steps from the stream to a node; None where there is no such way."""
+    """The steps from the stream to a node, read backwards; None if some are of another kind."""
     steps: list[Step] = []
     index = ends[0] if len(ends) == 1 else None
     while index is not None and index != stream:
         if not seen.graph.ancestors[index] >> stream & 1:
             return None
-        found = _module_step(seen, index, stream)
-        if found is not None:
-            path, index = found
+        module = _module_step(seen, index, stream)
+        if module is not None:
+            path, index = module
             steps.insert(0, ("module", path))
             continue
         parent = _elementwise_parent(seen.graph, index)
@@ -160,12 +161,12 @@ def _steps_between(seen: Observation, stream: int, ends: list[int]) -> list[Step
 
 
 def _module_step(seen: Observation, index: int, stream: int) -> tuple[str, int] | None:
-    """The module that makes a node of one tensor, the one that begins nearest to the stream."""
-    found = []
+    """(path, input node) of the module that returns a node; of several the one with most steps."""
+    steps = []
     for call in seen.calls:
         if len(call.inputs) == 1 and any(at == index for _, at in call.outputs[:1]):
             start = call.inputs[0][1]
             from_stream = start == stream or seen.graph.ancestors[start] >> stream & 1
             if from_stream and start != index:
-                found.append((start, call.path))
-    return (min(found)[1], min(found)[0]) if found else None
+                steps.append((start, call.path))
+    return (min(steps)[1], min(steps)[0]) if steps else None

@@ -1,4 +1,4 @@
-"""One forward pass of a traced model on eight tokens, with what every module took and gave."""
+"""One forward pass of a traced model on eight tokens, with inputs and outputs of its modules."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,13 +23,13 @@ from gptinit.trace.record.tracing import recording
 __all__ = ["ModuleCall", "Observation", "observe", "observe_longer", "operator_by_operator"]
 
 _IDS = (3, 1, 4, 0, 5, 7, 2, 6)
-"""All different, no two in a row: no index of positions looks like them."""
+"""All different and never counting up, so that they cannot be mistaken for positions."""
 
 _FEW_IDS = (3, 1, 2, 0, 3, 0, 2, 1), (1, 0, 1, 1, 0, 1, 0, 0), (0,) * 8
-"""The same for vocabularies of 4 to 7, of 2 and 3, and of one token, as far as that goes."""
+"""For vocabularies of 4 to 7 tokens, of 2 or 3, and of one: as close to _IDS as these allow."""
 
 _WANTS_OTHER_IDS = {IndexError, RuntimeError}
-"""What a lookup, and F.one_hot, raise where there are fewer tokens."""
+"""Raised by a lookup, and by F.one_hot, of a token outside the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class ModuleCall:
     """One call of one module.
 
     Attributes:
-        path: its name in the model.
+        path: the module's name in the model.
         inputs: (index among the tensors passed, node) of those in the graph.
-        outputs: likewise for what it returned.
+        outputs: (index among the tensors returned, node) of those in the graph.
     """
 
     path: str
@@ -47,13 +47,13 @@ class ModuleCall:
     outputs: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, kw_only=True)  # no slots: `heard` is kept once worked out
+@dataclass(frozen=True, kw_only=True)  # no slots: `hook_points` is cached
 class Observation:
-    """A forward pass and what was seen of it.
+    """A recorded forward pass.
 
     Attributes:
         call: how the model was called.
-        graph: of the nodes behind the logits.
+        graph: the nodes that the logits depend on.
         calls: of modules, in the order in which they returned.
         ids: the token ids, (1, 8).
         vocab_size: last dimension of the logits.
@@ -66,12 +66,14 @@ class Observation:
     vocab_size: int
 
     @cached_property
-    def heard(self) -> Mapping[str, Mapping[int, list[tuple[str, int, int | None]]]]:
-        """Side ("input" or "output") and node to (module, index of the tensor, number of the call).
+    def hook_points(self) -> Mapping[str, Mapping[int, list[tuple[str, int, int | None]]]]:
+        """Side ("input" or "output") -> node -> the modules whose hooks see it there.
 
-        The number is None for a module that is called once.
+        Each as (path, index of the tensor, number of the call), None for the number if the module
+        is called once.
         """
-        found: dict[str, dict[int, list[tuple[str, int, int | None]]]] = {"input": {}, "output": {}}
+        points: dict[str, dict[int, list[tuple[str, int, int | None]]]]
+        points = {"input": {}, "output": {}}
         times = Counter(call.path for call in self.calls)
         done: Counter[str] = Counter()
         for call in self.calls:
@@ -79,41 +81,41 @@ class Observation:
             done[call.path] += 1
             for side, tensors in (("input", call.inputs), ("output", call.outputs)):
                 for leaf, node in tensors:
-                    found[side].setdefault(node, []).append((call.path, leaf, number))
-        return found
+                    points[side].setdefault(node, []).append((call.path, leaf, number))
+        return points
 
 
 @contextmanager
 def operator_by_operator() -> Iterator[None]:
-    """Have nn.MultiheadAttention compute what it does in parts that can be seen.
+    """Disable nn.MultiheadAttention's fused fast path so that its operators are recorded.
 
-    In inference it is one operator otherwise, and its attention cannot be told from its products.
+    In inference it is one operator otherwise, which hides attention and products alike.
     """
-    was = torch.backends.mha.get_fastpath_enabled()
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(was)
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
 
 
 @contextmanager
 def _without_values() -> Iterator[None]:
-    """A pass that is recorded and not computed."""
     with operator_by_operator(), torch.no_grad(), recording(Recorder(dummy=True)):
         yield
 
 
 def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None) -> Observation:
-    """Run a model forward on eight tokens; nothing is computed.
+    """The record of a model's forward pass on eight tokens; nothing is computed.
 
     Args:
         module: with traced parameters, or a live one.
-        weights: traced tensors that stand for the parameters and buffers of a live one.
+        weights: traced tensors in place of the parameters and buffers of a live one.
 
     Raises:
         SubjectError: if no way to call it gives logits.
     """
+    # Every module's own mode: module.train() would undo a part that its code keeps in eval mode.
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
@@ -129,16 +131,17 @@ def observe_longer(
     length: int,
     weights: Mapping[str, TracedTensor] | None = None,
 ) -> Graph | None:
-    """The graph of one more pass over more tokens; None where it does not run.
+    """The graph of a second pass over more tokens; None if it does not run.
 
-    What modules keep for so many tokens (angles, a cached length) is put back.
+    What modules cache for so many tokens (angles, a length) is restored afterwards.
 
     Args:
         module: with traced parameters, or a live one.
         seen: its pass over eight tokens.
-        length: tokens.
-        weights: traced tensors that stand for the parameters and buffers of a live one.
+        length: number of tokens.
+        weights: traced tensors in place of the parameters and buffers of a live one.
     """
+    # Buffers apart: they live in a dict of their own, of which vars() copies only the reference.
     kept = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
     module.eval()
     ids = seen.ids.repeat(1, -(-length // seen.ids.shape[1]))[:, :length]
@@ -159,9 +162,10 @@ def observe_longer(
 
 
 def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> Observation:
-    """The first call of the model that gives logits."""
+    """The record of the first way to call the model that returns logits."""
     first: Exception | None = None
     kinds: set[type[Exception]] = set()
+    # Smaller ids only if an error looks as though a vocabulary were exceeded.
     for tokens, call in product((_IDS, *_FEW_IDS), find_call(module)):
         if tokens is not _IDS and not kinds & _WANTS_OTHER_IDS:
             break
@@ -184,7 +188,6 @@ def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> 
 
 
 def _in_one_line(error: Exception | None) -> str:
-    """What an error says, without the full stop."""
     return " ".join(str(error).split()).removesuffix(".")
 
 
@@ -195,7 +198,6 @@ def _observation(
     seen: list[tuple[str, list[Read | None], list[Read | None]]],
     ids: Tensor,
 ) -> Observation:
-    """The record as a graph."""
     calls = tuple(
         ModuleCall(path=path, inputs=_nodes(graph, inputs), outputs=_nodes(graph, outputs))
         for path, inputs, outputs in seen
@@ -206,12 +208,11 @@ def _observation(
 def _graph_behind(
     logits: TracedTensor, module: nn.Module, weights: Mapping[str, TracedTensor] | None
 ) -> Graph:
-    """The graph of a pass; `weights` stand for the parameters of a live module."""
     return Graph(logits, _weight_names(weights or dict(module.named_parameters())))
 
 
 def _weight_names(weights: Mapping[str, Tensor]) -> Mapping[int, str]:
-    """Storage of every traced parameter to its first name."""
+    """Id of every traced parameter's storage -> the first of its names."""
     names: dict[int, str] = {}
     for name, parameter in weights.items():
         if isinstance(parameter, TracedTensor):
@@ -220,16 +221,15 @@ def _weight_names(weights: Mapping[str, Tensor]) -> Mapping[int, str]:
 
 
 def _nodes(graph: Graph, reads: list[Read | None]) -> tuple[tuple[int, int], ...]:
-    """Those reads that are nodes of the graph, with their positions."""
-    found = [(i, graph.at(read)) for i, read in enumerate(reads) if read is not None]
-    return tuple((i, node) for i, node in found if node is not None)
+    nodes = [(i, graph.at(read)) for i, read in enumerate(reads) if read is not None]
+    return tuple((i, node) for i, node in nodes if node is not None)
 
 
 @contextmanager
 def _watched(
     module: nn.Module, seen: list[tuple[str, list[Read | None], list[Read | None]]]
 ) -> Iterator[None]:
-    """Note the tensors that go into every module and come out of it."""
+    """Record inputs and outputs of every module into `seen` while the block runs."""
     entered: dict[str, list[list[Read | None]]] = {}
     with ExitStack() as stack:
         for path, child in module.named_modules():
@@ -246,5 +246,5 @@ def _watched(
 
 
 def _reads(value: Any) -> list[Read | None]:
-    """The values of all tensors in a nest, as they are now; None for real ones."""
+    """The present value of every tensor in a nest; None for a real one."""
     return [t.read() if isinstance(t, TracedTensor) else None for t in tensors_in(value)]

@@ -1,4 +1,4 @@
-"""The residual stream in a graph: where it begins, every addition to it, and what was added."""
+"""The residual stream in a graph: every addition to it, and the products that were added."""
 
 from dataclasses import dataclass
 
@@ -9,39 +9,14 @@ __all__ = ["Addition", "Writer", "additions", "writers"]
 _ADDS = frozenset({"add"})
 _LINEAR = frozenset(
     {
-        "_to_copy",
-        "_unsafe_index",
-        "add",
-        "cat",
-        "clone",
-        "copy",
-        "cumsum",
-        "div",
-        "fused_rms_norm",
-        "_fused_rms_norm",
-        "index",
-        "index_add",
-        "index_copy",
-        "index_put",
-        "index_select",
-        "masked_fill",
-        "mean",
-        "mul",
-        "native_dropout",
-        "native_layer_norm",
-        "new_zeros",
-        "rms_norm",
-        "scatter_add",
-        "select_scatter",
-        "slice_scatter",
-        "split_with_sizes_copy",
-        "stack",
-        "sub",
-        "sum",
-        "where",
+        "_to_copy", "_unsafe_index", "add", "cat", "clone", "copy", "cumsum", "div",
+        "fused_rms_norm", "_fused_rms_norm", "index", "index_add", "index_copy", "index_put",
+        "index_select", "masked_fill", "mean", "mul", "native_dropout", "native_layer_norm",
+        "new_zeros", "rms_norm", "scatter_add", "select_scatter", "slice_scatter",
+        "split_with_sizes_copy", "stack", "sub", "sum", "where",
     }
-)
-"""Operators through which a branch can pass on its way to the stream without a new weight."""
+)  # fmt: skip
+"""Operators that a branch may pass after its last matrix product, on its way to the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +24,7 @@ class Addition:
     """One addition to the stream.
 
     Attributes:
-        vertex: the addition itself: the stream after it.
+        vertex: the addition, which is the stream after it.
         stream: the stream before it.
         branch: what was added.
     """
@@ -61,7 +36,7 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A matrix product whose result reaches the stream without passing another.
+    """A matrix product whose result reaches the stream without passing through another.
 
     Attributes:
         vertex: the product.
@@ -79,15 +54,17 @@ class Writer:
 def additions(graph: Graph, width: int) -> list[Addition]:
     """Every addition to the stream, in order.
 
-    The stream is the operand that the other one was computed from; where branches run in parallel,
-    the stream that one of them started from.
+    An addition has two operands of one shape, and nothing says which of them is the stream. But a
+    branch starts from the stream it is added to: x + f(x). So the stream is the operand that the
+    other one was computed from. Parallel branches, (x + f(x)) + g(x), start from the stream before
+    the first of them, which `origin` remembers.
 
     Args:
         graph: of one forward pass.
         width: of the stream.
     """
-    found: list[Addition] = []
-    origin: dict[int, int] = {}  # a stream to the one before the branches that run in parallel
+    chain: list[Addition] = []
+    origin: dict[int, int] = {}  # stream -> the stream before the parallel branches added so far
     for v in graph.vertices:
         shape = v.node.shape
         if v.name not in _ADDS or len(shape) < 2 or shape[-1] != width:
@@ -99,15 +76,15 @@ def additions(graph: Graph, width: int) -> list[Addition]:
             behind = graph.ancestors[branch]
             stream = _unscaled(graph, operand, behind)
             if behind >> stream & 1 or (stream in origin and behind >> origin[stream] & 1):
-                found.append(Addition(v.index, stream, branch))
+                chain.append(Addition(v.index, stream, branch))
                 is_parallel = not behind >> stream & 1
                 origin[v.index] = origin[stream] if is_parallel else stream
                 break
-    return found
+    return chain
 
 
 def _unscaled(graph: Graph, index: int, behind: int) -> int:
-    """The stream that an operand is a multiple of, where the branch comes from that."""
+    """The stream that an operand is a multiple of, as in 0.5 * x + f(x); else the operand."""
     at = index
     while not behind >> at & 1:
         parents = graph.token_parents(at)
@@ -118,8 +95,8 @@ def _unscaled(graph: Graph, index: int, behind: int) -> int:
 
 
 def writers(graph: Graph, addition: Addition) -> list[Writer]:
-    """The matrix products that one addition puts into the stream."""
-    found = []
+    """The matrix products that one addition adds to the stream."""
+    last_products = []
     before = graph.ancestors[addition.stream] | 1 << addition.stream
     seen: set[int] = set()
     stack = [addition.branch]
@@ -134,14 +111,14 @@ def writers(graph: Graph, addition: Addition) -> list[Writer]:
             matrix = next((n for o, n in weights if len(o.geometry.size) > 1), None)
             if matrix is not None:
                 cone = (graph.ancestors[index] | 1 << index) & ~before
-                found.append(Writer(index, matrix, addition, cone))
+                last_products.append(Writer(index, matrix, addition, cone))
         elif v.name in _LINEAR:
             stack += graph.token_parents(index)
-    return found
+    return last_products
 
 
 def _token_operands(graph: Graph, v: Vertex) -> list[int]:
-    """The nodes that an addition adds, where both depend on tokens and have its shape."""
+    """The operands of an addition that depend on tokens and are not broadcast."""
     pair = []
     for o in v.operands:
         last = o.nodes[-1] if o.nodes else None

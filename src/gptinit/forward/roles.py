@@ -1,4 +1,4 @@
-"""What every weight is for, from what the forward pass does with it."""
+"""The role of every weight, from what the forward pass does with it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,16 +20,18 @@ _ACTIVATIONS = frozenset(
     }
 )  # fmt: skip
 _NORMS = frozenset({"native_layer_norm", "_fused_rms_norm", "rms_norm"})
+_NEARBY = 8
+"""Nodes that are looked at behind a product for the root of a norm."""
 _RECURRENT = frozenset({"convolution", "cumsum", "conv1d", "fft", "_fft_r2c"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightUse:
-    """What the forward pass does with one weight.
+    """The use of one weight in the forward pass.
 
     Attributes:
         roles: every role that it plays, the first use first.
-        fan_in: inputs that one output sums over; None where it is no matrix of a product.
+        fan_in: inputs that one output sums over; None if it is no matrix of a product.
         fan_out: outputs of the product.
         writes_stream: whether its product is added to the residual stream.
     """
@@ -48,14 +50,12 @@ def weight_uses(graph: Graph, ids: Tensor, width: int) -> dict[str, WeightUse]:
         ids: the token ids that it ran on, all different.
         width: of the stream.
     """
-    found: dict[str, list[ParameterRole]] = {}
+    roles_of: dict[str, dict[ParameterRole, None]] = {}  # dict and not set: in order of use
     for name, role in _claims(graph, ids, width):
-        roles = found.setdefault(name, [])
-        if role not in roles:
-            roles.append(role)
+        roles_of.setdefault(name, {})[role] = None
     fans = dict(_fans(graph))
     for name in fans:
-        found.setdefault(name, ["other"])
+        roles_of.setdefault(name, {"other": None})
     written = {w.weight for w in _all_writers(graph, width)}
     return {
         name: WeightUse(
@@ -64,12 +64,12 @@ def weight_uses(graph: Graph, ids: Tensor, width: int) -> dict[str, WeightUse]:
             fan_out=fans.get(name, (None, None))[1],
             writes_stream=name in written,
         )
-        for name, roles in found.items()
+        for name, roles in roles_of.items()
     }
 
 
 def _claims(graph: Graph, ids: Tensor, width: int) -> Iterator[tuple[str, ParameterRole]]:
-    """(weight, role) for every use that tells one."""
+    """(weight, role) for every use that shows a role."""
     yield from _lookups(graph, ids)
     yield from _added_tables(graph)
     yield from _norms(graph)
@@ -79,12 +79,11 @@ def _claims(graph: Graph, ids: Tensor, width: int) -> Iterator[tuple[str, Parame
 
 
 def _all_writers(graph: Graph, width: int) -> list[Writer]:
-    """Every product that reaches the stream."""
     return [w for a in additions(graph, width) for w in writers(graph, a)]
 
 
 def _lookups(graph: Graph, ids: Tensor) -> Iterator[tuple[str, ParameterRole]]:
-    """Embeddings: of tokens where the indices are the ids, of positions where they count up."""
+    """Embeddings: of tokens if the indices are the ids, of positions if they count up."""
     for v in graph.vertices:
         if v.name not in {"embedding", "index_select", "index"}:
             continue
@@ -92,6 +91,7 @@ def _lookups(graph: Graph, ids: Tensor) -> Iterator[tuple[str, ParameterRole]]:
         reals = [t for t in tree_flatten((v.node.args, v.node.kwargs))[0] if isinstance(t, Tensor)]
         for _, name in named[:1]:
             for index in reals:
+                # Ids never count up throughout, see observe: no index passes for both.
                 flat = index.flatten()
                 if flat.numel() == ids.numel() and bool((flat == ids.flatten()).all()):
                     yield name, "tok_emb"
@@ -100,7 +100,7 @@ def _lookups(graph: Graph, ids: Tensor) -> Iterator[tuple[str, ParameterRole]]:
 
 
 def _added_tables(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
-    """Tables of positions that are added as they are."""
+    """Position embeddings that are added as a whole, without a lookup."""
     for v in graph.vertices:
         if v.name == "add" and graph.is_token(v.index):
             for operand, name in graph.weight_operands(v.index):
@@ -109,7 +109,7 @@ def _added_tables(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
 
 
 def _norms(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
-    """Weights and biases of norms that are one operator."""
+    """Weights and biases of norms, fused or written out."""
     for v in graph.vertices:
         if v.name in _NORMS:
             for operand, name in graph.weight_operands(v.index):
@@ -121,9 +121,13 @@ def _norms(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
 
 
 def _is_normed(graph: Graph, v: Vertex) -> bool:
-    """Whether a product's other factor was divided by its own size just before."""
+    """Whether a factor of a product was divided by its own size just before.
+
+    A norm written by hand is x * rsqrt(mean(x^2) + eps) * weight with casts in between, so its
+    root is a few nodes back. The limit keeps the walk, which may meet nodes twice, inside the norm.
+    """
     stack, steps = graph.token_parents(v.index), 0
-    while stack and steps < 8:
+    while stack and steps < _NEARBY:
         index = stack.pop()
         name = graph.vertices[index].name
         if name in {"rsqrt", "linalg_vector_norm", "sqrt", "native_layer_norm"}:
@@ -135,7 +139,7 @@ def _is_normed(graph: Graph, v: Vertex) -> bool:
 
 
 def branch_kind(graph: Graph, writer: Writer) -> str:
-    """What the branch of a writer is: "attn", "mlp" or "other" (a recurrence, a plain product)."""
+    """Kind of the branch that ends in a writer: "attn", "mlp", or "other" (recurrent, linear)."""
     if any(_is_attention(graph, v) for v in _within(graph, writer.cone)):
         return "attn"
     hidden = _hidden(graph, writer)
@@ -145,7 +149,7 @@ def branch_kind(graph: Graph, writer: Writer) -> str:
 
 
 def _branch(graph: Graph, writer: Writer) -> Iterator[tuple[str, ParameterRole]]:
-    """Roles of the weights that work for one writer."""
+    """(weight, role) of the weights in the branch of one writer."""
     kind = branch_kind(graph, writer)
     if kind == "attn":
         yield writer.weight, "attn_out"
@@ -158,13 +162,14 @@ def _branch(graph: Graph, writer: Writer) -> Iterator[tuple[str, ParameterRole]]
         return
     hidden = _hidden(graph, writer)
     yield writer.weight, "mlp_down"
+    # One matrix's output passes the activation and another's does not: act(gate(x)) * up(x).
     is_gated = any(True not in crossings for crossings in hidden.values())
     for name, crossings in hidden.items():
         yield name, "mlp_gate" if is_gated and True in crossings else "mlp_up"
 
 
 def _within(graph: Graph, cone: int) -> Iterator[Vertex]:
-    """The vertices of a set."""
+    """The vertices of a set, in order: its bits from the lowest up."""
     while cone:
         low = cone & -cone
         yield graph.vertices[low.bit_length() - 1]
@@ -172,19 +177,15 @@ def _within(graph: Graph, cone: int) -> Iterator[Vertex]:
 
 
 def _is_attention(graph: Graph, v: Vertex) -> bool:
-    """Whether a vertex mixes positions: a fused attention, or a softmax over keys."""
+    """Whether a vertex is a fused attention, or a softmax of scores."""
     if "scaled_dot_product" in v.name or "flex_attention" in v.name:
         return True
-    return v.name in SOFTMAXES and len(v.node.shape) >= 3 and _is_score(graph, v.index)
-
-
-def _is_score(graph: Graph, index: int) -> bool:
-    """Whether a node comes from a product of tokens with tokens, not far back."""
-    return product_of_tokens(graph, index) is not None
+    is_softmax = v.name in SOFTMAXES and len(v.node.shape) >= 3
+    return is_softmax and product_of_tokens(graph, v.index) is not None
 
 
 def product_of_tokens(graph: Graph, index: int) -> Vertex | None:
-    """The nearest product behind a node that has no weight in it, before any that has."""
+    """The nearest product of tokens with tokens behind a node, not past one with a weight."""
     stack, seen = graph.token_parents(index), set()
     while stack:
         at = stack.pop()
@@ -201,7 +202,7 @@ def product_of_tokens(graph: Graph, index: int) -> Vertex | None:
 
 
 def _attention(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str, ParameterRole]]:
-    """q, k and v: which weights reach which side of the attention."""
+    """(weight, role) of the weights that reach queries, keys, values, or several ("qkv")."""
     sides: dict[str, set[ParameterRole]] = {}
     for role, operands in _sides(graph, writer, core):
         for name in _nearest(graph, writer.cone, [i for o in operands for i in o.nodes]):
@@ -211,7 +212,7 @@ def _attention(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str
 
 
 def _sides(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[Role, list[Operand]]]:
-    """The operands that hold queries, keys and values."""
+    """(role, operands) of the queries, keys and values of a fused attention or a softmax."""
     if core.name not in SOFTMAXES:
         fused: tuple[Role, ...] = ("q", "k", "v")
         yield from ((role, [o]) for role, o in zip(fused, core.operands, strict=False))
@@ -221,6 +222,7 @@ def _sides(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[Role, l
         tokens = [o for o in scores.operands if any(graph.is_token(i) for i in o.nodes)]
         factors: tuple[Role, ...] = ("q", "k")
         yield from ((role, [o]) for role, o in zip(factors, tokens[-2:], strict=False))
+    # Values are what the first product after the softmax multiplies its result by.
     for v in _within(graph, writer.cone):
         if v.name in MATMULS and v.index > core.index and not graph.weight_operands(v.index):
             reached = [o for o in v.operands if not _comes_from(graph, o, core.index)]
@@ -229,13 +231,12 @@ def _sides(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[Role, l
 
 
 def _comes_from(graph: Graph, operand: Operand, index: int) -> bool:
-    """Whether an operand depends on a node."""
     return any(i == index or graph.ancestors[i] >> index & 1 for i in operand.nodes)
 
 
 def _nearest(graph: Graph, cone: int, start: list[int]) -> list[str]:
-    """The matrices of the products nearest behind some nodes, inside a cone."""
-    found: dict[str, None] = {}
+    """The matrices of the nearest products behind some nodes, inside a cone."""
+    nearest: dict[str, None] = {}
     stack, seen = list(start), set()
     while stack:
         index = stack.pop()
@@ -245,22 +246,21 @@ def _nearest(graph: Graph, cone: int, start: list[int]) -> list[str]:
         v = graph.vertices[index]
         matrices = _matrices(graph, v)
         if matrices:
-            found.update(dict.fromkeys(matrices))
+            nearest.update(dict.fromkeys(matrices))
         else:
             stack += graph.token_parents(index)
-    return list(found)
+    return list(nearest)
 
 
 def _matrices(graph: Graph, v: Vertex) -> list[str]:
-    """The weights that a product multiplies tokens by."""
     if v.name not in MATMULS or not graph.token_parents(v.index):
         return []
     return [n for o, n in graph.weight_operands(v.index) if len(o.geometry.size) > 1]
 
 
 def _hidden(graph: Graph, writer: Writer) -> dict[str, set[bool]]:
-    """The matrices before a writer, each with whether an activation was crossed on the way."""
-    found: dict[str, set[bool]] = {}
+    """The matrices before a writer -> whether an activation stands between, on each way there."""
+    hidden: dict[str, set[bool]] = {}
     stack = [(i, False) for i in graph.token_parents(writer.vertex)]
     seen: set[tuple[int, bool]] = set()
     while stack:
@@ -271,18 +271,19 @@ def _hidden(graph: Graph, writer: Writer) -> dict[str, set[bool]]:
         v = graph.vertices[index]
         matrices = _matrices(graph, v)
         for name in matrices:
-            found.setdefault(name, set()).add(crossed)
+            hidden.setdefault(name, set()).add(crossed)
         if not matrices:
             is_activation = v.name in _ACTIVATIONS
             stack += [(i, crossed or is_activation) for i in graph.token_parents(index)]
-    return found
+    return hidden
 
 
 def _head(graph: Graph, width: int) -> Iterator[tuple[str, ParameterRole]]:
-    """The product that makes logits of the stream."""
+    """(weight, role) of the matrices between the last addition and the logits."""
     if graph.last is None:
         return
     stack, seen = [graph.last], set()
+    # No further than the stream: what lies behind it belongs to the blocks.
     ends = {a.vertex for a in additions(graph, width)}
     while stack:
         index = stack.pop()
@@ -297,7 +298,7 @@ def _head(graph: Graph, width: int) -> Iterator[tuple[str, ParameterRole]]:
 
 
 def _fans(graph: Graph) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(weight, (fan_in, fan_out)) of every weight that is a matrix of a product."""
+    """(weight, (fan_in, fan_out)) of every matrix that multiplies tokens."""
     for v in graph.vertices:
         if v.name not in MATMULS:
             continue

@@ -1,4 +1,4 @@
-"""A deep model cut, for one pass, to one block of every kind: what a block does, its twins do."""
+"""A deep model cut to one block of every kind for one pass: equal blocks have equal roles."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ from torch import nn
 __all__ = ["shortened"]
 
 _FEW = 6
-"""Blocks that are all run."""
+"""Length up to which a list of blocks is left whole."""
 
 
 @contextmanager
 def shortened(module: nn.Module) -> Iterator[bool]:
-    """Leave the first block of every kind, and the last, in lists of many; then put all back.
+    """Keep only the first block of every kind and the last in long lists, inside the block.
 
     Yields:
         whether anything was left out. A forward that counts its blocks may then fail.
@@ -35,16 +35,16 @@ def shortened(module: nn.Module) -> Iterator[bool]:
 
 
 def _kept(blocks: dict[str, nn.Module | None]) -> dict[str, nn.Module | None]:
-    """The first of every kind and the last."""
     first: dict[object, str] = {}
     for name, block in blocks.items():
         first.setdefault(_kind(block), name)
+    # The last too: a forward may read self.layers[-1].
     names = {*first.values(), next(reversed(blocks))}
     return {name: block for name, block in blocks.items() if name in names}
 
 
 def _kind(block: nn.Module | None) -> object:
-    """Class, parameter names and shapes: equal for blocks that do the same."""
+    """Class, submodules, parameter names and shapes: equal for blocks that compute the same."""
     if block is None:
         return None
     shapes = tuple((name, tuple(p.shape)) for name, p in block.named_parameters())

@@ -1,4 +1,4 @@
-"""The sites of a model: its blocks, the branches inside, and the calls of attention."""
+"""Hook points of a model: its blocks and the branches inside."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -20,7 +20,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A tensor that can be heard: what a module takes in or gives out.
+    """A hook point: an input or output tensor of a module.
 
     Attributes:
         path: name of the module in its model.
@@ -44,10 +44,10 @@ class BlockSites:
 
     Attributes:
         path: name of the block in its model.
-        before: the stream that enters; None where no module hears it.
+        before: the stream that enters; None where no module takes or returns it.
         after: the stream after the last branch has been added.
-        attn: what attention adds.
-        mlp: what the MLP adds.
+        attn: the output of attention, as it is added.
+        mlp: the output of the MLP, as it is added.
     """
 
     path: str
@@ -75,9 +75,9 @@ def named_blocks(
 
     Args:
         module: the model.
-        path: of the list of blocks, such as "transformer.h".
-        attn: of the module in a block that returns what attention adds.
-        mlp: likewise of the MLP.
+        path: path of the list of blocks, such as "transformer.h".
+        attn: path in a block of the module that returns the output of attention.
+        mlp: path in a block of the module that returns the output of the MLP.
 
     Raises:
         SubjectError: if there is no such module.
@@ -103,7 +103,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The same, each with the key or field that it stands under; `name` where there is none."""
+    """(key or field, tensor) of all tensors in a nest, in order; `name` for those without a key."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping):

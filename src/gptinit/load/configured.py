@@ -38,8 +38,8 @@ class Target:
         call: the class or function.
         label: what errors and tables call it: "model.py:GPT".
         source: where it comes from, in words.
-        namespace: the names of its module, among which its configuration class is looked for.
-        within: the surroundings in which its code runs.
+        namespace: the names of its module, which is searched for its configuration class.
+        within: the context in which its code runs.
     """
 
     call: Callable[..., object]
@@ -51,10 +51,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """How to call a target: the class of its configuration, and what else it takes.
+    """How to call a target.
 
-    `config` is the configuration's parameter and class. `anything` tells that the target takes
-    settings that it does not name.
+    Attributes:
+        config: (parameter, class) of its configuration, if it takes one.
+        config_settings: what the configuration takes.
+        own_settings: what the target takes besides.
+        anything: whether it takes settings that it does not name (**kwargs).
     """
 
     config: tuple[str, type] | None
@@ -70,17 +73,17 @@ class _Plan:
 def configured_factory(target: Target, overrides: Mapping[str, object]) -> Factory:
     """The factory of a class or function with some of its settings replaced.
 
-    It may take nothing, settings of its own that all have defaults or are given, or a
-    configuration: a class that its annotation names or that its module has just one of.
+    It may take nothing, settings that all have defaults or are given, or a configuration: of the
+    class that its annotation names, or of the only configuration class of its module.
 
     Args:
         target: what builds the model.
-        overrides: values, or texts of values, by the name of the setting; our names of sizes
-            (n_layer) mean the model's own (n_layers).
+        overrides: name of a setting -> value, or its text; our names of sizes (n_layer) stand for
+            the model's (n_layers).
 
     Raises:
         ConfigError: if a setting is unknown, of the wrong type, or missing.
-        SubjectError: if the code of the configuration fails, or which one it is stays open.
+        SubjectError: if the code of the configuration fails, or several classes could be meant.
 
     Example:
         >>> def width(n_in=4): return nn.Linear(n_in, 2)
@@ -110,7 +113,7 @@ def configured_factory(target: Target, overrides: Mapping[str, object]) -> Facto
 
 
 def required_parameters(call: Callable[..., object]) -> list[Parameter]:
-    """The parameters that a call must be given.
+    """The parameters of a call that have no default.
 
     Example:
         >>> [parameter.name for parameter in required_parameters(lambda config, bias=True: None)]
@@ -120,13 +123,12 @@ def required_parameters(call: Callable[..., object]) -> list[Parameter]:
 
 
 def _parameters(call: Callable[..., object]) -> list[Parameter]:
-    """The parameters of a call that have a name."""
+    """The parameters of a call without *args and **kwargs."""
     starred = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     return [p for p in _signature(call) if p.kind not in starred]
 
 
 def _signature(call: Callable[..., object]) -> list[Parameter]:
-    """Every parameter of a call; none where Python cannot tell."""
     try:
         return list(inspect.signature(call).parameters.values())
     except (TypeError, ValueError):
@@ -134,12 +136,11 @@ def _signature(call: Callable[..., object]) -> list[Parameter]:
 
 
 def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:
-    """How to call the target, given what its signature says."""
     hints = _hints(target.call)
     config: tuple[str, type] | None = None
     for parameter in _parameters(target.call):
-        found = None if config else _annotated_config(hints.get(parameter.name), parameter)
-        config = (parameter.name, found) if found else config
+        kind = None if config else _annotated_config(hints.get(parameter.name), parameter)
+        config = (parameter.name, kind) if kind else config
     config = config or _config_by_name(target, hints, overrides)
     own = {
         p.name: Setting(kinds=kinds_of(hints.get(p.name), _default(p)), default=_default(p))
@@ -148,6 +149,7 @@ def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:
     }
     with blamed_on(target.label, "take its configuration"):
         fields = _fields(config[1]) if config else {}
+    # nn.Module's own __init__ takes **kwargs and refuses them all.
     starred = any(p.kind is Parameter.VAR_KEYWORD for p in _signature(target.call))
     inherited = getattr(target.call, "__init__", None) is nn.Module.__init__
     return _Plan(
@@ -159,21 +161,18 @@ def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:
 
 
 def _hints(call: Callable[..., object]) -> dict[str, Any]:
-    """The evaluated annotations of a call's parameters; none where they cannot be evaluated."""
     described = call.__init__ if isinstance(call, type) else call  # type: ignore[misc]
     try:
         return get_type_hints(described)
-    except Exception:  # annotations are code of the user: where it fails, names decide
+    except Exception:  # annotations are the user's code; if it fails, names decide
         return {}
 
 
 def _default(parameter: Parameter) -> object:
-    """A parameter's default."""
     return MISSING if parameter.default is Parameter.empty else parameter.default
 
 
 def _annotated_config(hint: object, parameter: Parameter) -> type | None:
-    """The configuration class that an annotation or a default names."""
     hinted = [hint, *getattr(hint, "__args__", ())]
     default = [] if parameter.default is Parameter.empty else [type(parameter.default)]
     for kind in (*hinted, *default):
@@ -183,22 +182,21 @@ def _annotated_config(hint: object, parameter: Parameter) -> type | None:
 
 
 def _may_configure(kind: type) -> bool:
-    """Whether a class is none of Python's or torch's own kinds of value."""
-    foreign = ("builtins", "typing", "types", "collections", "torch", "enum", "pathlib", "numpy")
-    return kind.__module__.partition(".")[0] not in foreign and not issubclass(
+    """Whether a class is the user's own: no plain value, no module, no tensor."""
+    libraries = ("builtins", "typing", "types", "collections", "torch", "enum", "pathlib", "numpy")
+    return kind.__module__.partition(".")[0] not in libraries and not issubclass(
         kind, (nn.Module, Tensor, BaseException)
     )
 
 
 def _fields_known(kind: type) -> bool:
-    """Whether a class says what it can be given."""
     return dataclasses.is_dataclass(kind) or bool(_parameters(kind) or _attributes(kind))
 
 
 def _config_by_name(
     target: Target, hints: Mapping[str, object], overrides: Mapping[str, object]
 ) -> tuple[str, type] | None:
-    """The one configuration class of the module, for the one argument that says nothing of itself.
+    """(parameter, class) for the only required parameter and the module's configuration class.
 
     Raises:
         SubjectError: if several classes would do.
@@ -208,6 +206,7 @@ def _config_by_name(
         return None
     candidates = _candidates(target)
     if len(candidates) > 1:
+        # GPT takes GPTConfig and not the LoRAConfig beside it.
         owner = getattr(target.call, "__name__", "")
         candidates = [c for c in candidates if c.__name__.startswith(owner)] or candidates
     if len(candidates) > 1:
@@ -220,7 +219,7 @@ def _config_by_name(
 
 
 def _candidates(target: Target) -> list[type]:
-    """The module's configuration classes: its own by name, its own dataclasses, imported ones."""
+    """The module's configuration classes: its own by name, else its dataclasses, else imports."""
     classes = [
         kind
         for kind in dict.fromkeys(v for v in target.namespace.values() if isinstance(v, type))
@@ -233,7 +232,7 @@ def _candidates(target: Target) -> list[type]:
 
 
 def _fields(config: type) -> dict[str, Setting]:
-    """What a configuration class can be given: fields, else arguments, else attributes."""
+    """The settings of a configuration class: its fields, else arguments, else attributes."""
     if dataclasses.is_dataclass(config):
         hints = _class_hints(config)
         given = ((f.name, _field_default(f)) for f in dataclasses.fields(config) if f.init)
@@ -249,22 +248,19 @@ def _fields(config: type) -> dict[str, Setting]:
 
 
 def _class_hints(kind: type) -> dict[str, Any]:
-    """The evaluated annotations of a class; none where they cannot be evaluated."""
     try:
         return get_type_hints(kind)
     except Exception:  # as in _hints
         return {}
 
 
-def _field_default(one: dataclasses.Field[Any]) -> object:
-    """A field's default."""
-    if one.default_factory is not dataclasses.MISSING:
-        return one.default_factory()
-    return MISSING if one.default is dataclasses.MISSING else one.default
+def _field_default(field: dataclasses.Field[Any]) -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return MISSING if field.default is dataclasses.MISSING else field.default
 
 
 def _attributes(kind: type) -> dict[str, object]:
-    """The public values that a class carries."""
     return {
         name: value
         for base in reversed(kind.__mro__[:-1])
@@ -274,7 +270,7 @@ def _attributes(kind: type) -> dict[str, object]:
 
 
 def _values(target: Target, plan: _Plan, overrides: Mapping[str, object]) -> dict[str, object]:
-    """The overrides by the model's own names, of the right types.
+    """The overrides by the model's own names and in its types.
 
     Raises:
         ConfigError: if one is unknown or of the wrong type, or one that is needed is not given.
@@ -282,8 +278,8 @@ def _values(target: Target, plan: _Plan, overrides: Mapping[str, object]) -> dic
     known = plan.settings()
     values = {}
     for name, value in overrides.items():
-        loose = plan.anything and name not in known
-        own = name if loose else resolve(f"setting of {target.label}", name, known)
+        is_unnamed = plan.anything and name not in known
+        own = name if is_unnamed else resolve(f"setting of {target.label}", name, known)
         if own in values:
             raise ConfigError(f"{own} must be given once, got it twice.")
         values[own] = typed(own, value, known[own].kinds if own in known else frozenset())
@@ -294,13 +290,12 @@ def _values(target: Target, plan: _Plan, overrides: Mapping[str, object]) -> dic
 
 
 def _missing(target: Target, plan: _Plan, missing: Iterable[str]) -> ConfigError:
-    """The error for settings that have no default and were not given."""
     names = list(missing)
     rule = (
         "have a value for every setting" if plan.config else "take no argument or a configuration"
     )
-    told = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    state = f"no value for {told}" if plan.config else f"the required {told}"
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    state = f"no value for {listed}" if plan.config else f"the required {listed}"
     return ConfigError(
         f"{target.label} must {rule}, got {state}. "
         f"Use --set {names[0]}=VALUE, or name a function that takes nothing."
@@ -308,30 +303,27 @@ def _missing(target: Target, plan: _Plan, missing: Iterable[str]) -> ConfigError
 
 
 def _settings(plan: _Plan, values: Mapping[str, object]) -> dict[str, object]:
-    """The plain values with which the model is built."""
-    told = {name: values.get(name, s.default) for name, s in plan.own_settings.items()}
+    settings = {name: values.get(name, s.default) for name, s in plan.own_settings.items()}
     if plan.config:
         config = _configuration(plan, values)
-        told |= {n: getattr(config, n, s.default) for n, s in plan.config_settings.items()}
-    told |= {name: value for name, value in values.items() if name not in told}
-    return {name: value for name, value in told.items() if type(value) in SCALARS}
+        settings |= {n: getattr(config, n, s.default) for n, s in plan.config_settings.items()}
+    settings |= {name: value for name, value in values.items() if name not in settings}
+    return {name: value for name, value in settings.items() if type(value) in SCALARS}
 
 
 def _configuration(plan: _Plan, values: Mapping[str, object]) -> object:
-    """An instance of the configuration class."""
     assert plan.config
     kind = plan.config[1]
     given = {name: value for name, value in values.items() if name in plan.config_settings}
     if dataclasses.is_dataclass(kind) or _parameters(kind):
         return kind(**given)
-    made = kind()
+    config = kind()
     for name, value in given.items():
-        setattr(made, name, value)
-    return made
+        setattr(config, name, value)
+    return config
 
 
 def _call(target: Target, plan: _Plan, values: Mapping[str, object]) -> object:
-    """Call the target as planned."""
     arguments = {name: v for name, v in values.items() if name not in plan.config_settings}
     if plan.config:
         arguments[plan.config[0]] = _configuration(plan, values)

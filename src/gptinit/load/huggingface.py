@@ -27,11 +27,11 @@ _AUTO_CLASSES = (
     "AutoModelForMaskedLM",
     "AutoModel",
 )
-"""Where a model is looked for, in this order; `architectures` decides before the second."""
+"""Where a model class is looked up, in this order; `architectures` comes after the first."""
 
 
 _LABELS = ("id2label", "label2id")
-"""Tables of a config that hold words of a task, not settings of a model."""
+"""Tables of a config that name the labels of a task, not settings of a model."""
 
 
 def huggingface_factory(
@@ -42,18 +42,18 @@ def huggingface_factory(
 ) -> Factory:
     """The factory of a Hugging Face config, as transformers' `from_config` builds it.
 
-    That is: in the dtype that the config names, else in torch's default dtype; with the attention
-    that transformers chooses; never with weights from anywhere. The class is the one for causal
-    language modelling, whatever task `architectures` names; else the one that it names.
+    That is: in the config's dtype, else in torch's default; with the attention that transformers
+    chooses; without pretrained weights. The class is the one for causal language modelling if
+    there is one, whatever task `architectures` names; else the one that it names.
 
     Args:
         path: the file, or a folder that holds a config.json.
-        overrides: keys to replace, those of a nested config as "text_config.hidden_size". Lists
-            with an entry per layer are cut or repeated to a new number of layers.
+        overrides: keys to replace, in nested configs as "text_config.hidden_size". Lists with one
+            entry per layer are cut or repeated for a new number of layers.
         trust_remote_code: whether Python code beside the config may run.
 
     Raises:
-        ConfigError: if there is no such file, it is no config, a key cannot be used, or
+        ConfigError: if there is no such file, it is not a config, a key cannot be used, or
             transformers is not installed.
         SubjectError: if transformers does not know the model or cannot build it.
     """
@@ -72,7 +72,6 @@ def _factory(
     configure: Callable[[Raw], Any],
     overrides: dict[str, object],
 ) -> Factory:
-    """The factory of a config that was read, with overrides."""
     label = f"{raw['model_type']} {file.name}"
     with blamed_on(str(file), "be a config that transformers accepts"):
         before = configure(copy.deepcopy(raw))
@@ -100,12 +99,11 @@ def _factory(
         settings=settings,
         with_settings=with_settings,
         architecture=str(raw["model_type"]),
-        **sizes(_sizes_told(config, settings)),
+        **sizes(_entries_of_sizes(config, settings)),
     )
 
 
 def _config_file(path: Path) -> Path:
-    """The config.json that a path means."""
     file = path / "config.json" if path.is_dir() else path
     if file.is_file():
         return file
@@ -118,12 +116,11 @@ def _config_file(path: Path) -> Path:
 
 
 def _read(file: Path) -> Raw:
-    """The entries of a config that names its model type."""
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise ConfigError(f"{file} must be JSON, got an error: {told}.") from error
+        message = " ".join(str(error).split())
+        raise ConfigError(f"{file} must be JSON, got an error: {message}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{file} must hold a JSON object, got {type(raw).__name__}.")
     if not isinstance(raw.get("model_type"), str) or not raw["model_type"]:
@@ -147,44 +144,45 @@ def _transformers(file: Path) -> ModuleType:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Forbids downloads for the block, without deciding it for the rest of the process."""
+    """Forbid downloads inside the block; the rest of the process may still download."""
     try:
         from huggingface_hub import constants  # part of an extra
     except ImportError:
         yield  # without it nothing can be downloaded, and _transformers() says what is missing
         return
-    told, known = os.environ.get("HF_HUB_OFFLINE"), constants.HF_HUB_OFFLINE
+    # The constant for what is imported already, the variable for what reads it from now on.
+    in_environment, in_library = os.environ.get("HF_HUB_OFFLINE"), constants.HF_HUB_OFFLINE
     os.environ["HF_HUB_OFFLINE"] = "1"
     constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = known
+        constants.HF_HUB_OFFLINE = in_library
         os.environ.pop("HF_HUB_OFFLINE")
-        if told is not None:
-            os.environ["HF_HUB_OFFLINE"] = told
+        if in_environment is not None:
+            os.environ["HF_HUB_OFFLINE"] = in_environment
 
 
 def _configurer(
     transformers: ModuleType, file: Path, raw: Raw, *, trust_remote_code: bool
 ) -> Callable[[Raw], Any]:
-    """The function from the entries of a config to transformers' object.
+    """The function that makes transformers' config object of the entries of a file.
 
     Raises:
-        SubjectError: if transformers does not know the model type and its code may not run.
+        SubjectError: if transformers does not know the model type, and its code may not run.
     """
     kind, version = raw["model_type"], transformers.__version__
     if trust_remote_code and "auto_map" in raw:
         return _remote_class(transformers, file, raw).from_dict  # type: ignore[no-any-return]
     if kind in transformers.CONFIG_MAPPING:
-        known = transformers.CONFIG_MAPPING[kind]
-        return lambda entries: known.from_dict(
+        config_class = transformers.CONFIG_MAPPING[kind]
+        return lambda entries: config_class.from_dict(
             {name: value for name, value in entries.items() if name != "auto_map"}
         )
     if "auto_map" in raw:
         raise SubjectError(
             f"{file} must have a model_type that transformers {version} knows, got {kind!r} with "
-            "Python code of its own. Add --trust-remote-code to run that code."
+            "its own Python code. Add --trust-remote-code to run that code."
         )
     near = difflib.get_close_matches(kind, list(transformers.CONFIG_MAPPING), n=2, cutoff=0.6)
     hint = f"Did you mean {' or '.join(near)}?" if near else "A newer release may know it."
@@ -204,35 +202,34 @@ def _remote_class(transformers: ModuleType, file: Path, raw: Raw) -> Any:
 
 
 def _values(label: str, config: Any, overrides: Mapping[str, object]) -> dict[str, object]:
-    """The overrides by the config's own keys, of the right types."""
-    told = _flat(config.to_dict())
+    entries = _flat(config.to_dict())
     values = {}
     for name, value in overrides.items():
         own = config.attribute_map.get(name, name)
-        own = resolve(f"setting of {label}", own, told)
+        own = resolve(f"setting of {label}", own, entries)
         if own in values:
             raise ConfigError(f"{own} must be given once, got it twice.")
-        values[own] = typed(own, value, kinds_of(None, told[own]))
+        values[own] = typed(own, value, kinds_of(None, entries[own]))
     return values
 
 
 def _changed(raw: Raw, config: Any, values: Mapping[str, object]) -> Raw:
-    """The entries of the config with some replaced."""
+    """The entries of a file with some replaced, under whichever spelling it uses."""
     changed = copy.deepcopy(raw)
     for name, value in values.items():
         *path, last = name.split(".")
-        entries, part, told = changed, config, config.to_dict()
+        entries, part, defaults = changed, config, config.to_dict()
         for step in path:
-            part, told = getattr(part, step, None), told[step]
+            part, defaults = getattr(part, step, None), defaults[step]
             if not isinstance(entries.get(step), dict):
-                entries[step] = copy.deepcopy(told)
-            if step == "rope_parameters":  # older spellings would win, and are in it by now
+                entries[step] = copy.deepcopy(defaults)
+            if step == "rope_parameters":  # older spellings would win over it; they were merged
                 entries.pop("rope_scaling", None)
                 entries.pop("rope_theta", None)
             entries = entries[step]
         aliases = getattr(part, "attribute_map", {})
         if aliases.get("num_hidden_layers", "num_hidden_layers") == last:
-            _fit_layers(entries, told.get(last), value)
+            _fit_layers(entries, defaults.get(last), value)
         for alias in [a for a, own in aliases.items() if own == last]:
             entries.pop(alias, None)
         if last == "dtype":
@@ -242,25 +239,24 @@ def _changed(raw: Raw, config: Any, values: Mapping[str, object]) -> Raw:
 
 
 def _require_kept(label: str, config: Any, values: Mapping[str, object]) -> None:
-    """Raise if a config has not what it was given: None may mean what transformers chooses."""
+    """Refuse a value that transformers replaces by another; None may stand for its own choice."""
     kept = _flat(config.to_dict())
     for name, value in values.items():
         if value is not None and kept.get(name) != value:
             raise ConfigError(
-                f"{name} must be a key that {label} keeps as it is given, got {value!r}, "
-                f"of which transformers made {kept.get(name)!r}. Change the file itself."
+                f"{name} must be a key of {label} that transformers keeps, got {value!r}, "
+                f"which it replaced by {kept.get(name)!r}. Change the file itself."
             )
 
 
 def _fit_layers(entries: Raw, before: object, now: object) -> None:
-    """Cut or repeat the lists that have one entry per layer."""
     for name, value in entries.items():
         if isinstance(value, list) and len(value) == before and isinstance(now, int):
             entries[name] = [value[layer % len(value)] for layer in range(now)] if value else value
 
 
 def _flat(entries: Raw, prefix: str = "") -> dict[str, object]:
-    """The entries of a config, those of nested ones by dotted names."""
+    """The entries of a config; those of nested configs by dotted names."""
     flat: dict[str, object] = {}
     for name, value in entries.items():
         if isinstance(value, dict):
@@ -271,7 +267,6 @@ def _flat(entries: Raw, prefix: str = "") -> dict[str, object]:
 
 
 def _scalars(config: Any) -> dict[str, object]:
-    """The plain values of a config."""
     skipped = ("transformers_version", "_name_or_path", "model_type")
     return {
         name: value
@@ -280,11 +275,11 @@ def _scalars(config: Any) -> dict[str, object]:
     }
 
 
-def _sizes_told(config: Any, settings: Mapping[str, object]) -> dict[str, object]:
-    """What a config says of its language model's shape; transformers' standard names first."""
+def _entries_of_sizes(config: Any, settings: Mapping[str, object]) -> dict[str, object]:
+    """The entries that may name sizes of the language model; later ones override earlier."""
     try:
         text = config.get_text_config()
-    except ValueError:  # a text encoder beside the language model
+    except ValueError:  # it has a text encoder too
         text = config.get_text_config(decoder=True)
     standard = {name: getattr(text, name, None) for name in text.attribute_map}
     own = {name: value for name, value in text.to_dict().items() if type(value) in SCALARS}
@@ -292,7 +287,7 @@ def _sizes_told(config: Any, settings: Mapping[str, object]) -> dict[str, object
 
 
 def _builder(transformers: ModuleType, file: Path, config: Any) -> Callable[[Any], object]:
-    """The function from a config to its model.
+    """The function that builds the model of a config.
 
     Raises:
         SubjectError: if transformers has no model for it.
@@ -304,7 +299,8 @@ def _builder(transformers: ModuleType, file: Path, config: Any) -> Callable[[Any
             return lambda made: _from_folder(auto, made, file)
         if auto and type(config) in auto._model_mapping:
             return lambda made: auto.from_config(made, trust_remote_code=False)
-        for architecture in config.architectures or ():  # between the first auto class and others
+        # Reached first after AutoModelForCausalLM, so that a causal class is preferred to it.
+        for architecture in config.architectures or ():
             kind = getattr(transformers, architecture, None)
             if isinstance(kind, type):
                 return kind._from_config  # type: ignore[attr-defined, no-any-return]
@@ -315,6 +311,7 @@ def _builder(transformers: ModuleType, file: Path, config: Any) -> Callable[[Any
 
 
 def _from_folder(auto: Any, config: Any, file: Path) -> object:
-    """The model of code that lies beside a config."""
+    """A model whose Python code lies beside its config."""
+    # from_config looks the code up there.
     config._name_or_path = str(file.parent)
     return auto.from_config(config, trust_remote_code=True)

@@ -1,4 +1,4 @@
-"""Running code of the user: nothing of the caller's changes, and what fails is told in one line."""
+"""Run the user's code: the caller's state is restored, and an error becomes one line."""
 
 import os
 import random
@@ -17,20 +17,20 @@ from gptinit.errors import GptInitError, SubjectError
 
 __all__ = ["blamed_on", "guarded", "is_installed", "isolated", "one_line", "uncompiled"]
 
-_LONGEST = 400  # characters of a foreign message
+_LONGEST = 400  # characters of another library's message
 _OURS = Path(__file__).resolve().parent.parent
 _STDLIB = Path(sysconfig.get_paths()["stdlib"]).resolve()
 
 
 @contextmanager
 def isolated(argv: str = "") -> Iterator[None]:
-    """Runs the block with the caller's state put back afterwards, and its prints on stderr.
+    """Run the block, then restore the caller's state; what it prints goes to stderr.
 
-    Put back are the random states of torch, numpy and Python, the default dtype and device,
+    Restored are the random states of torch, numpy and Python, the default dtype and device,
     whether gradients are recorded, the working folder and sys.argv.
 
     Args:
-        argv: what the block sees as the name of the program; it sees no arguments.
+        argv: the program's name that the block sees in sys.argv, without arguments.
 
     Example:
         >>> before = torch.get_rng_state()
@@ -55,12 +55,12 @@ def isolated(argv: str = "") -> Iterator[None]:
 
 @contextmanager
 def blamed_on(subject: str, rule: str) -> Iterator[None]:
-    """Turns whatever the block raises into one SubjectError: "`subject` must `rule`, got ...".
+    """Turn whatever the block raises into one SubjectError: "`subject` must `rule`, got ...".
 
-    Errors that gptinit raises on purpose pass as they are.
+    Errors of gptinit itself are left as they are.
 
     Raises:
-        SubjectError: with the type and the message of the first error, and where it was raised.
+        SubjectError: with type, message and place of the original error.
 
     Example:
         >>> with blamed_on("GPT", "build without an error"):
@@ -72,7 +72,7 @@ def blamed_on(subject: str, rule: str) -> Iterator[None]:
         yield
     except GptInitError:
         raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a script without __main__ guard may call exit()
         raise SubjectError(f"{subject} must {rule}, got {one_line(error)}.") from error
 
 
@@ -81,21 +81,22 @@ def guarded(
     make: Callable[[], object],
     within: Callable[[], AbstractContextManager[None]],
 ) -> Callable[[], nn.Module]:
-    """The function that calls `make` inside `within()` and insists on a module.
+    """A function that calls `make` inside `within()` and raises unless it returns a module.
 
     Args:
-        subject: what to call the model in errors.
+        subject: the name of the model in errors.
         make: builds the model.
-        within: the surroundings that it needs, entered at every call.
+        within: the context that it needs, entered at every call.
     """
 
     def build() -> nn.Module:
         with within(), blamed_on(subject, "build without an error"):
-            made = make()
-        if isinstance(made, nn.Module):
-            return uncompiled(made)
+            module = make()
+        if isinstance(module, nn.Module):
+            return uncompiled(module)
+        built = "None" if module is None else f"an object of type {type(module).__name__}"
         raise SubjectError(
-            f"{subject} must build a torch.nn.Module, got {_what(made)}. "
+            f"{subject} must build a torch.nn.Module, got {built}. "
             "Name a model class, or a function that returns a model."
         )
 
@@ -103,7 +104,7 @@ def guarded(
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
-    """The module that torch.compile wrapped, or the module itself: compiled code has no parts."""
+    """The module inside a torch.compile wrapper, since compiled code has no submodules to hook."""
     inner = getattr(module, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else module
 
@@ -115,15 +116,15 @@ def one_line(error: BaseException) -> str:
         >>> one_line(KeyError("wte"))
         "KeyError: 'wte'"
     """
-    told = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-    told = told if len(told) <= _LONGEST else told[:_LONGEST] + " ..."
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
     place = _place(error)
-    message = f"{type(error).__name__}: {told.rstrip('.')}" if told else type(error).__name__
+    message = f"{type(error).__name__}: {text.rstrip('.')}" if text else type(error).__name__
     return f"{message} ({place})" if place else message
 
 
 def is_installed(file: str | Path) -> bool:
-    """Whether a file belongs to Python or to an installed package, not to the user."""
+    """Whether a file belongs to Python or an installed package and not to the user."""
     parts = Path(file).parts
     return (
         "site-packages" in parts
@@ -134,7 +135,7 @@ def is_installed(file: str | Path) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """File and line: the last of the user's own, else the last of all but ours."""
+    """File and line of the last frame in the user's code, else in another library."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}"
     frames = [
@@ -142,28 +143,23 @@ def _place(error: BaseException) -> str:
         for frame, line in traceback.walk_tb(error.__traceback__)
         if not frame.f_code.co_filename.startswith("<")
     ]
-    own = [at for at in frames if not is_installed(at[0])]
-    foreign = [
+    of_user = [at for at in frames if not is_installed(at[0])]
+    of_libraries = [
         at
         for at in frames
         if not at[0].is_relative_to(_OURS)
         and ("site-packages" in at[0].parts or not at[0].is_relative_to(_STDLIB))
     ]
-    file, line = (own or foreign or [(Path(), 0)])[-1]
+    file, line = (of_user or of_libraries or [(Path(), 0)])[-1]
     return f"{file.name}:{line}" if line else ""
 
 
-def _what(made: object) -> str:
-    """A value in few words: None, or the name of its type."""
-    return "None" if made is None else f"an object of type {type(made).__name__}"
-
-
 def _cuda_devices() -> list[int]:
-    """The CUDA devices that have a random state by now."""
+    """The CUDA devices that have a random state; none if CUDA was never used."""
     return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
 
 
 def _put_back_device(device: torch.device) -> None:
-    """Make `device` the default again, if it is not; the CPU is torch's own default."""
     if torch.get_default_device() != device:
+        # None for the CPU: naming it would install a mode that slows every call of torch.
         torch.set_default_device(None if device.type == "cpu" else device)

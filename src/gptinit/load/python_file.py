@@ -1,4 +1,4 @@
-"""A model of somebody's own: a class or function in a Python file or an importable module."""
+"""A model in Python code: a class or function in a file or an importable module."""
 
 import ast
 import difflib
@@ -24,14 +24,13 @@ __all__ = ["file_factory", "module_factory"]
 def file_factory(path: str | Path, name: str | None, overrides: Mapping[str, object]) -> Factory:
     """The factory called `name` in a Python file.
 
-    The file runs once, with its folder importable; its folder is importable again whenever the
-    model is built. Afterwards neither the folder nor the modules found in it are in the way of
-    other files, whatever their names.
+    The file runs once. Its folder is importable then, and whenever the model is built; outside of
+    these times neither the folder nor the modules imported from it affect other files.
 
     Args:
         path: the file.
-        name: a model class, or a function that returns a model; None where the file has one
-            model that no other class of it is made of.
+        name: a model class, or a function that returns a model; None for the only model class
+            that no other class of the file uses.
         overrides: settings to replace, see `configured_factory`.
 
     Raises:
@@ -67,7 +66,7 @@ def module_factory(module: str, name: str, overrides: Mapping[str, object]) -> F
         importlib.invalidate_caches()
         with blamed_on(module, "load without an error"):
             try:
-                found = importlib.import_module(module)
+                imported = importlib.import_module(module)
             except ModuleNotFoundError as error:
                 if error.name and f"{module}.".startswith(f"{error.name}."):
                     raise ConfigError(
@@ -81,19 +80,19 @@ def module_factory(module: str, name: str, overrides: Mapping[str, object]) -> F
         with _importable((here,)), isolated(module):
             yield
 
-    loaded = _Loaded(module=found, place=module, source=f"module {module}", within=within)
+    loaded = _Loaded(module=imported, place=module, source=f"module {module}", within=within)
     return _factory(loaded, name, overrides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Surroundings:
-    """The folder of a file, and the modules that were found in it.
+    """The folders of a file and the modules imported from them: two files may have a utils.py each.
 
     Attributes:
         program: the file, as its code sees sys.argv[0].
-        paths: folders that its imports are looked up in.
-        package: the folders, outermost first, that its relative imports go through.
-        modules: what was imported from these folders so far; filled as imports happen.
+        paths: folders in which its imports are looked up.
+        package: folders, outermost first, that its relative imports go through.
+        modules: modules imported from these folders so far.
     """
 
     program: str
@@ -103,7 +102,7 @@ class _Surroundings:
 
     @classmethod
     def of(cls, file: Path) -> "_Surroundings":
-        """The surroundings of a file, given by its absolute path."""
+        """The surroundings of a file with an absolute path."""
         folders = list(file.parents)
         depth = 0
         while (folders[depth] / "__init__.py").is_file():
@@ -117,8 +116,9 @@ class _Surroundings:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Makes the folders importable, and their modules the only ones of their names."""
+        """Make the folders importable inside the block, and hide other modules of equal names."""
         with isolated(self.program):
+            # Two models may both import a `utils`: each sees that of its own folder.
             aside = {name: sys.modules.pop(name) for name in self._colliding()}
             present = set(sys.modules)
             sys.modules.update(self.modules)
@@ -132,7 +132,7 @@ class _Surroundings:
                 sys.modules.update(aside)
 
     def _colliding(self) -> list[str]:
-        """Modules of the caller that imports of this folder would find in place of its own."""
+        """Modules of the caller that imports would find instead of those in these folders."""
         tops = {p.stem for folder in self.paths for p in Path(folder).glob("*.py")} | {
             p.parent.name for folder in self.paths for p in Path(folder).glob("*/__init__.py")
         }
@@ -146,7 +146,6 @@ class _Surroundings:
         ]
 
     def _found(self, present: set[str]) -> dict[str, ModuleType]:
-        """Modules of these folders that were imported since only `present` were."""
         return {
             name: module
             for name, module in list(sys.modules.items())
@@ -157,13 +156,12 @@ class _Surroundings:
         }
 
     def _holds(self, origin: str) -> bool:
-        """Whether a file lies in these folders."""
         return any(Path(origin).is_relative_to(folder) for folder in self.paths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaded:
-    """A module, what errors call it, where it comes from, and the surroundings of its code."""
+    """A module, its name in errors, where it comes from, and the context that its code needs."""
 
     module: ModuleType
     place: str
@@ -173,7 +171,7 @@ class _Loaded:
 
 @contextmanager
 def _importable(folders: tuple[str, ...]) -> Iterator[None]:
-    """Looks imports up in `folders` first, and leaves no compiled files there."""
+    """Look imports up in `folders` first inside the block, and write no compiled files there."""
     path, quiet = list(sys.path), sys.dont_write_bytecode
     sys.path[:0] = folders
     sys.dont_write_bytecode = True
@@ -185,41 +183,40 @@ def _importable(folders: tuple[str, ...]) -> Iterator[None]:
 
 
 def _origin(module: ModuleType) -> str | None:
-    """The file or folder that a module was read from."""
-    told = getattr(module, "__dict__", {})
-    return told.get("__file__") or next(iter(told.get("__path__", ())), None)
+    names = getattr(module, "__dict__", {})
+    return names.get("__file__") or next(iter(names.get("__path__", ())), None)
 
 
 def _relative_level(file: Path) -> int:
-    """How many folders up the relative imports of a file reach."""
+    """Number of folders that the relative imports of a file go up."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
-        return 0  # running it tells more
+        return 0  # running it gives a better error
     return max(
         (node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0
     )
 
 
 def _execute(file: Path, package: tuple[Path, ...]) -> ModuleType:
-    """The module of a file, run under its own name as far as that name is free."""
+    """Run a file as a module under its own name, with underscores if that name is taken."""
     importlib.invalidate_caches()
     name = ".".join([*_packages(package), file.stem.replace(".", "_")])
     while name in sys.modules and _origin(sys.modules[name]) != str(file):
         name += "_"
-    if name in sys.modules:  # what it imports has imported it
+    if name in sys.modules:  # its own package has imported it
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec
     assert spec.loader  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[name] = module  # before it runs: dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 
 
 def _packages(folders: tuple[Path, ...]) -> list[str]:
-    """Import the packages that a file is in, outermost first; a plain folder becomes one."""
+    """Import the packages around a file, outermost first; a plain folder becomes a package."""
     names: list[str] = []
     for folder in folders:
         names.append(folder.name.replace(".", "_"))
@@ -236,34 +233,32 @@ def _packages(folders: tuple[Path, ...]) -> list[str]:
 
 
 def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Factory:
-    """The factory called `name` in a module that was loaded."""
-    found = getattr(loaded.module, name, None)
+    call = getattr(loaded.module, name, None)
     label = f"{loaded.place}:{name}"
-    if found is None:
+    if call is None:
         raise _no_such_name(loaded, name)
-    if isinstance(found, nn.Module) or not callable(found):
+    if isinstance(call, nn.Module) or not callable(call):
         raise SubjectError(
             f"{label} must be a model class or a function that returns a model, "
-            f"got an object of type {type(found).__name__}."
+            f"got an object of type {type(call).__name__}."
         )
     namespace = vars(loaded.module)
     target = Target(
-        call=found, label=label, source=loaded.source, namespace=namespace, within=loaded.within
+        call=call, label=label, source=loaded.source, namespace=namespace, within=loaded.within
     )
     return configured_factory(target, overrides)
 
 
 def _no_such_name(loaded: _Loaded, name: str) -> SubjectError:
-    """The error for a name that a module has not, with those that it has."""
     names = [*_models(loaded.module), *_functions(loaded.module)]
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    told = f"only {', '.join(names)}" if names else "no model class and no function"
-    return SubjectError(f"{loaded.place} must define {name!r}, got {told}.{hint}")
+    defined = f"only {', '.join(names)}" if names else "no model class and no function"
+    return SubjectError(f"{loaded.place} must define {name!r}, got {defined}.{hint}")
 
 
 def _only_model(loaded: _Loaded) -> str:
-    """The model class that no other class of the module is made of.
+    """The model class that no other class of the module uses.
 
     Raises:
         SubjectError: if there is none, or more than one.
@@ -276,13 +271,12 @@ def _only_model(loaded: _Loaded) -> str:
     names = whole or [*models, *_functions(loaded.module)]
     raise SubjectError(
         f"{loaded.place} must be given with the name of its model, got "
-        f"{'a choice of ' + ', '.join(names) if names else 'no model class in it'}. "
+        f"{'several: ' + ', '.join(names) if names else 'no model class in it'}. "
         f"Write {loaded.place}:{names[0] if names else 'NAME'}."
     )
 
 
 def _models(module: ModuleType) -> dict[str, type]:
-    """The module classes that a module defines."""
     return {
         name: kind
         for name, kind in vars(module).items()
@@ -293,7 +287,6 @@ def _models(module: ModuleType) -> dict[str, type]:
 
 
 def _functions(module: ModuleType) -> list[str]:
-    """The public functions that a module defines and that can be called with nothing."""
     return [
         name
         for name, value in vars(module).items()
@@ -305,7 +298,6 @@ def _functions(module: ModuleType) -> list[str]:
 
 
 def _mentioned(kind: type) -> set[str]:
-    """The global names that the methods of a class and its bases' names speak of."""
     names = {base.__name__ for base in kind.__bases__}
     for value in vars(kind).values():
         function = getattr(value, "__func__", value)
@@ -315,6 +307,5 @@ def _mentioned(kind: type) -> set[str]:
 
 
 def _names_in(code: CodeType) -> set[str]:
-    """The global names in a piece of code, also in what it defines."""
     inner = (c for c in code.co_consts if isinstance(c, CodeType))
     return set(code.co_names).union(*(_names_in(c) for c in inner))

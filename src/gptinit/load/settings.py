@@ -1,4 +1,4 @@
-"""Settings of a foreign model: values as a person types them, sizes under their many names."""
+"""Settings of other people's models: typed values of texts, sizes under their many names."""
 
 import json
 import types
@@ -21,64 +21,42 @@ __all__ = [
 ]
 
 MISSING = object()
-"""The default of a setting that has none."""
+"""Stands for the default of a setting that has none."""
 
 SCALARS: tuple[type, ...] = (bool, int, float, type(None), str)
-"""Types of plain values, in the order in which a text is read as one of them."""
+"""Types of plain values, in the order in which they are tried for a text."""
 
 _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "n_layer": ("num_hidden_layers", "n_layers", "num_layers", "decoder_layers", "depth"),
         "n_head": ("num_attention_heads", "n_heads", "num_heads", "decoder_attention_heads"),
         "n_kv_head": (
-            "num_key_value_heads",
-            "n_kv_heads",
-            "num_kv_heads",
-            "n_query_groups",
+            "num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_query_groups",
             "num_query_groups",
         ),
         "head_dim": ("head_size", "d_head", "d_kv", "kv_channels"),
         "n_embd": ("hidden_size", "d_model", "dim", "embed_dim", "emb_dim", "model_dim"),
         "d_ff": (
-            "intermediate_size",
-            "n_inner",
-            "ffn_dim",
-            "decoder_ffn_dim",
-            "hidden_dim",
-            "ffn_hidden_size",
-            "mlp_hidden_size",
-            "dff",
+            "intermediate_size", "n_inner", "ffn_dim", "decoder_ffn_dim", "hidden_dim",
+            "ffn_hidden_size", "mlp_hidden_size", "dff",
         ),
         "block_size": (
-            "max_position_embeddings",
-            "n_positions",
-            "max_seq_len",
-            "n_ctx",
-            "context_length",
-            "max_sequence_length",
-            "max_seq_length",
-            "sequence_len",
-            "seq_len",
-            "seq_length",
-            "context_size",
-            "ctx_len",
-            "max_target_positions",
+            "max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "context_length",
+            "max_sequence_length", "max_seq_length", "sequence_len", "seq_len", "seq_length",
+            "context_size", "ctx_len", "max_target_positions",
         ),
         "vocab_size": ("n_vocab", "padded_vocab_size", "num_tokens", "vocabulary_size"),
         "tied": (
-            "tie_word_embeddings",
-            "tie_weights",
-            "tie_embeddings",
-            "weight_tying",
+            "tie_word_embeddings", "tie_weights", "tie_embeddings", "weight_tying",
             "share_embeddings",
         ),
     }
-)
-"""Our name of a size: the names that others give it, most telling first."""
+)  # fmt: skip
+"""Our name of a size -> the names that others give it, the most specific first."""
 
 
 class Sizes(TypedDict):
-    """What settings say of a model's shape, by our names; None where they are silent."""
+    """Sizes of a model by our names; None where settings do not say."""
 
     n_layer: int | None
     n_head: int | None
@@ -93,11 +71,11 @@ class Sizes(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One value that a model takes.
+    """A setting that a model takes.
 
     Attributes:
-        kinds: the plain types it may have; none means any value.
-        default: what it is unless given; MISSING if it must be given.
+        kinds: the plain types that its value may have; none for any.
+        default: its default; MISSING if it must be given.
     """
 
     kinds: frozenset[type] = frozenset()
@@ -105,7 +83,7 @@ class Setting:
 
 
 def sizes(settings: Mapping[str, object]) -> Sizes:
-    """What settings say of a model's shape, by our names.
+    """The sizes that settings name, by our names.
 
     Example:
         >>> found = sizes({"num_hidden_layers": 2, "vocab_size": -1, "tie_word_embeddings": True})
@@ -126,11 +104,11 @@ def sizes(settings: Mapping[str, object]) -> Sizes:
 
 
 def resolve(what: str, name: str, known: Iterable[str]) -> str:
-    """The setting that `name` means: itself, or what the model calls the size of that name.
+    """The model's setting for `name`: the one of that name, or the size that we call so.
 
     Args:
         what: the subject of the error.
-        name: what the user wrote.
+        name: the name that the user wrote.
         known: the names that the model has.
 
     Raises:
@@ -148,16 +126,16 @@ def resolve(what: str, name: str, known: Iterable[str]) -> str:
                 return prefix + word
     if names:
         raise unknown_name(what, name, names)
-    raise ConfigError(f"{what} must be one that it takes, got {name!r}. It takes none.")
+    raise ConfigError(f"{what} must be one that it takes, got {name!r}. It takes no settings.")
 
 
 def typed(name: str, value: object, kinds: frozenset[type]) -> object:
-    """A value as one of the plain types `kinds`; a text is read as it was meant.
+    """A value as one of the plain types `kinds`; a text is parsed as the first that fits.
 
     Args:
         name: the setting, for the error.
         value: a plain value, or the text of one.
-        kinds: types among SCALARS; none means whatever the text looks like.
+        kinds: types among SCALARS; none allows all of them.
 
     Raises:
         ConfigError: if the value is of none of these types.
@@ -185,7 +163,7 @@ def kinds_of(hint: object, default: object) -> frozenset[type]:
 
     Args:
         hint: the annotation, evaluated; None if there is none.
-        default: the value unless given, which speaks where the annotation does not.
+        default: the default, whose type decides without an annotation.
 
     Example:
         >>> sorted(kind.__name__ for kind in kinds_of(int | None, 3))
@@ -200,7 +178,7 @@ def kinds_of(hint: object, default: object) -> frozenset[type]:
 
 
 def _flat(hint: object) -> Iterable[Any]:
-    """The types that an annotation is made of."""
+    """The types in an annotation, through unions, Literal and Annotated."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return [kind for part in get_args(hint) for kind in _flat(part)]
@@ -210,12 +188,10 @@ def _flat(hint: object) -> Iterable[Any]:
 
 
 def _said(settings: Mapping[str, object], size: str) -> list[object]:
-    """What settings say of a size, under any of its names."""
     return [settings[word] for word in (size, *_WORDS[size]) if word in settings]
 
 
 def _count(settings: Mapping[str, object], size: str) -> int | None:
-    """The first positive integer among what settings say of a size."""
     counts = (v for v in _said(settings, size) if isinstance(v, int) and not isinstance(v, bool))
     return next((v for v in counts if v > 0), None)
 
@@ -247,15 +223,14 @@ def _as_text(value: object) -> object:
 
 
 def _from_json(name: str, text: str) -> object:
-    """A list or a table of values."""
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{name} must be a value in JSON, got {text!r}.") from error
+        raise ConfigError(f"{name} must be valid JSON, got {text!r}.") from error
 
 
 def _only(value: object, kind: type) -> object:
-    """`value` if it is of just this type."""
+    """The value if it has exactly this type; a bool is no int here."""
     if type(value) is not kind:
         raise ValueError(value)
     return value

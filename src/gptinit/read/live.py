@@ -6,7 +6,6 @@ from hashlib import sha256
 import torch
 from torch import Tensor, nn
 
-from gptinit.facts.distributions import Measured
 from gptinit.trace.graph import Read
 from gptinit.trace.laws.laws import Law, Laws, measured
 from gptinit.trace.record.tensor import TracedTensor, traced
@@ -15,14 +14,14 @@ __all__ = ["LiveLaws", "digest", "stand_ins", "with_dependent_rows"]
 
 
 _FEW, _MANY = 16, 512
-"""Rows and columns of a matrix that are looked at at least, and at most."""
+"""Fewest rows and columns of a matrix that is tested, and most that are used of it."""
 
 _BEYOND = 6.0
-"""Standard errors."""
+"""Standard errors from which rows count as dependent."""
 
 
 class LiveLaws:
-    """Measures what a trace would read; equal values have equal bases."""
+    """`Laws` of live tensors: moments instead of distributions; equal values have equal bases."""
 
     def __init__(self) -> None:
         self._fixed = Laws()
@@ -34,28 +33,27 @@ class LiveLaws:
         law = self._fixed.of(read)
         if values is None or values.numel() < 2 or law.distribution.kind != "fixed":
             return law
-        found: Measured = measured(values)
-        return Law(found, ("values", digest(values)))
+        return Law(measured(values), ("values", digest(values)))
 
 
 def stand_ins(module: nn.Module) -> dict[str, TracedTensor]:
     """A traced tensor for every float parameter and buffer of a live module, sharing its memory."""
-    made: dict[int, TracedTensor] = {}
-    found = {}
+    by_id: dict[int, TracedTensor] = {}  # tied tensors share one
+    by_name = {}
     named = (*module.named_parameters(remove_duplicate=False), *module.named_buffers())
     for name, tensor in named:
         if tensor.is_floating_point() and not tensor.is_meta:
-            if id(tensor) not in made:
-                made[id(tensor)] = traced(_plain(tensor))
-            found[name] = made[id(tensor)]
-    return found
+            if id(tensor) not in by_id:
+                by_id[id(tensor)] = traced(_plain(tensor))
+            by_name[name] = by_id[id(tensor)]
+    return by_name
 
 
 def with_dependent_rows(parameters: Iterable[tuple[str, Tensor]]) -> str | None:
     """Name of the first matrix whose rows are too alike for independent draws; None without one.
 
-    Of independent rows of m entries the squared correlations times m have mean 1 and variance near
-    2: their mean over pairs is held against that, six standard errors off. Training shows in it.
+    For independent rows of m entries the squared correlations times m have mean 1 and variance
+    near 2. A mean over all pairs that is six standard errors higher is a sign of training.
 
     Args:
         parameters: names and values.
@@ -63,6 +61,7 @@ def with_dependent_rows(parameters: Iterable[tuple[str, Tensor]]) -> str | None:
     for name, tensor in parameters:
         if tensor.ndim != 2 or min(tensor.shape) < _FEW:
             continue
+        # A corner is enough: 512 rows make 130,000 pairs.
         rows = _plain(tensor)[:_MANY, :_MANY].double()
         unit = rows / rows.square().mean(1, keepdim=True).sqrt().clamp(min=1e-30)
         n, m = unit.shape
@@ -75,7 +74,6 @@ def with_dependent_rows(parameters: Iterable[tuple[str, Tensor]]) -> str | None:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """The values on the CPU, as an ordinary tensor."""
     return tensor.detach().to("cpu")
 
 

@@ -1,4 +1,4 @@
-"""What the norms of a model do to a vector of size one: their effect, not their weight."""
+"""The gain of every norm: its effect on a vector of RMS 1, whatever it does with its weight."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from gptinit.trace.replay.replay import Replay
 __all__ = ["norm_gains"]
 
 _LARGEST = 1 << 20
-"""Width up to which a norm is run."""
+"""Widest norm that is run."""
 
 
 def norm_gains(module: nn.Module, law: Callable[[Tensor], Distribution]) -> dict[str, float]:
@@ -25,24 +25,23 @@ def norm_gains(module: nn.Module, law: Callable[[Tensor], Distribution]) -> dict
         law: the distribution of a tensor, traced or live; norms that share class, width and law
             are run once.
     """
-    found: dict[str, float] = {}
-    known: dict[object, float | None] = {}
+    gains: dict[str, float] = {}
+    by_kind: dict[object, float | None] = {}
     for path, child in module.named_modules():
         weight = getattr(child, "weight", None)
         name = f"{path}.weight" if path else "weight"
         if not isinstance(weight, Tensor) or not _is_norm(path, child, weight):
             continue
         key = (type(child), tuple(weight.shape), law(weight), getattr(child, "eps", None))
-        if key not in known:
-            known[key] = _gain(child, weight.numel())
-        gain = known[key]
+        if key not in by_kind:
+            by_kind[key] = _gain(child, weight.numel())
+        gain = by_kind[key]
         if gain is not None:
-            found[name] = gain
-    return found
+            gains[name] = gain
+    return gains
 
 
 def _is_norm(path: str, child: nn.Module, weight: Tensor) -> bool:
-    """Whether a module normalises: by its class or its name."""
     if weight.ndim != 1 or weight.numel() > _LARGEST:
         return False
     leaf = path.rpartition(".")[2].lower()
@@ -50,8 +49,9 @@ def _is_norm(path: str, child: nn.Module, weight: Tensor) -> bool:
 
 
 def _gain(child: nn.Module, width: int) -> float | None:
-    """The effect of one norm; None where it cannot be run on a plain vector."""
+    """RMS of the output of one norm; None if it does not run on a plain vector."""
     generator = torch.Generator().manual_seed(0)
+    # Mean 0 and RMS 1 for every row, so that LayerNorm and RMSNorm leave it as it is.
     x = torch.randn(64, width, generator=generator)
     x -= x.mean(-1, keepdim=True)
     x /= x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
@@ -59,7 +59,7 @@ def _gain(child: nn.Module, width: int) -> float | None:
         values = {n: _values(p) for n, p in (*child.named_parameters(), *child.named_buffers())}
         with torch.no_grad():
             y = functional_call(child, values, (x,))
-    except Exception:  # whatever its forward wants besides: its effect stays unknown
+    except Exception:  # its forward wants other arguments: the effect stays unknown
         return None
     if not isinstance(y, Tensor) or y.shape != x.shape:
         return None
@@ -68,7 +68,6 @@ def _gain(child: nn.Module, width: int) -> float | None:
 
 
 def _values(tensor: Tensor) -> Tensor:
-    """Real values, in float32."""
     if isinstance(tensor, TracedTensor):
         tensor = Replay().value(tensor.read())
     return tensor.detach().cpu().float() if tensor.is_floating_point() else tensor

@@ -1,4 +1,4 @@
-"""What is known of one parameter: its distribution, its role, how it got there."""
+"""The program of one parameter: its distribution, its role, and how it got there."""
 
 import math
 import re
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _STEPS = 8
-"""How many steps of a provenance are kept, the last ones."""
+"""Last steps of a provenance that are kept."""
 
 _NORM_ROLES = frozenset({"norm_weight", "norm_bias", "linear_bias"})
 
@@ -56,14 +56,15 @@ class ParameterReader:
         self._decoder, self._uses = flow.decoder, flow.uses
         self._names = tied_names(module)
         self._layers = layer_numbers(self._names, flow.decoder)
-        # Modules that hold a weight which the pass did touch: their biases are on the way too.
-        self._touched = tuple(f"{name.rpartition('.')[0]}." for name in flow.uses)
-        self._like = {number_pattern(name): use for name, use in flow.uses.items()}
+        # Modules of which the pass used a weight: it may use their biases too.
+        self._used_modules = tuple(f"{name.rpartition('.')[0]}." for name in flow.uses)
+        # A shortened pass runs one block of every kind: other layers have the uses of their twins.
+        self._uses_by_pattern = {number_pattern(name): use for name, use in flow.uses.items()}
         self._gains = norm_gains(module, lambda t: laws.of(read_of(t)).distribution)
 
     def parameter(self, name: str, tensor: Tensor, read: Read) -> ParameterProgram:
-        """What is known of a parameter."""
-        use = self._uses.get(name) or self._like.get(number_pattern(name))
+        """The program of a parameter."""
+        use = self._uses.get(name) or self._uses_by_pattern.get(number_pattern(name))
         law = self._laws.of(read)
         fan_in, fan_out = _fans(self._module, name, tensor, use)
         return ParameterProgram(
@@ -84,7 +85,7 @@ class ParameterReader:
         )
 
     def buffer(self, name: str, tensor: Tensor, read: Read) -> ParameterProgram:
-        """What is known of a buffer."""
+        """The program of a buffer."""
         return ParameterProgram(
             name=name,
             shape=tuple(tensor.shape),
@@ -97,26 +98,27 @@ class ParameterReader:
         )
 
     def _role(self, name: str, tensor: Tensor, use: WeightUse | None) -> ParameterRole:
-        """The user's word, then the forward pass, then the name."""
+        """The role by the user's map, else by the forward pass, else by the name."""
         for pattern, role in self._roles.items():
             if fnmatchcase(name, pattern):
                 return role  # type: ignore[return-value] # reading refused other names
         named = role_by_name(name, tensor.ndim)
         if use is not None and use.roles[0] != "other":
             return use.roles[0]
+        # A matrix that the pass uses for something unknown is not what its name says.
         if use is not None and named not in _NORM_ROLES:
             return "other"
-        return named if self._is_on_the_way(name) else "other"
+        return named if self._may_be_in_decoder(name) else "other"
 
-    def _is_on_the_way(self, name: str) -> bool:
-        """Whether a weight that the forward pass did not touch may be one of the decoder's."""
+    def _may_be_in_decoder(self, name: str) -> bool:
+        """Whether a weight whose use the pass does not show may belong to the decoder."""
         if self._decoder is None:
             return True
         block = block_of(name)
-        return name.startswith(self._touched) if block is None else block in self._layers
+        return name.startswith(self._used_modules) if block is None else block in self._layers
 
     def _history(self, read: Read) -> Iterator[Draw]:
-        """Every time that all entries were set to something new."""
+        """Every time that all entries were set anew; writes that build on the last count as one."""
         storage = read.storage
         draws: list[Draw] = []
         for index, write in enumerate(storage.writes[: read.version]):
@@ -133,7 +135,7 @@ class ParameterReader:
 
 
 def layer_numbers(names: Mapping[str, tuple[str, ...]], decoder: Decoder | None) -> dict[str, int]:
-    """Path of every block to its number: in the order in which they run, then by their names."""
+    """Path of every block -> its number: in the order in which they run, else in that of names."""
     paths = list(dict.fromkeys(filter(None, map(block_of, names))))
     if decoder is None:
         return {path: int(re.sub(r"^.*?(\d+)$", r"\1", path)) for path in paths}
@@ -150,19 +152,18 @@ def read_of(tensor: Tensor) -> Read:
 
 
 def is_float(tensor: Tensor) -> bool:
-    """Whether a tensor has a distribution to speak of."""
+    """Whether a tensor has entries that can have a distribution."""
     return not tensor.is_meta and (tensor.is_floating_point() or tensor.is_complex())
 
 
 def _dtype(tensor: Tensor) -> str:
-    """The name of a dtype."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def _fans(
     module: nn.Module, name: str, tensor: Tensor, use: WeightUse | None
 ) -> tuple[int | None, int | None]:
-    """(fan_in, fan_out) as the forward pass uses the matrix, or as its module stores it."""
+    """(fan_in, fan_out) as the forward pass uses a matrix, else as its module stores it."""
     if use is not None and use.fan_in is not None:
         return use.fan_in, use.fan_out
     if tensor.ndim < 2:
@@ -171,6 +172,7 @@ def _fans(
         if isinstance(weight, Tensor) and weight.ndim == 2 and name.endswith("bias"):
             return _fans(module, f"{owner}.weight", weight, None)
         return None, None
+    # nn.Linear stores (out, in), transformers' Conv1D (in, out).
     rows, columns = int(tensor.shape[-2]), int(tensor.shape[-1])
     kind = type(module.get_submodule(name.rpartition(".")[0])).__name__
     return (rows, columns) if kind == "Conv1D" else (columns, rows)
@@ -211,17 +213,19 @@ def _parts_of(law: Law) -> list[tuple[int, object, float]]:
 def with_entanglement(
     parameters: Program, reads: Mapping[str, Read], buffers: Iterable[str]
 ) -> Program:
-    """The same, with those marked that share draws with another and are no copy of it.
+    """The parameters, with those marked as entangled that share draws without being copies.
 
-    A transpose of another weight, some of its rows, a mixture of two, a buffer that was made of it:
-    drawn independently, each would have its own distribution and not their joint one.
+    A transpose of another weight, some of its rows, a mixture of two, a buffer computed from it:
+    drawn independently, each would have its own distribution but not their joint one.
 
     Args:
-        parameters: all of them.
+        parameters: all parameters.
         reads: the record of every parameter and buffer.
         buffers: names of the buffers.
     """
-    told = {node.key for name in buffers for node in dependencies(reads[name]) if node.is_random}
+    in_buffers = {
+        node.key for name in buffers for node in dependencies(reads[name]) if node.is_random
+    }
     users: dict[int, list[ParameterProgram]] = {}
     for parameter in parameters:
         for node in dependencies(reads[parameter.name]):
@@ -230,14 +234,13 @@ def with_entanglement(
     marked = {
         parameter.name
         for key, sharing in users.items()
-        if key in told or (len(sharing) > 1 and not _are_copies(sharing))
+        if key in in_buffers or (len(sharing) > 1 and not _are_copies(sharing))
         for parameter in sharing
     }
     return tuple(replace(p, is_entangled=True) if p.name in marked else p for p in parameters)
 
 
 def _are_copies(parameters: Sequence[ParameterProgram]) -> bool:
-    """Whether all of them have the values of the first."""
     first, *others = parameters
     return all(isinstance(p.distribution, Copy) and p.distribution.of == first.name for p in others)
 
@@ -261,7 +264,7 @@ def with_copies(parameters: Program, laws: Mapping[str, Law]) -> Program:
 
 
 def _hashable(basis: object) -> object:
-    """The same with tuples for lists: arguments of an operator stand in it."""
+    """A basis with tuples in place of lists, which come from arguments of operators."""
     if isinstance(basis, tuple | list):
         return tuple(map(_hashable, basis))
     return basis

@@ -1,4 +1,4 @@
-"""A factory in; what every parameter is drawn from, what it is for and where to listen out."""
+"""Trace a factory: init distribution, role and hook points of every parameter."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,7 @@ from gptinit.forward.flow import Flow, follow, follow_briefly
 from gptinit.forward.lens import Tail
 from gptinit.forward.observe import Observation
 from gptinit.forward.roles import WeightUse
-from gptinit.forward.shape import (
-    observed_activation,
-    observed_heads,
-    observed_norm,
-    observed_positions,
-    width_of,
-)
+from gptinit.forward.shape import Shape, merged, observed_shape
 from gptinit.load.factory import Factory
 from gptinit.read.live import LiveLaws, stand_ins
 from gptinit.read.parameters import (
@@ -50,10 +44,10 @@ class Reading:
     Attributes:
         module: with traced parameters and buffers.
         program: what the audit reads.
-        recipes: every parameter's and buffer's record, to draw it again.
-        seen: its forward pass on eight tokens; None where it would not run.
-        decoder: its blocks; None where the pass shows none.
-        tail: what follows the last block; None where that is no lens.
+        recipes: how to draw every parameter and buffer again.
+        seen: its forward pass on eight tokens; None if it did not run.
+        decoder: its blocks; None if the pass shows none.
+        tail: what follows the last block; None if that cannot be a lens.
         notes: what a user should know about the reading.
     """
 
@@ -77,25 +71,25 @@ def read_model(
 
     Args:
         factory: makes the module.
-        roles: the user's map, parameter pattern (as of fnmatch) to role; before everything else.
+        roles: parameter pattern (as of fnmatch) -> role, by the user; overrides all else.
         build: how the factory builds, for the program: "own" or "meta".
-        brief: whether a pass through one block of every kind is enough: for an audit, which needs
-            roles and no sites.
+        brief: whether to run one block of every kind only: enough for an audit, which needs roles
+            but no hook points.
 
     Raises:
         SubjectError: if the model cannot be built, or has no repeated block.
     """
     _require_roles(roles or {})
-    module = trace(factory.build)
+    module = trace(factory.build)  # no storage is allocated: the size of the model does not matter
     flow = follow_briefly(module) if brief else follow(module)
-    known = _Known(module=module, factory=factory, flow=flow, reads=_reads(module, {}))
-    return _reading(known, _programs(known, Laws(), roles), build)
+    recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, {}))
+    return _reading(recorded, _programs(recorded, Laws(), roles), build)
 
 
 def read_live(
     module: nn.Module, factory: Factory, *, roles: Mapping[str, str] | None = None
 ) -> Reading:
-    """Read a module that is built already: its parameters are measured; it stays as it is.
+    """Read a module that is already built, without changing it: its parameters are measured.
 
     Raises:
         SubjectError: if the model has no repeated block.
@@ -103,13 +97,13 @@ def read_live(
     _require_roles(roles or {})
     weights = stand_ins(module)
     flow = follow(module, weights)
-    known = _Known(module=module, factory=factory, flow=flow, reads=_reads(module, weights))
-    return _reading(known, _programs(known, LiveLaws(), roles), "live")
+    recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, weights))
+    return _reading(recorded, _programs(recorded, LiveLaws(), roles), "live")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """A module with what was recorded of it, before anything is made of that."""
+class _Recorded:
+    """A module, the record of its tensors and of its forward pass."""
 
     module: nn.Module
     factory: Factory
@@ -118,10 +112,10 @@ class _Known:
 
 
 def _require_roles(roles: Mapping[str, str]) -> None:
-    """Refuse a role that there is not.
+    """Refuse unknown roles.
 
     Raises:
-        ConfigError: if there is no such role.
+        ConfigError: if there is one.
     """
     for role in roles.values():
         if role not in (*ROLES, "other"):
@@ -129,49 +123,48 @@ def _require_roles(roles: Mapping[str, str]) -> None:
 
 
 def _reads(module: nn.Module, weights: Mapping[str, TracedTensor]) -> dict[str, Read]:
-    """The record of every float parameter and buffer; of a live one its stand-in's."""
+    """The record of every float parameter and buffer, or of what stands in for it."""
     tensors = (*module.named_parameters(), *module.named_buffers())
     return {n: read_of(weights.get(n, t)) for n, t in tensors if is_float(t)}
 
 
 def _programs(
-    known: _Known, laws: Laws | LiveLaws, roles: Mapping[str, str] | None
+    recorded: _Recorded, laws: Laws | LiveLaws, roles: Mapping[str, str] | None
 ) -> tuple[Program, Program]:
-    """What is known of every parameter, and of every buffer."""
-    module, reads = known.module, known.reads
+    module, reads = recorded.module, recorded.reads
     for pattern in roles or {}:
         if not any(fnmatchcase(name, pattern) for name in reads):
             raise ConfigError(f"role pattern must match a parameter of the model, got {pattern!r}.")
-    reader = ParameterReader(module, laws, known.flow, roles or {})
+    reader = ParameterReader(module, laws, recorded.flow, roles or {})
     parameters = [(n, p) for n, p in module.named_parameters() if n in reads]
     buffers = [(n, b) for n, b in module.named_buffers() if n in reads]
-    found = tuple(reader.parameter(n, p, reads[n]) for n, p in parameters)
-    copied = with_copies(found, {n: laws.of(reads[n]) for n, _ in parameters})
-    copied = with_entanglement(copied, reads, [n for n, _ in buffers])
-    return copied, tuple(reader.buffer(n, b, reads[n]) for n, b in buffers)
+    program = tuple(reader.parameter(n, p, reads[n]) for n, p in parameters)
+    program = with_copies(program, {n: laws.of(reads[n]) for n, _ in parameters})
+    program = with_entanglement(program, reads, [n for n, _ in buffers])
+    return program, tuple(reader.buffer(n, b, reads[n]) for n, b in buffers)
 
 
-def _reading(known: _Known, programs: tuple[Program, Program], build: Build) -> Reading:
-    """Everything that was found, together.
+def _reading(recorded: _Recorded, programs: tuple[Program, Program], build: Build) -> Reading:
+    """The reading, from what was recorded and the programs of parameters and buffers.
 
     Raises:
         SubjectError: if the model has no repeated block.
     """
-    factory, flow, names = known.factory, known.flow, tied_names(known.module)
+    factory, flow, names = recorded.factory, recorded.flow, tied_names(recorded.module)
     program = ModelProgram(
         facts=_facts(factory, flow, programs[0], layer_numbers(names, flow.decoder)),
         parameters=programs[0],
         buffers=programs[1],
         claims_tied=factory.tied,
-        padding=_padding(known.module, names),
+        padding=_padding(recorded.module, names),
         build=build,
         architecture=factory.architecture,
         logit_multiplier=flow.tail.multiplier if flow.tail else None,
     )
     return Reading(
-        module=known.module,
+        module=recorded.module,
         program=program,
-        recipes=recipes(known.reads.items()),
+        recipes=recipes(recorded.reads.items()),
         seen=flow.seen,
         decoder=flow.decoder,
         tail=flow.tail,
@@ -180,30 +173,34 @@ def _reading(known: _Known, programs: tuple[Program, Program], build: Build) -> 
 
 
 def _padding(module: nn.Module, names: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Embeddings that keep a row for padding."""
-    found = {}
+    """Name of each embedding with a row for padding -> the row."""
+    rows = {}
     for path, child in module.named_modules():
         index = getattr(child, "padding_idx", None)
         name = f"{path}.weight" if path else "weight"
         if isinstance(child, nn.Embedding) and index is not None and name in names:
-            found[name] = int(index)
-    return found
+            rows[name] = int(index)
+    return rows
 
 
 def _facts(
     factory: Factory, flow: Flow, parameters: Program, layers: Mapping[str, int]
 ) -> ModelFacts:
-    """The shape: from settings where they tell, else from the forward pass.
+    """The shape: counted in the record, else from settings, else inferred from the forward pass.
 
     Raises:
         SubjectError: if there is no repeated block.
     """
-    graph = flow.seen.graph if flow.seen else None
-    heads = observed_heads(graph, flow.uses) if graph else None
-    runs = len(flow.decoder.blocks) if flow.decoder else factory.n_layer or 0
-    n_layer = max(len(layers), runs) if flow.decoder else (runs or len(layers))
     embeddings = [p for p in parameters if p.role == "tok_emb"]
-    if not n_layer:
+    observed = observed_shape(flow)
+    shape = merged(
+        _counted(flow, observed, embeddings, layers),
+        _of_settings(factory),
+        observed,
+        # Without grouped keys settings name n_head alone.
+        Shape(n_layer=len(layers) or None, n_kv_head=factory.n_head),
+    )
+    if not shape.n_layer:
         # Where the forward did not run, only names were looked at, and its error is the cause.
         why = "" if flow.seen else "".join(f" {note.message}" for note in flow.notes)
         raise SubjectError(
@@ -213,28 +210,55 @@ def _facts(
     return ModelFacts(
         name=factory.name,
         source=factory.source,
-        n_layer=n_layer,
-        n_head=factory.n_head or (heads[0] if heads else None),
-        n_kv_head=factory.n_kv_head or (heads[1] if heads else factory.n_head),
-        head_dim=factory.head_dim or (heads[2] if heads else None),
-        n_embd=flow.width or (embeddings[0].shape[-1] if embeddings else factory.n_embd or 0),
-        d_ff=factory.d_ff or width_of(flow.uses, "mlp_up"),
+        n_layer=shape.n_layer,
+        n_head=shape.n_head,
+        n_kv_head=shape.n_kv_head,
+        head_dim=shape.head_dim,
+        n_embd=shape.n_embd or 0,
+        d_ff=shape.d_ff,
         block_size=factory.block_size,
-        vocab_size=flow.seen.vocab_size if flow.seen else factory.vocab_size,
-        norm=observed_norm(graph) if graph else None,
-        norm_placement=flow.decoder.placement if flow.decoder else None,
-        positions=observed_positions(graph, flow.uses) if graph else None,
-        activation=observed_activation(graph, flow.decoder) if graph and flow.decoder else None,
+        vocab_size=shape.vocab_size,
+        norm=shape.norm,
+        norm_placement=shape.norm_placement,
+        positions=shape.positions,
+        activation=shape.activation,
         bias=any(p.role == "linear_bias" for p in parameters),
         tied=_is_tied(flow.uses, embeddings, has_head=head),
         n_params=sum(p.numel for p in parameters),
     )
 
 
+def _counted(
+    flow: Flow,
+    observed: Shape,
+    embeddings: Sequence[ParameterProgram],
+    layers: Mapping[str, int],
+) -> Shape:
+    """The sizes that the record shows beyond doubt, whatever settings say."""
+    width = embeddings[0].shape[-1] if embeddings else None
+    return Shape(
+        n_layer=max(len(layers), len(flow.decoder.blocks)) if flow.decoder else None,
+        n_embd=observed.n_embd or width,
+        vocab_size=observed.vocab_size,
+    )
+
+
+def _of_settings(factory: Factory) -> Shape:
+    return Shape(
+        n_layer=factory.n_layer,
+        n_head=factory.n_head,
+        n_kv_head=factory.n_kv_head,
+        head_dim=factory.head_dim,
+        n_embd=factory.n_embd,
+        d_ff=factory.d_ff,
+        vocab_size=factory.vocab_size,
+    )
+
+
 def _is_tied(
     uses: Mapping[str, WeightUse], embeddings: Sequence[ParameterProgram], *, has_head: bool
 ) -> bool:
-    """Whether one tensor is embedding and head."""
+    """Whether one tensor is both embedding and head, by use or by name."""
     if any({"tok_emb", "lm_head"} <= set(use.roles) for use in uses.values()):
         return True
     return any(p.aliases for p in embeddings) and not has_head

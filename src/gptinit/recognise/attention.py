@@ -1,7 +1,7 @@
-"""What attention computes between its matrices, held against what theory's formulas are of.
+"""One attention layer, computed on random numbers and compared with the formula of theory.
 
-That is softmax(scale q k^T) v over the keys up to each query, in heads, the queries and keys of
-every position turned by angles that are proportional to it, or not turned.
+The formula is softmax(scale q k^T) v over the keys up to each query, in heads; queries and keys of
+every position may be rotated by angles proportional to it.
 
 Letters in shapes: T positions, nh heads, hs entries of a head.
 """
@@ -15,12 +15,18 @@ from torch import Tensor
 
 from gptinit.forward.graph import MATMULS, SOFTMAXES, Graph, Vertex
 from gptinit.forward.roles import product_of_tokens
-from gptinit.recognise.evaluate import Uncovered, Values
+from gptinit.recognise.evaluate import Values
+from gptinit.theory.parameters import NoFormula
 from gptinit.trace.graph import Read, reads_in
 
 __all__ = ["Attended", "attended", "cores", "score_reads"]
 
 _NEAR = 1e-6
+"""Agreement asked for: above the error of angles in float32, below any difference of formulas."""
+
+_MORE_THAN_HEADS = (
+    "queries, keys and values are not just the outputs of their matrices, split into heads."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +35,9 @@ class Attended:
 
     Attributes:
         n_head, n_kv_head, head_dim: its shape.
-        scale: scale of the scores, with what queries and keys are multiplied by.
-        angles: by which pairs of entries turn from one position to the next, head_dim / 2 of
-            them; empty where nothing turns.
+        scale: scale of the scores, including factors on queries and keys.
+        angles: by which pairs of entries are rotated from one position to the next, head_dim / 2
+            of them; empty without rotation.
         is_in_order: whether a fused matrix makes first all queries, then all keys, then all values.
     """
 
@@ -45,19 +51,20 @@ class Attended:
 
 def cores(graph: Graph, inside: int) -> list[Vertex]:
     """The fused attentions and the softmaxes over keys in a set of nodes."""
-    found = [v for v in graph.vertices if inside >> v.index & 1]
-    return [v for v in found if "scaled_dot_product" in v.name or v.name in SOFTMAXES]
+    vertices = [v for v in graph.vertices if inside >> v.index & 1]
+    return [v for v in vertices if "scaled_dot_product" in v.name or v.name in SOFTMAXES]
 
 
 def score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
-    """What attention reads as queries, keys and values.
+    """The queries, keys and values that attention reads.
 
     Raises:
-        Uncovered: if it is no attention of three.
+        NoFormula: if it is not a product of queries and keys that is multiplied by values.
     """
     if core.name not in SOFTMAXES:
         q, k, v = list(reads_in(core.node))[:3]
         return q, k, v
+    # A softmax stands between two products of tokens: of queries and keys, and with the values.
     product = product_of_tokens(graph, core.index)
     after = next(
         (
@@ -70,11 +77,11 @@ def score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
         None,
     )
     if product is None or after is None:
-        raise Uncovered("attention", "its scores are no product of queries and keys.")
+        raise NoFormula("attention", "its scores are not a product of queries and keys.")
     q, k = list(reads_in(product.node))[-2:]
     values = [r for r in reads_in(after.node) if not _depends(graph, r, core.index)]
     if len(values) != 1:
-        raise Uncovered("attention", "its weights meet more than values.")
+        raise NoFormula("attention", "its softmax multiplies more than the values.")
     return q, k, values[0]
 
 
@@ -83,16 +90,16 @@ def _depends(graph: Graph, read: Read, index: int) -> bool:
 
 
 def attended(graph: Graph, end: Read, products: Mapping[str, int], core: Vertex) -> Attended:
-    """One attention layer, computed on random numbers.
+    """The parameters of one attention layer.
 
     Args:
         graph: of a forward pass over T positions.
         end: what the output projection reads.
-        products: "q", "k" and "v", or "qkv", to the node of its product.
+        products: "q", "k" and "v", or "qkv" -> node of its product.
         core: the fused attention or the softmax.
 
     Raises:
-        Uncovered: if it does anything else.
+        NoFormula: if it computes anything but the formula.
     """
     reads = dict(zip("qkv", score_reads(graph, core), strict=True))
     sides = [
@@ -101,14 +108,14 @@ def attended(graph: Graph, end: Read, products: Mapping[str, int], core: Vertex)
     ]
     q, k, v = sides
     if not (q.width == k.width == v.width) or q.heads % k.heads or k.heads != v.heads:
-        raise Uncovered("attention", "queries, keys and values have heads of several sizes.")
+        raise NoFormula("attention", "queries, keys and values have heads of several sizes.")
     n_kv_head = _distinct_heads(k.columns)
     if n_kv_head != _distinct_heads(v.columns):
-        raise Uncovered("attention", "keys and values have different numbers of heads.")
+        raise NoFormula("attention", "keys and values have different numbers of heads.")
     _require_columns(sides, graph)
     angles = _angles(q, k)
     if v.factor != 1.0 or not _near(v.turn, _identity(v.turn)):
-        raise Uncovered("attention", "its values are not what their matrix makes.")
+        raise NoFormula("attention", "its values are not just the outputs of their matrix.")
     scale = _core_scale(graph, end, sides)
     return Attended(
         n_head=q.heads,
@@ -121,33 +128,38 @@ def attended(graph: Graph, end: Read, products: Mapping[str, int], core: Vertex)
 
 
 class _Side:
-    """Queries, keys or values as a linear map of what one matrix makes.
+    """Queries, keys or values as a linear map of the output of one matrix.
+
+    The code between the two (views, transposes, rotations, whatever the model does) is taken as a
+    black box from (T, out) to (nh, T, hs), and its map is found by feeding it chosen outputs.
 
     Attributes:
         heads, width: nh, hs as attention reads them.
-        columns: outputs of the matrix that position 0 holds. Shape: (nh, hs).
-        factor: what they are multiplied by.
-        turn: the map of every position, over the factor. Shape: (T, hs, hs).
+        columns: for every entry of a head the output of the matrix that it holds. Shape: (nh, hs).
+        factor: on all of them.
+        turn: the map of each position without the factor. Shape: (T, hs, hs).
     """
 
     def __init__(self, graph: Graph, read: Read, product: int, *, is_key: bool) -> None:
         self._graph, self._read, self.product = graph, read, product
         self._shape, self._is_key = graph.vertices[product].node.shape, is_key
         T, out = self._shape[-2], self._shape[-1]
+        # Position 0 is not rotated: of outputs that are all 1 it shows the factor ...
         ones = self.value(torch.ones(T, out, dtype=torch.float64))
         self.heads, self.width = ones.shape[0], ones.shape[-1]
         self.factor = float(ones[0, 0, 0])
+        # ... and of outputs that are numbered, 1, 2, 3 ..., where each of them ends up.
         numbers = 1.0 + torch.arange(out, dtype=torch.float64)
-        found = self.value(numbers.expand(T, out))[:, 0] / (self.factor or 1.0)
-        self.columns = found.round().long() - 1
+        numbered = self.value(numbers.expand(T, out))[:, 0] / (self.factor or 1.0)
+        self.columns = numbered.round().long() - 1
         inside = bool((self.columns >= 0).all() and (self.columns < out).all())
-        if self.factor <= 0 or not _near(found, self.columns + 1.0) or not inside:
-            raise Uncovered("attention", "queries, keys and values are more than heads of them.")
+        if self.factor <= 0 or not _near(numbered, self.columns + 1.0) or not inside:
+            raise NoFormula("attention", _MORE_THAN_HEADS)
         self.turn = self._turn(T, out)
 
-    def value(self, made: Tensor) -> Tensor:
-        """As attention reads it, (T, out) to (nh, T, hs)."""
-        given = {self.product: made.contiguous().view(self._shape)}
+    def value(self, outputs: Tensor) -> Tensor:
+        """What attention reads for given outputs of the matrix, (T, out) to (nh, T, hs)."""
+        given = {self.product: outputs.contiguous().view(self._shape)}
         value = Values(self._graph, given).read(self._read)
         T = self._shape[-2]
         value = value.reshape(-1, *value.shape[-2:])
@@ -156,95 +168,110 @@ class _Side:
         if value.shape[-1] == T and (value.shape[-2] != T or is_across):
             value = value.transpose(-1, -2)
         if value.shape[-2] != T:
-            raise Uncovered("attention", "it reads other positions than there are.")
+            raise NoFormula("attention", "it does not read one query, key or value per position.")
         return value
 
     def _turn(self, T: int, out: int) -> Tensor:
-        """The map of every position, the same in all heads."""
+        """The map of every position, which must be the same in all heads.
+
+        A linear map is known from its values on unit vectors: with a 1 at entry i of every head
+        (and of every position) the result is column i of each position's map. That the map is
+        linear at all is then tested on random outputs.
+        """
         turn = torch.empty(T, self.width, self.width, dtype=torch.float64)
         for i in range(self.width):
-            made = torch.zeros(T, out, dtype=torch.float64)
-            made[:, self.columns[:, i]] = 1.0
-            value = self.value(made) / self.factor  # (nh, T, hs)
+            outputs = torch.zeros(T, out, dtype=torch.float64)
+            outputs[:, self.columns[:, i]] = 1.0
+            value = self.value(outputs) / self.factor  # (nh, T, hs)
             if not _near(value, value[:1].expand_as(value)):
-                raise Uncovered("attention", "its heads differ.")
+                raise NoFormula("attention", "its heads are computed differently.")
             turn[:, :, i] = value[0]
-        made = torch.randn(T, out, generator=_generator(), dtype=torch.float64)
-        made[::2] *= 1000.0  # a limit would show
-        expected = torch.einsum("tij,thj->hti", turn, made[:, self.columns]) * self.factor
-        if not _near(self.value(made), expected):
-            raise Uncovered(
-                "attention", "queries, keys and values are more than heads of what matrices make."
-            )
+        outputs = torch.randn(T, out, generator=_generator(), dtype=torch.float64)
+        outputs[::2] *= 1000.0  # so that a clamp or a norm shows
+        expected = torch.einsum("tij,thj->hti", turn, outputs[:, self.columns]) * self.factor
+        if not _near(self.value(outputs), expected):
+            raise NoFormula("attention", _MORE_THAN_HEADS)
         return turn
 
 
 def _distinct_heads(columns: Tensor) -> int:
-    """Heads that are not copies of another. Shape: (nh, hs)."""
+    """Number of different heads: grouped queries repeat those of keys and values.
+
+    Shape:
+        columns: (nh, hs).
+    """
     return len({tuple(row) for row in columns.tolist()})
 
 
 def _require_columns(sides: list[_Side], graph: Graph) -> None:
-    """Every output of a matrix is one entry of one head; copies of a head stand together."""
+    """Refuse matrices of which not every output is one entry of one head, copies side by side."""
     by_product: dict[int, list[int]] = {}
     for side in sides:
         heads: list[tuple[int, ...]] = [tuple(row) for row in side.columns.tolist()]
         times = side.heads // _distinct_heads(side.columns)
         grouped = all(h == heads[i - i % times] for i, h in enumerate(heads))
         if not grouped:
-            raise Uncovered("attention", "heads of keys are shared in an order of its own.")
+            raise NoFormula("attention", "a head of keys serves queries that are not neighbours.")
         by_product.setdefault(side.product, []).extend(c for h in dict.fromkeys(heads) for c in h)
     for index, columns in by_product.items():
         if sorted(columns) != list(range(graph.vertices[index].node.shape[-1])):
-            raise Uncovered("attention", "not all that its matrices make is one entry of one head.")
+            raise NoFormula(
+                "attention", "some outputs of its matrices are not one entry of one head."
+            )
 
 
 def _angles(q: _Side, k: _Side) -> tuple[float, ...]:
-    """The angles by which pairs of entries turn per position; empty for none."""
+    """The angles by which pairs of entries are rotated from one position to the next."""
     if not _near(q.turn, k.turn):
-        raise Uncovered("attention", "queries and keys are turned differently.")
+        raise NoFormula("attention", "queries and keys are rotated differently.")
     turn = q.turn
     T, width = turn.shape[:2]
     if _near(turn, _identity(turn)):
         return ()
     if not _near(turn @ turn.mT, _identity(turn)) or width % 2:
-        raise Uncovered("attention", "positions do more to queries than to turn them.")
+        raise NoFormula("attention", "positions do more to queries and keys than rotate them.")
+    # The rotation from position 0 to 1 has eigenvalues exp(+-i angle), whichever entries pair up.
     step = turn[1] @ turn[0].T
     spectrum = torch.linalg.eigvals(step)
     angles = torch.atan2(spectrum.imag, spectrum.real).abs().sort().values[::2]
+    # For angles proportional to the position, trace(turn_i^T turn_j) = 2 sum cos((i - j) angle).
     t = torch.arange(T, dtype=torch.float64)
     apart = (t[:, None] - t)[..., None] * angles
     kept = torch.einsum("iab,jab->ij", turn, turn) / width
     if not _near(kept, apart.cos().mean(-1)):
-        raise Uncovered("attention", "the angles are not proportional to the position.")
+        raise NoFormula("attention", "the rotary angles are not proportional to the position.")
     return tuple(angles.tolist())
 
 
 def _core_scale(graph: Graph, end: Read, sides: list[_Side]) -> float:
-    """The scale of the scores, where all the rest is the softmax over earlier keys."""
+    """The scale with which all outputs agree with a causal softmax of scaled scores."""
     generator = _generator()
-    made: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     for index in dict.fromkeys(side.product for side in sides):
         shape = graph.vertices[index].node.shape
-        made[index] = torch.randn(shape, generator=generator, dtype=torch.float64)
-    flat = [side.value(made[side.product]) for side in sides]
+        outputs[index] = torch.randn(shape, generator=generator, dtype=torch.float64)
+    flat = [side.value(outputs[side.product]) for side in sides]
     q, k, v = (t.repeat_interleave(len(flat[0]) // len(t), 0) for t in flat)
-    out = Values(graph, made).read(end)
+    out = Values(graph, outputs).read(end)
     T = q.shape[1]
     out = out.reshape(T, -1)
-    # Position 1 sees two keys: its output lies between their values by the sigmoid of a difference.
     scores = q @ k.mT  # (nh, T, T)
     for scale in _guesses(scores, v, out):
         barred = torch.ones(T, T, dtype=torch.bool).triu(1)
         weights = (scale * scores).masked_fill(barred, -math.inf).softmax(-1)
         expected = (weights @ v).transpose(0, 1).reshape(T, -1)
+        # Sorted, for heads may be merged in any order before the output projection.
         if out.shape == expected.shape and _near(out.sort(-1).values, expected.sort(-1).values):
             return scale
-    raise Uncovered("attention", "it is more than a softmax of scaled scores over all keys so far.")
+    raise NoFormula("attention", "it is more than a softmax of scaled scores over all keys so far.")
 
 
 def _guesses(scores: Tensor, v: Tensor, out: Tensor) -> list[float]:
-    """Scales with which position 1 of head 0 could be what it is."""
+    """Candidates for the scale: solved from position 1 of head 0, then the usual ones.
+
+    Position 1 sees two keys, so its output divides the way from one value to the other in the
+    ratio sigmoid(scale * difference of the two scores).
+    """
     near, far = scores[0, 1, 1], scores[0, 1, 0]
     width = v.shape[-1]
     share = (out[1, :width] - v[0, 0]) / (v[0, 1] - v[0, 0])  # as if entries stood in order
@@ -254,7 +281,6 @@ def _guesses(scores: Tensor, v: Tensor, out: Tensor) -> list[float]:
 
 
 def _is_in_order(sides: list[_Side]) -> bool:
-    """Whether columns stand as all queries, all keys, all values."""
     q, k, v = (side.columns for side in sides)
     return int(q.max()) < int(k.min()) and int(k.max()) < int(v.min())
 
@@ -263,11 +289,11 @@ def _identity(turn: Tensor) -> Tensor:
     return torch.eye(turn.shape[-1], dtype=torch.float64).expand_as(turn)
 
 
-def _near(one: Tensor, other: Tensor) -> bool:
+def _near(actual: Tensor, expected: Tensor) -> bool:
     """Whether all entries agree to the precision of a table of angles in float32."""
-    size = float(other.abs().max()) if other.numel() else 0.0
-    is_finite = bool(torch.isfinite(one).all())
-    return is_finite and float((one - other).abs().max()) <= _NEAR * max(size, 1.0)
+    size = float(expected.abs().max()) if expected.numel() else 0.0
+    is_finite = bool(torch.isfinite(actual).all())
+    return is_finite and float((actual - expected).abs().max()) <= _NEAR * max(size, 1.0)
 
 
 def _generator() -> torch.Generator:

@@ -1,7 +1,7 @@
-"""Numbers for a part of a recorded forward pass: what goes in is given, what comes out computed.
+"""Values for a part of a recorded forward pass: its inputs are given, its outputs computed.
 
-Everything is computed in float64, whatever the model's dtype: what a formula says can then be held
-against it to nine digits.
+Everything is computed in float64, whatever the model's dtype, so that a formula can be compared
+with it to nine digits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,19 +13,12 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from gptinit.facts.distributions import Constant
 from gptinit.forward.graph import MATMULS, Graph, Vertex
+from gptinit.theory.parameters import NoFormula
 from gptinit.trace.graph import Read, reads_in
 
-__all__ = ["LOOKUPS", "Uncovered", "Values", "constants", "fingerprint", "weights_between"]
+__all__ = ["LOOKUPS", "Values", "constants", "fingerprint", "weights_between"]
 
 LOOKUPS = frozenset({"embedding"})
-
-
-class Uncovered(Exception):
-    """Something in a forward pass that no formula covers: where, and what."""
-
-    def __init__(self, where: str, why: str) -> None:
-        super().__init__(why)
-        self.where = where
 
 
 class Values:
@@ -33,8 +26,8 @@ class Values:
 
     Args:
         graph: of one forward pass.
-        given: index of a node to its value; nothing behind these is computed.
-        weights: name of a parameter to its value, in the order of its storage.
+        given: index of a node -> its value; nothing behind these is computed.
+        weights: name of a parameter -> its value, in the order of its storage.
     """
 
     def __init__(
@@ -44,23 +37,24 @@ class Values:
         weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._graph, self._weights = graph, weights or {}
-        self._known = dict(given)
+        self._values = dict(given)
 
     def read(self, read: Any) -> Tensor:
         """The value of a view.
 
         Raises:
-            Uncovered: if it depends on more than what is given.
+            NoFormula: if it depends on more than what is given.
         """
         graph, geometry = self._graph, read.geometry
         name = graph.weight_read(read)
         if name is not None:
             if name not in self._weights:
-                raise Uncovered(name, "this parameter has an effect that no formula covers.")
+                raise NoFormula(name, "this parameter has an effect that no formula covers.")
             flat = self._weights[name]
             if flat.numel() != read.storage.numel:
-                raise Uncovered(name, "this parameter has an effect that no formula covers.")
+                raise NoFormula(name, "this parameter has an effect that no formula covers.")
         else:
+            # A single write of the whole view needs no buffer; others are painted over each other.
             writes = graph.writes(read)
             if len(writes) == 1 and writes[0][0] == geometry:
                 return self.vertex(writes[0][1])
@@ -75,25 +69,24 @@ class Values:
         """The value of a node.
 
         Raises:
-            Uncovered: if it depends on more than what is given.
+            NoFormula: if it depends on more than what is given.
         """
-        if index not in self._known:
-            self._known[index] = self._compute(self._graph.vertices[index])
-        return self._known[index]
+        if index not in self._values:
+            self._values[index] = self._compute(self._graph.vertices[index])
+        return self._values[index]
 
     def _compute(self, v: Vertex) -> Tensor:
-        """The value of a node from what it reads."""
         node = v.node
         if node.constant is not None:
             return _double(node.constant)
         if isinstance(node.law, Constant):
             return torch.full(node.shape, node.law.value, dtype=torch.float64)
-        # Fused attention counts as random for its dropout.
-        is_still = "scaled_dot_product" in v.name and not any(node.args[3:4])
-        if node.op is None or (node.is_random and not is_still):
-            raise Uncovered(v.name, "its forward pass draws random numbers.")
+        # torch tags fused attention as random, for its dropout; without any it is not.
+        is_without_dropout = "scaled_dot_product" in v.name and not any(node.args[3:4])
+        if node.op is None or (node.is_random and not is_without_dropout):
+            raise NoFormula(v.name, "its forward pass draws random numbers.")
         if _is_product(self._graph, v):
-            raise Uncovered(
+            raise NoFormula(
                 next(o.weight for o in v.operands if o.weight) or "",
                 "what this parameter does has no formula.",
             )
@@ -101,14 +94,14 @@ class Values:
         if "device" in kwargs:
             kwargs["device"] = torch.device("cpu")
         try:
-            made = node.op(*args, **kwargs)
-        except Exception as error:  # an operator that is not there in float64
-            raise Uncovered(v.name, f"{v.name} could not be computed.") from error
-        value: Tensor = made if node.index is None else made[node.index]
+            result = node.op(*args, **kwargs)
+        except Exception as error:  # an operator that does not exist in float64
+            raise NoFormula(v.name, f"{v.name} could not be computed.") from error
+        value: Tensor = result if node.index is None else result[node.index]
         return _double(value)
 
     def _argument(self, value: Any) -> Any:
-        """An argument with values in place of reads, in float64."""
+        """An argument with values in place of reads, and double precision for any other."""
         if isinstance(value, Read):
             return self.read(value)
         if isinstance(value, Tensor):
@@ -121,20 +114,19 @@ class Values:
 
 
 def _is_product(graph: Graph, v: Vertex) -> bool:
-    """Whether a node is tokens times a parameter, or rows of one."""
+    """Whether a node multiplies tokens by a parameter or looks rows of one up: a cut."""
     has_weight = any(o.weight for o in v.operands)
     return v.name in MATMULS | LOOKUPS and has_weight and graph.is_token(v.index)
 
 
 def _double(tensor: Tensor) -> Tensor:
-    """Floating entries in double precision, others as they are."""
     if tensor.is_complex():
         return tensor.to(torch.complex128)
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def weights_between(graph: Graph, end: Any, given: Mapping[int, object]) -> tuple[str, ...]:
-    """Names of the parameters that a read depends on, not past what is given."""
+    """Names of the parameters that a read depends on, not counting those behind given nodes."""
     return tuple(
         dict.fromkeys(
             name
@@ -145,7 +137,6 @@ def weights_between(graph: Graph, end: Any, given: Mapping[int, object]) -> tupl
 
 
 def _reads_behind(graph: Graph, end: Any, given: Mapping[int, object]) -> Iterator[Read]:
-    """A read and all that it depends on, not past what is given."""
     stack, seen = [end], set()
     while stack:
         read = stack.pop()
@@ -159,25 +150,23 @@ def _reads_behind(graph: Graph, end: Any, given: Mapping[int, object]) -> Iterat
 
 
 def fingerprint(graph: Graph, end: Any, given: Mapping[int, str]) -> int:
-    """A number that two reads share whose values are computed alike from what is given.
+    """A hash of how a read is computed from given nodes, so that equal layers are read once.
 
     Args:
         graph: of one forward pass.
         end: what is computed.
-        given: index of a node to what it is called: alike in the two.
+        given: index of a node -> its label, the same in layers that are to be compared.
     """
     return _Fingerprints(graph, given).of(end)
 
 
 class _Fingerprints:
-    """Hashes of how values of one graph come about."""
-
     def __init__(self, graph: Graph, given: Mapping[int, str]) -> None:
         self._graph = graph
-        self._known: dict[int, int] = {index: hash(label) for index, label in given.items()}
+        self._hashes: dict[int, int] = {index: hash(label) for index, label in given.items()}
 
     def of(self, value: Any) -> int:
-        """Of an argument."""
+        """The hash of an argument."""
         if isinstance(value, Read):
             return self._of_read(value)
         if isinstance(value, Tensor):
@@ -189,36 +178,36 @@ class _Fingerprints:
         return hash(str(value))
 
     def _of_read(self, read: Any) -> int:
-        if self._graph.weight_read(read) is not None:
+        if self._graph.weight_read(read) is not None:  # without its name: layers differ in it
             return hash(("weight", read.geometry))
         parts = tuple((region, self._of_node(i)) for region, i in self._graph.writes(read))
         return hash((read.geometry, parts))
 
     def _of_node(self, index: int) -> int:
-        if index not in self._known:
+        if index not in self._hashes:
             v = self._graph.vertices[index]
             node = v.node
             if node.constant is not None:
-                found = _hash_of(node.constant)
+                fingerprint = _hash_of(node.constant)
             elif _is_product(self._graph, v):
-                found = hash(("product", index))  # not given: it cannot be computed
+                fingerprint = hash(("product", index))  # equal to no other: it is not given
             else:
                 law = repr(node.law)
-                found = hash((str(node.op), law, node.index, self.of([*node.args, node.kwargs])))
-            self._known[index] = found
-        return self._known[index]
+                arguments = self.of([*node.args, node.kwargs])
+                fingerprint = hash((str(node.op), law, node.index, arguments))
+            self._hashes[index] = fingerprint
+        return self._hashes[index]
 
 
 def _hash_of(tensor: Tensor) -> int:
-    """A hash of the values."""
     plain = tensor.detach().cpu().contiguous().reshape(-1)
     return hash((tuple(tensor.shape), plain.view(torch.uint8).numpy().tobytes()))
 
 
 def constants(graph: Graph) -> Iterator[Tensor | bool | float | str]:
-    """What nodes of tokens read besides tokens, parameters and sizes, in order.
+    """All that nodes of tokens read besides tokens, parameters and sizes, in order.
 
-    Tables of angles and masks, each for its first reader; numbers and flags.
+    That is tables of angles and masks, each once, numbers and flags; and names of operators.
     """
     values = Values(graph, {})
     done: set[object] = set()

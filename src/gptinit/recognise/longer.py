@@ -1,8 +1,8 @@
-"""Whether a model does with many tokens what it does with eight: no window, no angles of its own.
+"""Whether a model treats many tokens as it treats eight: no window, no other angles.
 
-A pass over more tokens is recorded, not computed, and what it reads besides tokens and parameters
-is held against that of eight: the same operators and numbers, tables that go on as they began, and
-masks that bar what comes later and nothing else.
+A pass over more tokens is recorded, not computed. Besides tokens and parameters it must read what
+the pass over eight reads: the same operators and numbers, tables that begin with the same rows,
+and masks that exclude later positions and nothing else.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from gptinit.forward.graph import Graph
 from gptinit.forward.observe import Observation, observe_longer
-from gptinit.recognise.evaluate import Uncovered, constants
+from gptinit.recognise.evaluate import constants
+from gptinit.theory.parameters import NoFormula
 from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["LONGEST", "longest_alike"]
 
 LONGEST = 2048
-"""Tokens that are looked at at most."""
+"""Most tokens that are tried."""
 
 
 def longest_alike(
@@ -28,13 +29,13 @@ def longest_alike(
     most: int,
     weights: Mapping[str, TracedTensor] | None = None,
 ) -> int:
-    """The most tokens, of `most` and its halves, with which a model does what it does with eight.
+    """The first of `most`, half of it, a quarter ... tokens that are treated as the eight are.
 
     Args:
         module: with traced parameters, or a live one.
         seen: its pass on eight tokens.
-        most: tokens to begin with.
-        weights: traced tensors that stand for the parameters and buffers of a live one.
+        most: number of tokens to try first.
+        weights: traced tensors in place of the parameters and buffers of a live one.
     """
     few = seen.ids.numel()
     while most > few:
@@ -46,36 +47,33 @@ def longest_alike(
 
 
 def _is_alike(short: Graph, long: Graph, few: int, most: int) -> bool:
-    """Whether two passes read the same besides tokens."""
     try:
-        return all(
-            _goes_on(one, other, few, most)
-            for one, other in zip_longest(constants(short), constants(long))
-        )
-    except Uncovered:
+        pairs = zip_longest(constants(short), constants(long))
+        return all(_continues(a, b, few, most) for a, b in pairs)
+    except NoFormula:
         return False
 
 
-def _goes_on(one: object, other: object, few: int, most: int) -> bool:
-    """Whether something read by the longer pass begins as that of the shorter one."""
-    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
-        return type(one) is type(other) and one == other
-    if one.ndim != other.ndim:
+def _continues(short: object, long: object, few: int, most: int) -> bool:
+    """Whether a constant of the longer pass continues that of the shorter one."""
+    if not isinstance(short, Tensor) or not isinstance(long, Tensor):
+        return type(short) is type(long) and short == long
+    if short.ndim != long.ndim:
         return False
-    begins = other[tuple(slice(size) for size in one.shape)]
-    if begins.shape != one.shape or not _equal(begins, one):
+    start = long[tuple(slice(size) for size in short.shape)]
+    if start.shape != short.shape or not _equal(start, short):
         return False
-    if other.shape == one.shape:
+    if long.shape == short.shape:
         return True
-    if other.ndim >= 2 and other.shape[-2:] == (most, most) and one.shape[-2:] == (few, few):
+    if long.ndim >= 2 and long.shape[-2:] == (most, most) and short.shape[-2:] == (few, few):
+        # A mask: one value where the key comes later, another everywhere else. A window shows.
         later = torch.ones(most, most, dtype=torch.bool).triu(1)
-        expected = torch.where(later, one[..., :1, 1:2], one[..., :1, :1])
-        return _equal(other, expected.expand_as(other))
+        expected = torch.where(later, short[..., :1, 1:2], short[..., :1, :1])
+        return _equal(long, expected.expand_as(long))
     return True
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Whether all entries are the same, to the precision of angles in float32."""
-    if one.dtype == torch.bool or not one.is_floating_point():
-        return bool((one == other).all())
-    return torch.allclose(one, other, rtol=1e-9, atol=1e-9)
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if a.dtype == torch.bool or not a.is_floating_point():
+        return bool((a == b).all())
+    return torch.allclose(a, b, rtol=1e-9, atol=1e-9)

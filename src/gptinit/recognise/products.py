@@ -1,9 +1,9 @@
-"""The products of tokens with parameters, at which the record of a forward pass is cut."""
+"""The products of tokens with matrices, at which the record of a forward pass is cut."""
 
 from dataclasses import dataclass
 
 from gptinit.forward.graph import MATMULS, Graph, Vertex
-from gptinit.recognise.evaluate import Uncovered
+from gptinit.theory.parameters import NoFormula
 from gptinit.trace.graph import Read, reads_in
 
 __all__ = ["Product", "find_products", "read_of"]
@@ -11,13 +11,13 @@ __all__ = ["Product", "find_products", "read_of"]
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Tokens times one matrix, with its bias.
+    """Tokens times one matrix, plus its bias if it is added in the same operator.
 
     Attributes:
         vertex: the node.
         entry: the tokens that it reads.
-        name: of the matrix.
-        bias: name of what it adds.
+        name: name of the matrix.
+        bias: name of the bias.
     """
 
     vertex: int
@@ -27,12 +27,12 @@ class Product:
 
 
 def find_products(graph: Graph) -> dict[str, Product]:
-    """Matrix to its product with tokens.
+    """Name of each matrix -> its product with tokens.
 
     Raises:
-        Uncovered: if a matrix has several, or is not read whole and as it is.
+        NoFormula: if a matrix has several products, or is not read whole.
     """
-    found: dict[str, Product] = {}
+    products: dict[str, Product] = {}
     for v in graph.vertices:
         if v.name not in MATMULS or not graph.is_token(v.index):
             continue
@@ -40,14 +40,14 @@ def find_products(graph: Graph) -> dict[str, Product]:
         if not named:
             continue
         product = _product(graph, v)
-        if product is None or product.name in found:
-            raise Uncovered(named[-1][1], "this matrix is not just multiplied with once.")
-        found[product.name] = product
-    return found
+        if product is None or product.name in products:
+            raise NoFormula(named[-1][1], "this matrix is not used whole in exactly one product.")
+        products[product.name] = product
+    return products
 
 
 def _product(graph: Graph, v: Vertex) -> Product | None:
-    """Tokens times a whole matrix, perhaps with a bias; else None."""
+    """A vertex as a product of tokens with a whole matrix; None if it is none."""
     args = list(v.node.args)
     if v.node.kwargs or v.name not in {"mm", "addmm"}:
         return None
@@ -67,10 +67,10 @@ def _product(graph: Graph, v: Vertex) -> Product | None:
 
 
 def read_of(graph: Graph, index: int) -> Read:
-    """A read of a node's value, by somebody who reads it."""
+    """A read of a node's value: the first that another node has."""
     for v in graph.vertices[index + 1 :]:
         for read in reads_in(v.node):
             written = () if graph.weight_read(read) else graph.writes(read)
             if [i for _, i in written[-1:]] == [index]:
                 return read
-    raise Uncovered("stream", "nobody reads it.")
+    raise NoFormula("stream", "no other part of the model reads it.")

@@ -1,8 +1,14 @@
-"""How a model comes into being: every tensor that its factory makes, without storage.
+"""Run a model's factory without allocating storage, and derive the distribution of its tensors.
 
-tracing.py runs a factory under it all. tensor.py is the tensor that records, and recorder.py what
-an operator on it does, with creation.py, writing.py, drawing.py and shapes.py; graph.py is the
-record and provenance.py where in the code it was made. noise.py, replay.py, points.py and
-partial.py turn a record into values. laws.py reads a distribution from it, with law.py, pieces.py,
-moments.py, arithmetic.py, selection.py and expected.py; recipes.py draws it again.
+record/   runs the factory: every operator on a floating point tensor becomes nodes and writes
+graph.py  the record: `Node` (a draw or an operator), `Storage` with its `Write`s, `Read`
+laws/     `Read` -> `Law`: the distribution, derived from the nodes behind it, without sampling
+replay/   `Read` -> values: the nodes computed again, for any seed or any few entries
+
+    w = torch.empty(4, 4)    w.normal_(0, 0.02)       w[:2].mul_(0.5)
+    Storage (16 entries)  <- Write(all, Node normal)  <- Write(rows 0-1, Node mul)
+                             law N(0, 0.02)              law N(0, 0.01) of the rows it covers
+
+A `Read` is a storage, how many of its writes had happened, and a view of it: later writes never
+change what an earlier read means. Memory grows with the number of operators, not of parameters.
 """

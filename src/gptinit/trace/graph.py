@@ -1,4 +1,4 @@
-"""What a trace records: storages that are written, and the nodes whose values were written.
+"""The record of a trace: storages with every write to them, and the nodes whose values they hold.
 
 A `Storage` is one allocation; a view of it is a `Geometry`. Every write is kept with the region it
 covers, so a `Read` (storage, version, geometry) names a value that later writes cannot change.
@@ -34,7 +34,7 @@ _numbers = itertools.count()
 
 
 def is_traced_dtype(dtype: torch.dtype) -> bool:
-    """Whether tensors of it are traced: their entries are no indices and no truth values."""
+    """Whether tensors of it are traced: real and complex numbers, not indices or truth values."""
     return dtype.is_floating_point or dtype.is_complex
 
 
@@ -52,7 +52,8 @@ class Geometry:
         return math.prod(self.size)
 
     def span(self) -> tuple[int, int] | None:
-        """(first, end) where the entries are one block of memory in whatever order; else None."""
+        """(first, end) if the entries fill one block of memory, in any order; else None."""
+        # By stride: a transposed view fills its block too. Dimensions of 1 have any stride.
         dims = sorted((s, n) for n, s in zip(self.size, self.stride, strict=True) if n > 1)
         expected = 1
         for stride, size in dims:
@@ -62,7 +63,7 @@ class Geometry:
         return self.offset, self.offset + self.numel
 
     def is_dense(self) -> bool:
-        """Whether the entries are one block of memory in the order of their indices."""
+        """Whether the entries fill one block of memory in the order of their indices."""
         expected = 1
         for size, stride in zip(reversed(self.size), reversed(self.stride), strict=True):
             if size > 1 and stride != expected:
@@ -73,19 +74,19 @@ class Geometry:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Node:
-    """One value: a draw, or an operator without side effects on what was read.
+    """One value: a draw, a constant, or the result of an operator without side effects.
 
     Attributes:
         op: the operator (an OpOverload), or None for a draw from `law` or a value of `constant`.
         args: its arguments with a Read in place of every traced tensor.
-        kwargs: likewise.
+        kwargs: its keyword arguments, likewise.
         index: which of its results, where it has several.
         shape: of the value.
         dtype: of the value.
-        law: what a draw is drawn from, entry by entry.
-        constant: a tensor that was there before the trace.
-        key: names the random numbers of a draw; equal keys give equal numbers.
-        step: the call that made it; None for a tensor that was there before the trace.
+        law: the distribution of every entry of a draw.
+        constant: a tensor that existed before the trace.
+        key: names the random numbers of a draw; equal keys give equal numbers; 0 for no draw.
+        step: the call that made it; None for a tensor that existed before the trace.
         by_default: whether the constructor of a torch module did it.
     """
 
@@ -109,7 +110,7 @@ class Node:
 
     @property
     def is_random(self) -> bool:
-        """Whether it draws (what it reads may be random besides)."""
+        """Whether it draws itself; what it reads may be random too."""
         return self.key != 0
 
 
@@ -129,7 +130,7 @@ class Storage:
         numel: entries.
         dtype: of the entries.
         writes: what was written.
-        looked: whether the code asked for drawn values that came from here.
+        looked: whether init code looked at drawn values that came from here.
     """
 
     numel: int
@@ -143,7 +144,7 @@ class Storage:
         return len(self.writes)
 
     def visible(self, version: int) -> list[Write]:
-        """The writes that can still be seen at `version`: from the last that covered all."""
+        """The writes that `version` still shows: from the last that covered the whole storage."""
         first = 0
         for index in range(version - 1, -1, -1):
             if self.writes[index].region.span() == (0, self.numel):
@@ -166,19 +167,20 @@ class Read:
         return self.geometry.numel
 
     def whole_node(self) -> Node | None:
-        """The one node whose value this is, entry for entry in order; else None."""
+        """The node whose value this is, entry for entry and in order; None if there is no such."""
         writes = self.storage.visible(self.version)
         if len(writes) != 1:
             return None
         region, node = writes[0].region, writes[0].node
         if region == self.geometry:
             return node
+        # A view in another shape still shows the node's entries in order.
         same = region.is_dense() and self.geometry.is_dense() and region.numel == self.numel
         return node if same and region.offset == self.geometry.offset else None
 
 
 def reads_in(node: Node) -> Iterator[Read]:
-    """What a node reads."""
+    """The reads among a node's arguments."""
     for leaf in tree_flatten((node.args, node.kwargs))[0]:
         if isinstance(leaf, Read):
             yield leaf
@@ -192,7 +194,8 @@ def dependencies(read: Read) -> list[Node]:
 def keys_behind(write: Write, storage: Storage) -> frozenset[int]:
     """Keys of the draws that a write to `storage` depends on.
 
-    What it read from the very entries that it overwrites is left out: each entry has its own.
+    What it read from the very entries that it overwrites is left out: `w[:2].mul_(0.5)` shares no
+    draw with w[2:], though both come from one node.
     """
     last = [
         node
@@ -211,6 +214,7 @@ def ordered(last: list[Node], sources: Callable[[Read], list[Node]]) -> list[Nod
         last: where to begin.
         sources: the nodes whose values a read sees.
     """
+    # Without recursion: records are deeper than Python's limit for it.
     order: list[Node] = []
     done: set[int] = set()
     stack: list[tuple[Node, bool]] = [(node, False) for node in last]
@@ -226,18 +230,17 @@ def ordered(last: list[Node], sources: Callable[[Read], list[Node]]) -> list[Nod
 
 
 def _seen(read: Read) -> list[Node]:
-    """The nodes whose values a read may see, last first."""
     return [w.node for w in reversed(read.storage.visible(read.version))]
 
 
 def mark_looked(read: Read) -> None:
-    """Note on every storage of drawn values behind `read`, its own too, that code looked at it."""
+    """Mark every storage of drawn values behind `read`, and its own, as looked at by init code."""
     drawn: set[int] = set()
     for node in dependencies(read):
-        behind = [r for r in reads_in(node) if any(n.number in drawn for n in _seen(r))]
-        for other in behind:
-            other.storage.looked = True
-        if node.is_random or behind:
+        random_reads = [r for r in reads_in(node) if any(n.number in drawn for n in _seen(r))]
+        for random_read in random_reads:
+            random_read.storage.looked = True
+        if node.is_random or random_reads:
             drawn.add(node.number)
     if any(n.number in drawn for n in _seen(read)):
         read.storage.looked = True

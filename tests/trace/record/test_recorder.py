@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Measured, Normal, Unset
 from gptinit.trace.laws.laws import Laws
 from gptinit.trace.record.recorder import Recorder
-from gptinit.trace.record.tensor import TracedTensor
+from gptinit.trace.record.tensor import TracedTensor, current_handler
 from gptinit.trace.record.tracing import recording, trace
 from gptinit.trace.replay.replay import Replay
 
@@ -418,3 +419,38 @@ print([m for m in ("torch._dynamo", "torch._inductor", "sympy") if m in sys.modu
 
 def test_tracing_a_gpt_does_not_load_torchs_compiler() -> None:
     assert in_a_process_of_its_own(GPT) == "[]\n"
+
+
+def test_a_thread_that_a_factory_starts_works_under_its_trace() -> None:
+    def factory() -> nn.Module:
+        layer = nn.Linear(8, 8)
+        worker = threading.Thread(target=nn.init.normal_, args=(layer.weight, 0.0, 0.3))
+        worker.start()
+        worker.join()
+        return layer
+
+    weight = trace(factory).weight
+
+    assert isinstance(weight, TracedTensor)
+    assert Laws().of(weight.read()).distribution == Normal(0.0, 0.3)
+
+
+def test_traces_of_two_threads_use_their_own_recorders() -> None:
+    mine, other = Recorder(), Recorder(dummy=True)
+    inside, done = threading.Event(), threading.Event()
+
+    def record_elsewhere() -> None:
+        with recording(other):
+            inside.set()
+            done.wait()
+
+    thread = threading.Thread(target=record_elsewhere)
+    with recording(mine):
+        thread.start()
+        inside.wait()
+        assert current_handler() is mine
+        done.set()
+        thread.join()
+        assert current_handler() is mine
+
+    assert current_handler() not in {mine, other}

@@ -1,6 +1,6 @@
-"""Rules for sums, products and what follows from them; one function an operator.
+"""Rules for sums, products and quotients; one function for each operator.
 
-A rule takes the node and what is known of its operands; it returns None where it does not apply.
+A rule takes a node and the source of its operands' laws; it returns None if it does not apply.
 """
 
 import math
@@ -13,8 +13,8 @@ from torch import Tensor
 from gptinit.facts.algebra import affine_distribution, is_iid
 from gptinit.facts.distributions import Constant, Measured, Normal, Orthogonal, Scaled
 from gptinit.trace.graph import Node, Read, dependencies
-from gptinit.trace.laws.expected import averaged, expected, source_of
-from gptinit.trace.laws.law import Known, Law, affine
+from gptinit.trace.laws.expected import REDUCED, averaged, expected, source_of
+from gptinit.trace.laws.law import Law, LawSource, affine
 from gptinit.trace.laws.pieces import Part, joined
 from gptinit.trace.replay.replay import LIMIT, Unanswerable, base_name
 
@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 _MANY = 1000
-"""Entries whose mean square is near enough (0.07 standard errors of it are 3 %) to its expectation
-for the spread of what another tensor is divided by not to count."""
+"""Entries from which a norm or std counts as its expectation when another tensor is divided by it:
+the std of a mean square of 1000 normals is 4.5 % of it, so that of the norm is 2.2 %."""
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
@@ -43,133 +43,137 @@ def shape_of(value: Any) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
-def multiply(known: Known, node: Node) -> Law | None:
-    """A law times a number, a sign, a table of numbers or a factor that was computed."""
-    for one, other in ((0, 1), (1, 0)):
-        law, factor = known.argument(node.args[one]), node.args[other]
-        if law is not None and shape_of(node.args[one]) == node.shape:
-            made = _times(known, node, law, factor)
-            if made is not None:
-                return made
+def multiply(laws: LawSource, node: Node) -> Law | None:
+    """A law times a number, signs, a table of numbers or a computed factor."""
+    # Either operand may be the law, if it has the shape of the result: were it broadcast, its
+    # entries would occur several times and not be independent.
+    for operand, factor in (node.args[:2], node.args[1::-1]):
+        law = laws.argument(operand)
+        if law is not None and shape_of(operand) == node.shape:
+            product = _times(laws, node, law, factor)
+            if product is not None:
+                return product
     return None
 
 
-def _times(known: Known, node: Node, law: Law, factor: Any) -> Law | None:
-    """A law of the result's shape times whatever it is multiplied by."""
-    other = known.argument(factor)
-    if other is None:
+def _times(laws: LawSource, node: Node, law: Law, factor: Any) -> Law | None:
+    """The product, for a law that has the shape of the result."""
+    factor_law = laws.argument(factor)
+    if factor_law is None:
         return None
-    if isinstance(other.distribution, Constant):
-        return affine(law, other.distribution.value, 0.0)
-    if other.signs and isinstance(law.distribution, Orthogonal):
+    if isinstance(factor_law.distribution, Constant):
+        return affine(law, factor_law.distribution.value, 0.0)
+    # As orthogonal_ does by the signs of R's diagonal: a uniform rotation stays uniform.
+    if factor_law.signs and isinstance(law.distribution, Orthogonal):
         return law
-    return _scaled(known, law, node, factor, invert=False) or _by_table(known, law, node, factor)
+    return _scaled(laws, law, node, factor, invert=False) or _by_table(laws, law, node, factor)
 
 
-def divide(known: Known, node: Node) -> Law | None:
-    """A law divided by a number or by a factor that was computed."""
+def divide(laws: LawSource, node: Node) -> Law | None:
+    """A law divided by a number or by a computed factor."""
     if len(node.args) > 2 or node.kwargs:
         return None
-    law, other = (known.argument(a) for a in node.args[:2])
-    if law is None or other is None or shape_of(node.args[0]) != node.shape:
+    law, divisor = (laws.argument(a) for a in node.args[:2])
+    if law is None or divisor is None or shape_of(node.args[0]) != node.shape:
         return None
-    if isinstance(other.distribution, Constant):
-        value = other.distribution.value
+    if isinstance(divisor.distribution, Constant):
+        value = divisor.distribution.value
         return affine(law, 1 / value, 0.0) if value else None
-    return _scaled(known, law, node, node.args[1], invert=True)
+    return _scaled(laws, law, node, node.args[1], invert=True)
 
 
-def add(known: Known, node: Node) -> Law | None:
-    """A law shifted by a number, or the sum of independent normals."""
-    return _sum(known, node, 1.0, _alpha(node))
+def add(laws: LawSource, node: Node) -> Law | None:
+    """A law plus a number, or the sum of independent normals."""
+    return _sum(laws, node, 1.0, _alpha(node))
 
 
-def subtract(known: Known, node: Node) -> Law | None:
-    """As `add`; what a tensor is centred by leaves a little less spread."""
-    return _centred(known, node) or _sum(known, node, 1.0, -_alpha(node))
+def subtract(laws: LawSource, node: Node) -> Law | None:
+    """A law minus a number, another law, or its own mean."""
+    return _centred(laws, node) or _sum(laws, node, 1.0, -_alpha(node))
 
 
-def subtract_from(known: Known, node: Node) -> Law | None:
-    """As `add`, for right - alpha * left."""
-    return _sum(known, node, -_alpha(node), 1.0)
+def subtract_from(laws: LawSource, node: Node) -> Law | None:
+    """The law of rsub: right - alpha * left."""
+    return _sum(laws, node, -_alpha(node), 1.0)
 
 
-def negate(known: Known, node: Node) -> Law | None:
-    """The law with its sign changed."""
-    law = known.argument(node.args[0])
+def negate(laws: LawSource, node: Node) -> Law | None:
+    """A law with its sign changed."""
+    law = laws.argument(node.args[0])
     return None if law is None else affine(law, -1.0, 0.0)
 
 
-def interpolate(known: Known, node: Node) -> Law | None:
-    """A blend of two laws by a number, as lerp makes."""
-    weight = known.argument(node.args[2])
+def interpolate(laws: LawSource, node: Node) -> Law | None:
+    """The law of lerp by a number: a blend of two laws."""
+    weight = laws.argument(node.args[2])
     if weight is None or not isinstance(weight.distribution, Constant):
         return None
     value = weight.distribution.value
-    return _sum(known, node, 1.0 - value, value)
+    return _sum(laws, node, 1.0 - value, value)
 
 
-def add_product(known: Known, node: Node) -> Law | None:
-    """addcmul: a number plus a number times a law."""
-    laws = [known.argument(a) for a in node.args[:3]]
+def add_product(laws: LawSource, node: Node) -> Law | None:
+    """The law of addcmul: x + value * y * z, one of the three random."""
+    operands = [laws.argument(a) for a in node.args[:3]]
     factor = float(node.kwargs.get("value", 1))
-    random = [i for i, law in enumerate(laws) if law and not isinstance(law.distribution, Constant)]
-    if None in laws or len(random) != 1 or shape_of(node.args[random[0]]) != node.shape:
+    random = [
+        i for i, law in enumerate(operands) if law and not isinstance(law.distribution, Constant)
+    ]
+    if None in operands or len(random) != 1 or shape_of(node.args[random[0]]) != node.shape:
         return None
-    values = [law.distribution.mean for law in laws if law]
-    law = laws[random[0]]
+    values = [law.distribution.mean for law in operands if law]
+    law = operands[random[0]]
     assert law is not None
     if random[0] == 0:
         return affine(law, 1.0, factor * values[1] * values[2])
     return affine(law, factor * values[3 - random[0]], values[0])
 
 
-def mean(known: Known, node: Node) -> Law | None:
+def mean(laws: LawSource, node: Node) -> Law | None:
     """The mean, or the sum, of independent normals along some dimensions."""
-    found = averaged(node)
-    if found is None or not found[1]:
+    reduced = averaged(node)
+    if reduced is None or not reduced[1]:
         return None
-    read, count = found
-    law = known.read(read)
+    read, count = reduced
+    law = laws.read(read)
     if not isinstance(law.distribution, Normal):
         return None
     factor = count if base_name(node.op) == "sum" else 1.0
     d = law.distribution
-    made = Normal(factor * d.mean, factor * d.std / math.sqrt(count))
-    return Law(made, ("mean", law.basis, node.args[1:], node.shape) if law.basis else None)
+    basis = ("mean", law.basis, node.args[1:], node.shape) if law.basis else None
+    return Law(Normal(factor * d.mean, factor * d.std / math.sqrt(count)), basis)
 
 
 def _alpha(node: Node) -> float:
-    """What the second operand is multiplied by."""
     return float(node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1))
 
 
-def _sum(known: Known, node: Node, one: float, other: float) -> Law | None:
-    """The law of one * left + other * right."""
-    left, right = (known.argument(a) for a in node.args[:2])
+def _sum(laws: LawSource, node: Node, a: float, b: float) -> Law | None:
+    """The law of a * left + b * right."""
+    left, right = (laws.argument(a) for a in node.args[:2])
     if left is None or right is None:
         return None
     full = [shape_of(a) == node.shape for a in node.args[:2]]
     if isinstance(right.distribution, Constant) and full[0]:
-        return affine(left, one, other * right.distribution.value)
+        return affine(left, a, b * right.distribution.value)
     if isinstance(left.distribution, Constant) and full[1]:
-        return affine(right, other, one * left.distribution.value)
-    return _sum_of_draws(node, left, right, (one, other)) if all(full) else None
+        return affine(right, b, a * left.distribution.value)
+    return _sum_of_draws(node, left, right, (a, b)) if all(full) else None
 
 
 def _sum_of_draws(node: Node, left: Law, right: Law, factors: tuple[float, float]) -> Law | None:
-    """The sum of two laws of the result's shape: of one draw, or of independent normals."""
-    one, other = factors
+    """The law of a * left + b * right for multiples of one draw, or independent normals."""
+    a, b = factors
     if left.basis is not None and left.basis == right.basis and left.scale:
-        return affine(left, one + other * right.scale / left.scale, 0.0)
-    a, b = left.distribution, right.distribution
-    if isinstance(a, Normal) and isinstance(b, Normal) and _are_independent(node):
-        return Law(Normal(one * a.mean + other * b.mean, math.hypot(one * a.std, other * b.std)))
+        return affine(left, a + b * right.scale / left.scale, 0.0)
+    x, y = left.distribution, right.distribution
+    if isinstance(x, Normal) and isinstance(y, Normal) and _are_independent(node):
+        return Law(Normal(a * x.mean + b * y.mean, math.hypot(a * x.std, b * y.std)))
     return None
 
 
-def _centred(known: Known, node: Node) -> Law | None:
-    """A tensor minus its mean, of all or along dimensions: variance (1 - 1/n) of it."""
+def _centred(laws: LawSource, node: Node) -> Law | None:
+    """A tensor minus its own mean over n entries, which leaves (1 - 1/n) of its variance."""
     if (
         not isinstance(node.args[0], Read)
         or not isinstance(node.args[1], Read)
@@ -179,77 +183,78 @@ def _centred(known: Known, node: Node) -> Law | None:
     source = source_of(node.args[1])
     if source is None or source.op is None or base_name(source.op) != "mean":
         return None
-    found = averaged(source)
-    law = known.read(node.args[0])
-    if found is None or not is_iid(law.distribution) or not _are_same(known, law, found[0]):
+    reduced = averaged(source)
+    law = laws.read(node.args[0])
+    if reduced is None or not is_iid(law.distribution) or not _are_same(laws, law, reduced[0]):
         return None
     centred = affine_distribution(law.distribution, 1.0, -law.distribution.mean)
     basis = (law.basis, "centred", source.args[1:]) if law.basis else None
-    return Law(Scaled(centred, math.sqrt(1 - 1 / found[1])), basis, law.scale)
+    return Law(Scaled(centred, math.sqrt(1 - 1 / reduced[1])), basis, law.scale)
 
 
-def _scaled(known: Known, law: Law, node: Node, factor: Any, *, invert: bool) -> Law | None:
-    """A law times one factor, or one a row, that depends on drawn values."""
+def _scaled(laws: LawSource, law: Law, node: Node, factor: Any, *, invert: bool) -> Law | None:
+    """A law times a factor that depends on drawn values: one number, or one for each row."""
     if not isinstance(factor, Read):
         return None
-    value = expected(known, factor) if _is_steady(known, law, factor) else None
+    value = expected(laws, factor) if _is_steady(laws, law, factor) else None
     if value is None and factor.numel == 1:
-        value = _seen(known, factor)
+        value = _value_in_trace(laws, factor)
     if value is None or not math.isfinite(value) or (invert and value == 0):
         return None
     value = 1 / value if invert else value
     d = law.distribution
     if isinstance(d, Measured):
         return affine(replace(law, basis=None), value, 0.0)
+    # `Scaled` and not the law times a number: a common random factor ties the entries together.
     base = d if not isinstance(d, Scaled) else d.base
     total = value if not isinstance(d, Scaled) else d.factor * value
     basis = (law.basis, "scaled", node.number) if law.basis else None
     return Law(Scaled(base, total), basis, law.scale * value)
 
 
-def _is_steady(known: Known, law: Law, factor: Read) -> bool:
-    """Whether the factor comes from many entries, or from the rows that it scales."""
+def _is_steady(laws: LawSource, law: Law, factor: Read) -> bool:
+    """Whether the factor may be taken for its expectation.
+
+    It may if every reduction behind it runs over many entries, or over the very rows it scales:
+    what is divided by its own norm has exactly the expected mean square.
+    """
     for node in dependencies(factor):
-        found = averaged(node) if node.op and base_name(node.op) in _REDUCING else None
-        if found and found[1] < _MANY and not _are_same(known, law, found[0]):
+        reduced = averaged(node) if node.op and base_name(node.op) in REDUCED else None
+        if reduced and reduced[1] < _MANY and not _are_same(laws, law, reduced[0]):
             return False
     return True
 
 
-_REDUCING = frozenset({"linalg_vector_norm", "mean", "norm", "std", "sum", "var"})
-
-
-def _are_same(known: Known, law: Law, read: Read) -> bool:
-    """Whether a tensor that was read has the values of a law, times a number at most."""
-    other = known.read(read)
-    return law.basis is not None and _root(law.basis) == _root(other.basis)
+def _are_same(laws: LawSource, law: Law, read: Read) -> bool:
+    """Whether a read has the values that a law describes, up to centring and scaling."""
+    return law.basis is not None and _root(law.basis) == _root(laws.read(read).basis)
 
 
 def _root(basis: Any) -> Any:
-    """The basis before it was centred or scaled."""
     while isinstance(basis, tuple) and len(basis) == 3 and basis[1] in {"centred", "scaled"}:
         basis = basis[0]
     return basis
 
 
-def _seen(known: Known, read: Read) -> float | None:
-    """The factor of this very draw."""
+def _value_in_trace(laws: LawSource, read: Read) -> float | None:
+    """The value that a scalar has under the seed of the trace; other seeds give others."""
     try:
-        return float(known.replay.at(read, torch.zeros(1, dtype=torch.int64)))
+        return float(laws.replay.at(read, torch.zeros(1, dtype=torch.int64)))
     except Unanswerable:
         return None
 
 
-def _by_table(known: Known, law: Law, node: Node, factor: Any) -> Law | None:
-    """A law of independent entries times known numbers, one a row, a column or an entry."""
+def _by_table(laws: LawSource, law: Law, node: Node, factor: Any) -> Law | None:
+    """A law of independent entries times fixed numbers, one per row, column or entry."""
     if isinstance(factor, Read):
         if factor.numel > LIMIT or any(d.is_random for d in dependencies(factor)):
             return None
-        factor = known.replay.value(factor)
+        factor = laws.replay.value(factor)
     if not isinstance(factor, Tensor) or not is_iid(law.distribution) or node.numel > LIMIT:
         return None
     table = factor.expand(node.shape).flatten()
     values, run = table.unique_consecutive(return_counts=True)
+    # Few runs of equal numbers keep their order, as row blocks; few numbers make a mixture.
     in_order = len(values) <= 64
     if not in_order:
         values, run = table.unique(return_counts=True)
@@ -263,6 +268,5 @@ def _by_table(known: Known, law: Law, node: Node, factor: Any) -> Law | None:
 
 
 def _are_independent(node: Node) -> bool:
-    """Whether two operands share no draw."""
     keys = [{d.key for d in dependencies(r) if d.is_random} for r in node.args[:2]]
     return not keys[0] & keys[1]

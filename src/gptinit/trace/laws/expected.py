@@ -1,7 +1,8 @@
-"""What a number computed from drawn values is near to: a norm, a standard deviation, a mean.
+"""The value that a number computed from draws is close to: a norm, a standard deviation, a mean.
 
-exact for: norms and standard deviations of all entries as they become many; for those of rows, the
-spread that dividing by them leaves.
+So `w / w.norm()` has a law although the norm is random: with many entries it hardly varies.
+exact for: norms and standard deviations in the limit of many entries; approximate for: those of
+single rows.
 """
 
 import math
@@ -12,32 +13,32 @@ from torch.utils._pytree import tree_map_only
 
 from gptinit.facts.distributions import Constant, Distribution, Measured
 from gptinit.trace.graph import Node, Read
-from gptinit.trace.laws.law import Known
+from gptinit.trace.laws.law import LawSource
 from gptinit.trace.replay.replay import base_name, reduced_dims
 
-__all__ = ["averaged", "expected", "source_of", "squared_of"]
+__all__ = ["REDUCED", "averaged", "expected", "source_of"]
+
+REDUCED = frozenset({"linalg_vector_norm", "mean", "norm", "std", "sum", "var"})
+"""Reductions whose result follows from the moments of what they reduce."""
 
 _SAME = frozenset({"_to_copy", "clone", "detach", "lift_fresh"})
 
 
 class _NotKnown(Exception):
-    """Not near to any number that follows from the laws."""
+    """It varies, or does not follow from the laws of its operands."""
 
 
-def expected(known: Known, read: Read) -> float | None:
-    """The number that every entry of `read` is near to; None where they spread or it is not known.
-
-    Reductions over entries of known laws are near to what their moments say.
-    """
+def expected(laws: LawSource, read: Read) -> float | None:
+    """The number that every entry of `read` is close to; None if they vary or it is not known."""
     try:
-        value = float(_near(known, read))
+        value = float(_near(laws, read))
     except _NotKnown:
         return None
     return value if math.isfinite(value) else None
 
 
 def source_of(read: Read) -> Node | None:
-    """The node that a view shows all or a repetition of, copies and casts passed through."""
+    """The one node whose value a view shows, once or expanded, past copies and casts."""
     writes = read.storage.visible(read.version)
     node = writes[0].node if len(writes) == 1 else None
     while node is not None and node.op is not None and base_name(node.op) in _SAME:
@@ -48,7 +49,7 @@ def source_of(read: Read) -> Node | None:
 
 
 def averaged(node: Node) -> tuple[Read, int] | None:
-    """What a reduction runs over and how many entries of it meet in one; None if it is none."""
+    """(operand of a reduction, entries that each result reduces); None for a draw or no operand."""
     if node.op is None or node.is_random or not node.args or not isinstance(node.args[0], Read):
         return None
     read = node.args[0]
@@ -57,8 +58,8 @@ def averaged(node: Node) -> tuple[Read, int] | None:
     return read, math.prod(size[d] for d in dims)
 
 
-def squared_of(read: Read) -> Read | None:
-    """The tensor that was squared; None where `read` is no square."""
+def _squared_of(read: Read) -> Read | None:
+    """The tensor whose square `read` is; None if it is no square."""
     node = source_of(read)
     if node is None or node.op is None or not node.args or not isinstance(node.args[0], Read):
         return None
@@ -68,51 +69,51 @@ def squared_of(read: Read) -> Read | None:
     return node.args[0] if is_power or is_product or name == "square" else None
 
 
-def _near(known: Known, read: Read) -> Tensor:
-    """As `expected`, 0-dimensional float64."""
+def _near(laws: LawSource, read: Read) -> Tensor:
+    """The number that every entry of `read` is close to, 0-dimensional float64.
+
+    Raises:
+        _NotKnown: if there is none.
+    """
     node = source_of(read)
     if node is None:
         raise _NotKnown
     if node.law is not None or node.constant is not None:
-        return _single(known.read(read).distribution)
+        return _single(laws.read(read).distribution)
     if node.is_random:
         raise _NotKnown
     name = base_name(node.op)
-    if name in _REDUCED:
-        return torch.tensor(_reduced(known, node, name), dtype=torch.float64)
+    if name in REDUCED:
+        return torch.tensor(_reduced(laws, node, name), dtype=torch.float64)
     if torch.Tag.pointwise not in node.op.tags:
         raise _NotKnown
 
     def near(operand: Read | Tensor) -> Tensor:
         if isinstance(operand, Read):
-            return _near(known, operand)
-        law = known.argument(operand)
+            return _near(laws, operand)
+        law = laws.argument(operand)
         assert law is not None
         return _single(law.distribution)
 
     args, kwargs = tree_map_only((Read, Tensor), near, (node.args, node.kwargs))
-    made: Tensor = node.op(*args, **kwargs)
-    return made.double()
+    value: Tensor = node.op(*args, **kwargs)
+    return value.double()
 
 
 def _single(d: Distribution) -> Tensor:
-    """The value of a constant."""
     if not isinstance(d, Constant):
         raise _NotKnown
     return torch.tensor(d.value, dtype=torch.float64)
 
 
-_REDUCED = frozenset({"linalg_vector_norm", "mean", "norm", "std", "sum", "var"})
-
-
-def _reduced(known: Known, node: Node, name: str) -> float:
-    """What a reduction is near to."""
-    found = averaged(node)
-    if found is None:
+def _reduced(laws: LawSource, node: Node, name: str) -> float:
+    """The number that a reduction over entries of a known law is close to, from its moments."""
+    reduced = averaged(node)
+    if reduced is None:
         raise _NotKnown
-    read, count = found
-    square = squared_of(read)
-    law = known.read(square or read)
+    read, count = reduced
+    square = _squared_of(read)
+    law = laws.read(square or read)
     d = law.distribution
     if isinstance(d, Measured) or not math.isfinite(d.std):
         raise _NotKnown
@@ -128,7 +129,7 @@ def _reduced(known: Known, node: Node, name: str) -> float:
 
 
 def _mean(d: Distribution, name: str, count: int) -> float:
-    """A mean, or a sum, where it is not lost in its own noise."""
+    """A mean or a sum, unless it varies by more than 1 % of itself."""
     if abs(d.mean) * math.sqrt(count) < 100 * d.std:
         raise _NotKnown
     return d.mean * (count if name == "sum" else 1)

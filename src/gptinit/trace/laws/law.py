@@ -1,4 +1,4 @@
-"""A distribution, together with which random numbers it is made of."""
+"""A distribution together with the name of the random numbers behind it."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -8,20 +8,25 @@ from gptinit.facts.distributions import Constant, Distribution
 from gptinit.trace.graph import Read
 from gptinit.trace.replay.replay import Replay
 
-__all__ = ["Basis", "Known", "Law", "affine"]
+__all__ = ["Basis", "Law", "LawSource", "affine"]
 
 Basis = tuple[object, ...] | None
-"""Names the random numbers behind every entry in order; equal bases give equal values."""
+"""Names the random numbers behind every entry, in order: a draw's key and what was done to it.
+
+Two tensors with equal bases have equal values, up to `Law.scale`, whatever the seed. That finds
+copies and ties of separate tensors, adds x + 0.5 x as 1.5 x and not as independent draws, and
+recognises a tensor that is divided by its own norm. None where entries mix several draws.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """A distribution and which draw it is an affine map of.
+    """A distribution, and the draw that its values are an affine map of.
 
     Attributes:
         distribution: of the entries.
-        basis: names the draw, entry for entry; None where it is no map of a single draw.
-        scale: factor on the draw.
+        basis: names the draw, entry for entry; None if there is no single one.
+        scale: the factor on the draw.
         signs: whether every entry is +1 or -1.
     """
 
@@ -31,13 +36,13 @@ class Law:
     signs: bool = False
 
 
-class Known(Protocol):
-    """What a rule may ask: the laws of what an operator read."""
+class LawSource(Protocol):
+    """Where a rule gets the laws of an operator's arguments from: the part of `Laws` it uses."""
 
     replay: Replay
 
     def argument(self, value: Any) -> Law | None:
-        """The law of an operand: a tensor that was read, a real one, or a number."""
+        """The law of an operand: a recorded tensor, a real one, or a number."""
         ...
 
     def read(self, read: Read) -> Law:

@@ -1,8 +1,8 @@
-"""The distribution of what was read, worked out from its record: no sampling noise.
+"""The law of a read, derived from its nodes without sampling noise.
 
 exact for: draws, constants, casts, copies, affine maps, sums and means of independent normals, row
-blocks, joins, masks, inverse error functions of uniforms, orthogonal factors, what is divided by
-its own norm. What no rule covers is measured on a sample of its entries and says so.
+blocks, joins, masks, inverse error functions of uniforms, orthogonal factors, tensors divided by
+their own norm. Everything else is `Measured` on a sample of its entries, with standard errors.
 """
 
 import math
@@ -26,7 +26,7 @@ from gptinit.trace.graph import (
     reads_in,
 )
 from gptinit.trace.laws import arithmetic, selection
-from gptinit.trace.laws.law import Basis, Known, Law
+from gptinit.trace.laws.law import Basis, Law, LawSource
 from gptinit.trace.laws.moments import measured, of_fixed_values, unanswered
 from gptinit.trace.laws.pieces import Part, covers, joined, reshaped, seen_blocks, without_order
 from gptinit.trace.replay.replay import LIMIT, Replay, Unanswerable, base_name, sample_positions
@@ -35,14 +35,14 @@ __all__ = ["Law", "Laws", "measured"]
 
 _SAME = frozenset({"clone", "_to_copy", "copy", "contiguous", "detach", "lift_fresh", "positive"})
 _FEW = 256
-"""Parts of a tensor up to which the draws of each are compared with those of the others."""
+"""Parts of a tensor up to which they are checked for draws that they share."""
 
 
 class Laws:
-    """Works out distributions; what it found is kept, so that layers share the work.
+    """Derives laws from records; each node's is derived once, so that layers share the work.
 
     Args:
-        replay: gives the values that a rule must see.
+        replay: computes the values that a rule needs.
     """
 
     def __init__(self, replay: Replay | None = None) -> None:
@@ -51,16 +51,17 @@ class Laws:
         self._random: dict[int, bool] = {}
 
     def of(self, read: Read) -> Law:
-        """The law of what was read."""
+        """The law of a read."""
+        # Oldest first, as rules recurse: the record is deeper than Python's stack.
         for node in dependencies(read):
-            self._known(node)
+            self._law_of(node)
         return self.read(read)
 
     def read(self, read: Read) -> Law:
-        """The law of a view, from those of the writes that it shows."""
+        """The law of a read, from those of the writes that it shows."""
         node = read.whole_node()
         if node is not None:
-            law = self._known(node)
+            law = self._law_of(node)
             return reshaped(law, read.geometry.size, read.numel)
         writes = read.storage.visible(read.version)
         if not writes:
@@ -72,7 +73,7 @@ class Laws:
         return self._pieces(read)
 
     def argument(self, value: Any) -> Law | None:
-        """The law of an operand: a tensor that was read, a real one, or a number."""
+        """The law of an operand: a recorded tensor, a real one, or a number."""
         if isinstance(value, Read):
             return self.read(value)
         if isinstance(value, Tensor):
@@ -81,25 +82,24 @@ class Laws:
             return Law(Constant(float(value)))
         return None
 
-    def _known(self, node: Node) -> Law:
-        """The law of a node, which `of` has seen before."""
+    def _law_of(self, node: Node) -> Law:
         if node.number not in self._nodes:
             self._random[node.number] = node.is_random or any(self._behind(node))
             self._nodes[node.number] = self._node(node)
         return self._nodes[node.number]
 
     def _behind(self, node: Node) -> Iterator[bool]:
-        """Whether each write that a node reads is random."""
         for read in reads_in(node):
             for write in read.storage.visible(read.version):
-                self._known(write.node)
+                self._law_of(write.node)
                 yield self._random[write.node.number]
 
     # --- parts of a tensor
 
     def _of_part(self, write: Write, read: Read) -> Law | None:
-        """The law of a view that shows one write, or entries of it in another order."""
-        law, numel = self._known(write.node), write.node.numel
+        """The law of a view of one write: some of its entries, in some order; None if unclear."""
+        # The view's own basis: the same part taken twice is a copy, another part is not.
+        law, numel = self._law_of(write.node), write.node.numel
         basis: Basis = (law.basis, write.region, read.geometry) if law.basis else None
         if _repeats(read):
             if not is_iid(law.distribution) or isinstance(law.distribution, Constant):
@@ -112,7 +112,6 @@ class Laws:
         return None
 
     def _pieces(self, read: Read) -> Law:
-        """The law of a view that several writes show through."""
         writes = read.storage.visible(read.version)
         blocks, in_order = seen_blocks(read)
         is_few = len(blocks) <= _FEW
@@ -120,37 +119,33 @@ class Laws:
         return joined(parts, read.geometry.size, in_order=in_order)
 
     def _part(self, count: int, write: Write | None, read: Read, is_few: bool) -> Part:
-        """Some entries, and what wrote them."""
         if write is None:
             return Part(count=count, law=Law(Unset()))
-        law = self._known(write.node)
+        law = self._law_of(write.node)
         keys: frozenset[int] = frozenset()
         if is_few and self._random[write.node.number]:
             keys = keys_behind(write, read.storage)
-        if count != write.node.numel:  # a part of it has a basis of its own
+        if count != write.node.numel:  # the basis names all entries, not these
             law = replace(without_order(law, write.node.numel), basis=None)
         return Part(count=count, law=law, keys=keys, source=write.node.number)
 
     # --- operators
 
     def _node(self, node: Node) -> Law:
-        """The law of one value; those that it depends on are known."""
         if node.law is not None:
             return Law(node.law, ("draw", node.key, node.shape) if node.key else None)
-        if not self._random[node.number]:
+        if not self._random[node.number]:  # buffers of angles, masks, constants of a formula
             return self._fixed(node)
         if node.is_random:
             return self._sampled(node, basis=("draw", node.key, node.shape))
         name = base_name(node.op)
         if name in _SAME and isinstance(node.args[0], Read):
             law = self.read(node.args[0])
-            return self._sampled(node) if _is_lossy(node, law) else law
+            return self._sampled(node) if _is_lossy(node) else law
         rule = _RULES.get(name)
-        found = rule(self, node) if rule else None
-        return found or self._sampled(node)
+        return (rule(self, node) if rule else None) or self._sampled(node)
 
     def _fixed(self, node: Node) -> Law:
-        """The law of a value that no seed changes."""
         try:
             if node.numel <= LIMIT:
                 return Law(of_fixed_values(self.replay.node(node)))
@@ -159,7 +154,8 @@ class Laws:
             return Law(unanswered())
 
     def _sampled(self, node: Node, basis: Basis = None) -> Law:
-        """The law of a value that no rule covers: moments of a sample."""
+        """The law of a value that no rule covers: moments of a sample of its entries."""
+        # Signs of R's diagonal, by which orthogonal_ multiplies: that they are signs is enough.
         signs = base_name(node.op) in {"sgn", "sign"}
         try:
             values = self.replay.at_node(node, sample_positions(node.shape))
@@ -178,14 +174,14 @@ def _repeats(read: Read) -> bool:
     return any(n > 1 and s == 0 for n, s in pairs)
 
 
-def _is_lossy(node: Node, law: Law) -> bool:
+def _is_lossy(node: Node) -> bool:
     """Whether a cast changes the kind of the values: complex to real, float to integer."""
     read = node.args[0]
     is_other_kind = bool(read.storage.dtype.is_complex) != bool(node.dtype.is_complex)
     return is_other_kind or not is_traced_dtype(node.dtype)
 
 
-Rule = Callable[[Known, Node], Law | None]
+Rule = Callable[[LawSource, Node], Law | None]
 _RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "add": arithmetic.add,

@@ -1,4 +1,4 @@
-"""Moments of values, as a distribution."""
+"""Distributions of values: their moments, where nothing better is known."""
 
 import math
 
@@ -39,7 +39,7 @@ def measured(values: Tensor) -> Measured:
 
 
 def unanswered() -> Measured:
-    """What is said of drawn values that no rule covers and that are too many to replay: nothing."""
+    """NaN moments: of draws that no rule covers and that are too many to compute."""
     return Measured(
         mean=math.nan, std=math.nan, mean_stderr=math.nan, std_stderr=math.nan,
         low=-math.inf, high=math.inf, kurtosis=math.nan, count=0,
@@ -47,7 +47,7 @@ def unanswered() -> Measured:
 
 
 def of_fixed_values(values: Tensor) -> Distribution:
-    """The distribution of values that no seed changes; Unset where some are NaN."""
+    """The distribution of values that are the same for every seed; Unset if some are NaN."""
     if not values.numel():
         return Constant(0.0)
     if values.dtype.is_complex:

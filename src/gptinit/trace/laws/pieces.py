@@ -1,4 +1,4 @@
-"""Laws of tensors that are made of parts: row blocks where they are, mixtures where not."""
+"""Laws of tensors that are made of parts: `Piecewise` for blocks of rows, else a `Mixture`."""
 
 import math
 from collections.abc import Sequence
@@ -32,9 +32,10 @@ class Part:
 
     Attributes:
         count: how many.
-        law: of them.
+        law: their law.
         keys: of the draws that they depend on.
-        source: number of the value that they are different entries of; None where there is none.
+        source: number of the node whose entries they are; None for none. Parts of one node never
+            show the same entry twice.
     """
 
     count: int
@@ -44,18 +45,20 @@ class Part:
 
 
 def joined(parts: Sequence[Part], size: tuple[int, ...], *, in_order: bool) -> Law:
-    """One law for parts that follow each other, or (not `in_order`) lie anywhere."""
+    """The law of a tensor whose parts follow each other, or lie anywhere if not `in_order`."""
     parts = _independent([p for p in parts if p.count])
     if not parts:
         return Law(Constant(0.0))
     bases = tuple((p.count, p.law.basis, p.law.scale) for p in parts)
     basis = bases if in_order and any(p.law.basis for p in parts) else None
+    # A part of unknown draws: nothing can be said to equal the whole.
     if not all(p.law.basis or not _is_random(p.law.distribution) for p in parts):
         basis = None
     if len(parts) == 1:
         return parts[0].law
     if len({p.law.distribution for p in parts}) == 1 and is_iid(parts[0].law.distribution):
         return Law(parts[0].law.distribution, basis)
+    # Whole rows stay apart, as a fused matrix of q, k and v needs them; anything else is a mixture.
     row = math.prod(size[1:])
     if in_order and row and all(p.count % row == 0 for p in parts):
         return Law(_merged([(p.count // row, p.law.distribution) for p in parts]), basis)
@@ -63,12 +66,12 @@ def joined(parts: Sequence[Part], size: tuple[int, ...], *, in_order: bool) -> L
 
 
 def mixed(numel: int, count: int, inside: Distribution, outside: Distribution) -> Law:
-    """`count` entries of one law among those of another."""
+    """The law of `numel` entries, `count` of them of one distribution, the others of another."""
     return Law(_pooled([(count, inside), (numel - count, outside)]))
 
 
 def without_order(law: Law, numel: int) -> Law:
-    """The law of the same entries in another order: row blocks become a mixture."""
+    """The law after the entries were reordered: row blocks become a mixture."""
     d = law.distribution
     if not isinstance(d, Piecewise):
         return law
@@ -77,7 +80,7 @@ def without_order(law: Law, numel: int) -> Law:
 
 
 def reshaped(law: Law, size: tuple[int, ...], numel: int) -> Law:
-    """The law of the same entries in the same order, in another shape."""
+    """The law of the entries in another shape, which keeps their order."""
     d = law.distribution
     if not isinstance(d, Piecewise) or not size or not numel:
         return law
@@ -88,7 +91,7 @@ def reshaped(law: Law, size: tuple[int, ...], numel: int) -> Law:
 
 
 def covers(region: Geometry, view: Geometry) -> bool:
-    """Whether a view lies within a region that is one block."""
+    """Whether a region is one block of memory with the view inside."""
     inner = view.span() or (view.offset, view.offset)
     last = view.offset + sum((n - 1) * s for n, s in zip(view.size, view.stride, strict=True))
     outer = region.span()
@@ -96,13 +99,13 @@ def covers(region: Geometry, view: Geometry) -> bool:
 
 
 def seen_blocks(read: Read) -> tuple[list[tuple[int, int]], bool]:
-    """(entries, write) of what shows in a view, -1 for nothing written; whether in order."""
+    """([(entries, index of the write they show, -1 for none)], whether the blocks are in order)."""
     writes = read.storage.visible(read.version)
     spans = [w.region.span() for w in writes]
     span = read.geometry.span()
-    known = [s for s in spans if s is not None]
-    if span is not None and read.geometry.is_dense() and len(known) == len(spans):
-        return _painted(span, known), True
+    blocks = [s for s in spans if s is not None]
+    if span is not None and read.geometry.is_dense() and len(blocks) == len(spans):
+        return _painted(span, blocks), True
     labels = _labels(read)
     factor = read.numel / max(1, labels.numel())
     change = torch.nonzero(labels[1:] != labels[:-1]).flatten() + 1
@@ -111,13 +114,14 @@ def seen_blocks(read: Read) -> tuple[list[tuple[int, int]], bool]:
         if bool((change % row == 0).all()):
             ends = [0, *change.tolist(), labels.numel()]
             return [(b - a, int(labels[a])) for a, b in pairwise(ends)], True
-    found, counts = labels.unique(return_counts=True)
-    pairs = zip(found.tolist(), counts.tolist(), strict=True)
+    shown, counts = labels.unique(return_counts=True)
+    pairs = zip(shown.tolist(), counts.tolist(), strict=True)
     return [(round(n * factor), label) for label, n in pairs], False
 
 
 def _painted(span: tuple[int, int], spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(entries, write) of the blocks that show in `span`, in order; -1 for nothing written."""
+    """The blocks that show in `span` after `spans` were painted over it, oldest first."""
+    # Between two neighbouring ends of spans a single one shows: the last that covers it.
     cuts = sorted({*span, *(e for s in spans for e in s if span[0] < e < span[1])})
     owner = [-1] * (len(cuts) - 1)
     place = {cut: index for index, cut in enumerate(cuts)}
@@ -129,7 +133,7 @@ def _painted(span: tuple[int, int], spans: list[tuple[int, int]]) -> list[tuple[
 
 
 def _labels(read: Read) -> Tensor:
-    """Which write shows at every entry of a view, in order; of a large one at a sample."""
+    """Index of the write that shows at each entry of a view, or at a sample of a large one."""
     geometry, writes = read.geometry, read.storage.visible(read.version)
     if read.storage.numel <= LIMIT:
         labels = torch.full((read.storage.numel,), -1, dtype=torch.int32)
@@ -145,10 +149,10 @@ def _labels(read: Read) -> Tensor:
 
 
 def _independent(parts: list[Part]) -> list[Part]:
-    """The parts; those that share a draw with an earlier one keep their moments only.
+    """The parts, of which those that share a draw with an earlier one keep only their moments.
 
-    A law of independent entries would say that their values have nothing to do with each other.
-    Different entries of one value, seen around what was written over it, have nothing in common.
+    A law of independent entries would claim that the two parts have nothing to do with each other.
+    Parts of one node are exempt: they show different entries of it, around a later write.
     """
     seen: dict[int, int | None] = {}
     kept = []
@@ -164,12 +168,11 @@ def _independent(parts: list[Part]) -> list[Part]:
 
 
 def _is_random(d: Distribution) -> bool:
-    """Whether seeds change it."""
     return not isinstance(d, Constant | Fixed | Unset)
 
 
 def _merged(parts: list[tuple[int, Distribution]]) -> Distribution:
-    """Neighbours with equal distributions as one; row blocks within row blocks taken apart."""
+    """Row blocks, flat, with equal neighbours merged."""
     merged: list[tuple[int, Distribution]] = []
     for n, d in parts:
         inner = d.pieces if isinstance(d, Piecewise) else ((1, d),)
@@ -185,7 +188,7 @@ def _merged(parts: list[tuple[int, Distribution]]) -> Distribution:
 
 
 def _pooled(parts: list[tuple[int, Distribution]]) -> Distribution:
-    """A mixture: parts with equal distributions counted together, compound ones taken apart."""
+    """A flat mixture in which every distribution occurs once."""
     counts: dict[Distribution, int] = {}
     for n, d in parts:
         inner: tuple[tuple[int, Distribution], ...] = ((1, d),)
@@ -194,5 +197,5 @@ def _pooled(parts: list[tuple[int, Distribution]]) -> Distribution:
         whole = sum(m for m, _ in inner)
         for m, part in inner:
             counts[part] = counts.get(part, 0) + n * m // whole
-    found = [(n, d) for d, n in counts.items() if n]
-    return found[0][1] if len(found) == 1 else Mixture(tuple(found))
+    mixed_in = [(n, d) for d, n in counts.items() if n]
+    return mixed_in[0][1] if len(mixed_in) == 1 else Mixture(tuple(mixed_in))

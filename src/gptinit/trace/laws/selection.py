@@ -1,4 +1,4 @@
-"""Rules for what joins, picks, masks or moves entries, and for a few operators of their own."""
+"""Rules for operators that join, pick, mask or move entries, for clamp, erfinv and QR."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from gptinit.facts.algebra import is_iid, moments_only
 from gptinit.facts.distributions import Constant, Normal, Orthogonal, TruncatedNormal, Uniform
 from gptinit.trace.graph import Node, Read, dependencies
 from gptinit.trace.laws.arithmetic import shape_of
-from gptinit.trace.laws.law import Known, Law
+from gptinit.trace.laws.law import Law, LawSource
 from gptinit.trace.laws.pieces import Part, joined, mixed
 from gptinit.trace.replay.replay import LIMIT, base_name
 
@@ -29,16 +29,16 @@ __all__ = [
 ]
 
 _FAR = 6.0
-"""Standard deviations at which a cut changes nothing: 2e-9 of a normal lies beyond."""
+"""Standard deviations beyond which a cut changes nothing: 2e-9 of a normal lies there."""
 
 
-def concatenated(known: Known, node: Node) -> Law | None:
-    """Parts one after the other, by cat or stack."""
+def concatenated(laws: LawSource, node: Node) -> Law | None:
+    """The law of cat or stack."""
     dim = (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(node.shape)
     are_apart = _are_apart(node.args[0])
     parts = []
     for value in node.args[0]:
-        law = known.argument(value)
+        law = laws.argument(value)
         if law is None:
             return None
         keys = () if are_apart else _keys(value)
@@ -46,9 +46,10 @@ def concatenated(known: Known, node: Node) -> Law | None:
     return joined(parts, node.shape, in_order=dim == 0)
 
 
-def masked(known: Known, node: Node) -> Law | None:
-    """masked_fill: a number where a known mask says so."""
-    law, mask, value = known.argument(node.args[0]), node.args[1], known.argument(node.args[2])
+def masked(laws: LawSource, node: Node) -> Law | None:
+    """The law of masked_fill with a number at a real mask."""
+    law, mask, value = laws.argument(node.args[0]), node.args[1], laws.argument(node.args[2])
+    # A mask is as large as its tensor: beyond the limit it is not looked at.
     if law is None or value is None or not isinstance(mask, Tensor) or node.numel > LIMIT:
         return None
     if not is_iid(law.distribution) or not isinstance(value.distribution, Constant):
@@ -57,21 +58,21 @@ def masked(known: Known, node: Node) -> Law | None:
     return _marked(marks, value, law)
 
 
-def chosen(known: Known, node: Node) -> Law | None:
-    """where: one law or another, as a known mask says."""
+def chosen(laws: LawSource, node: Node) -> Law | None:
+    """The law of where: one law or another, by a real mask."""
     if len(node.args) != 3 or not isinstance(node.args[0], Tensor) or node.numel > LIMIT:
         return None
-    one, other = (known.argument(a) for a in node.args[1:])
-    if one is None or other is None or not is_iid(one.distribution):
+    inside, outside = (laws.argument(a) for a in node.args[1:])
+    if inside is None or outside is None or not is_iid(inside.distribution):
         return None
-    if not is_iid(other.distribution) or _are_small(node, one, other):
+    if not is_iid(outside.distribution) or _is_broadcast(node, inside, outside):
         return None
-    return _marked(node.args[0].expand(node.shape), one, other)
+    return _marked(node.args[0].expand(node.shape), inside, outside)
 
 
-def indexed(known: Known, node: Node) -> Law | None:
-    """index_put of a number, or of a law of independent entries, at known indices."""
-    law, indices, value = known.argument(node.args[0]), node.args[1], known.argument(node.args[2])
+def indexed(laws: LawSource, node: Node) -> Law | None:
+    """The law of index_put of a number, or of independent entries, at real indices."""
+    law, indices, value = laws.argument(node.args[0]), node.args[1], laws.argument(node.args[2])
     if law is None or value is None or (len(node.args) > 3 and node.args[3]):
         return None
     if not (is_iid(law.distribution) and is_iid(value.distribution)):
@@ -88,9 +89,9 @@ def indexed(known: Known, node: Node) -> Law | None:
     return mixed(node.numel, count, value.distribution, law.distribution)
 
 
-def triangle(known: Known, node: Node) -> Law | None:
-    """A triangle of a law of independent entries, zeros beside it."""
-    law = known.argument(node.args[0])
+def triangle(laws: LawSource, node: Node) -> Law | None:
+    """The law of tril or triu of independent entries."""
+    law = laws.argument(node.args[0])
     if law is None or not is_iid(law.distribution) or node.numel > LIMIT:
         return None
     ones = torch.ones(node.shape)
@@ -98,9 +99,10 @@ def triangle(known: Known, node: Node) -> Law | None:
     return mixed(node.numel, node.numel - kept, Constant(0.0), law.distribution)
 
 
-def picked(known: Known, node: Node) -> Law | None:
-    """Rows taken by known indices; where one is taken twice its entries are not independent."""
-    law, where = known.argument(node.args[0]), node.args[2 if _by_dimension(node) else 1]
+def picked(laws: LawSource, node: Node) -> Law | None:
+    """Rows taken at real indices; if one is taken twice, entries are not independent."""
+    is_select = base_name(node.op) == "index_select"  # (tensor, dim, index), not (tensor, indices)
+    law, where = laws.argument(node.args[0]), node.args[2 if is_select else 1]
     if law is None or not is_iid(law.distribution):
         return None
     indices = [where] if isinstance(where, Tensor) else where
@@ -114,26 +116,26 @@ def picked(known: Known, node: Node) -> Law | None:
     return Law(law.distribution, basis) if is_once else _dependent(law)
 
 
-def shuffled(known: Known, node: Node) -> Law | None:
-    """The same entries in an order of their own: flipped or rolled."""
-    law = known.argument(node.args[0])
+def shuffled(laws: LawSource, node: Node) -> Law | None:
+    """The law of flip or roll: all entries in another order."""
+    law = laws.argument(node.args[0])
     if law is None or not is_iid(law.distribution):
         return None
     basis = (law.basis, base_name(node.op), str(node.args[1:])) if law.basis else None
     return Law(law.distribution, basis, law.scale)
 
 
-def repeated(known: Known, node: Node) -> Law | None:
-    """The same entries several times: their moments, for they are not independent."""
-    law = known.argument(node.args[0])
+def repeated(laws: LawSource, node: Node) -> Law | None:
+    """The law of repeat: moments, since entries that occur several times are not independent."""
+    law = laws.argument(node.args[0])
     if law is None or not is_iid(law.distribution):
         return None
     return law if node.numel == math.prod(shape_of(node.args[0])) else _dependent(law)
 
 
-def inverse_error_function(known: Known, node: Node) -> Law | None:
-    """The inverse error function of a uniform: a normal, cut where the uniform ends."""
-    law = known.argument(node.args[0])
+def inverse_error_function(laws: LawSource, node: Node) -> Law | None:
+    """The law of erfinv of a uniform: a normal, truncated where the uniform ends."""
+    law = laws.argument(node.args[0])
     if law is None or not isinstance(law.distribution, Uniform):
         return None
     low, high = law.distribution.low, law.distribution.high
@@ -146,9 +148,9 @@ def inverse_error_function(known: Known, node: Node) -> Law | None:
     return Law(cut, (law.basis, "erfinv", law.scale) if law.basis else None)
 
 
-def clamp(known: Known, node: Node) -> Law | None:
-    """The same law, where it stays within the limits (to rounding) anyway."""
-    law = known.argument(node.args[0])
+def clamp(laws: LawSource, node: Node) -> Law | None:
+    """The law under clamp, if it stays within the limits anyway, up to rounding."""
+    law = laws.argument(node.args[0])
     low = node.args[1] if len(node.args) > 1 else node.kwargs.get("min")
     high = node.args[2] if len(node.args) > 2 else node.kwargs.get("max")
     if base_name(node.op) == "clamp_max":
@@ -167,9 +169,9 @@ def clamp(known: Known, node: Node) -> Law | None:
     return law if above and (high is None or most <= float(high) + slack) else None
 
 
-def factor(known: Known, node: Node) -> Law | None:
-    """The orthogonal factor of a matrix of independent normals."""
-    law = known.argument(node.args[0])
+def factor(laws: LawSource, node: Node) -> Law | None:
+    """Q of the QR decomposition of a matrix of independent normals."""
+    law = laws.argument(node.args[0])
     if law is None or node.index != 0 or len(node.shape) != 2:
         return None
     d = law.distribution
@@ -180,12 +182,11 @@ def factor(known: Known, node: Node) -> Law | None:
 
 
 def _keys(value: Read | Tensor) -> set[int]:
-    """Keys of the draws behind an operand."""
     return {d.key for d in dependencies(value) if d.is_random} if isinstance(value, Read) else set()
 
 
 def _are_apart(values: Sequence[Read | Tensor]) -> bool:
-    """Whether operands are parts of one tensor of independent entries, none in two of them."""
+    """Whether operands are disjoint views of one tensor of independent entries."""
     reads = [v for v in values if isinstance(v, Read)]
     if len(reads) != len(values) or len({(id(r.storage), r.version) for r in reads}) != 1:
         return False
@@ -193,6 +194,7 @@ def _are_apart(values: Sequence[Read | Tensor]) -> bool:
     writes = storage.visible(reads[0].version)
     if storage.numel > LIMIT or len(writes) != 1 or writes[0].node.law is None:
         return False
+    # Count how often each entry is shown; a view that repeats entries fails the sum.
     seen = torch.zeros(storage.numel, dtype=torch.int8)
     for read in reads:
         view = seen.as_strided(read.geometry.size, read.geometry.stride, read.geometry.offset)
@@ -201,7 +203,6 @@ def _are_apart(values: Sequence[Read | Tensor]) -> bool:
 
 
 def _marked(marks: Tensor, inside: Law, outside: Law) -> Law:
-    """One law where marks are set, another elsewhere: row blocks where the marks are."""
     values, counts = marks.flatten().unique_consecutive(return_counts=True)
     in_order = len(values) <= 64
     if in_order:
@@ -214,29 +215,24 @@ def _marked(marks: Tensor, inside: Law, outside: Law) -> Law:
     return mixed(marks.numel(), count, inside.distribution, outside.distribution)
 
 
-def _are_small(node: Node, one: Law, other: Law) -> bool:
-    """Whether a random operand is broadcast, so that its entries come up several times."""
-    operands = zip(node.args[1:], (one, other), strict=True)
+def _is_broadcast(node: Node, inside: Law, outside: Law) -> bool:
+    """Whether a random operand is broadcast, so that its entries occur several times."""
+    operands = zip(node.args[1:], (inside, outside), strict=True)
     return any(
         shape_of(a) != node.shape and not isinstance(law.distribution, Constant)
         for a, law in operands
     )
 
 
-def _by_dimension(node: Node) -> bool:
-    """Whether the indices come after a dimension."""
-    return base_name(node.op) == "index_select"
-
-
 def _basis_of_pick(law: Law, table: Tensor, node: Node) -> tuple[object, ...] | None:
-    """Names what was picked, so that picking the same again is seen as a copy."""
+    """The basis of picked rows: picking the same rows again makes a copy."""
     if law.basis is None or law.scale != 1.0 or table.numel() > 1 << 16:
         return None
     return (law.basis, base_name(node.op), tuple(table.flatten().tolist()), node.shape)
 
 
 def _dependent(law: Law) -> Law:
-    """The moments of a law whose entries come up several times."""
+    """The moments of a law whose entries occur several times."""
     d = law.distribution
     if isinstance(d, Constant):
         return Law(d)

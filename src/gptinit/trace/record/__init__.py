@@ -1,1 +1,1 @@
-"""Run a factory without storage, and record the operator behind every tensor."""
+"""Run a factory without allocating storage, and record the operators behind every tensor."""

@@ -1,4 +1,4 @@
-"""Tensors made out of nothing: by size, by the example of another, or of one value."""
+"""Tensors made from nothing: by size, in the likeness of another tensor, or filled with a value."""
 
 import math
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ _NEW = frozenset({"new_empty", "new_empty_strided", "new_zeros", "new_ones", "ne
 
 
 def is_like(name: str) -> bool:
-    """Whether an operator makes a tensor by the example of its first argument."""
+    """Whether an operator takes shape and dtype from its first argument."""
     return name in _LIKE or name in _NEW
 
 
@@ -44,7 +44,7 @@ def drawn(
     called: Step,
     generator: torch.Generator | None = None,
 ) -> Node:
-    """A draw of independent entries; constants are draws without a key."""
+    """A node for a draw of independent entries; a constant is a draw without a key."""
     step, by_default = step_here(called)
     node = Node(shape=shape, dtype=dtype, law=law, step=step, by_default=by_default)
     if not isinstance(law, Constant):
@@ -53,12 +53,13 @@ def drawn(
 
 
 def created(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedTensor | None:
-    """What a factory such as `torch.randn` makes; None where it makes no float tensor we know."""
+    """The tensor that a factory such as `torch.randn` returns; None if it is of no kind we know."""
     name, dtype = base_name(func), kwargs.get("dtype") or torch.get_default_dtype()
     generator = kwargs.get("generator")
     if name == "full":
         dtype = kwargs.get("dtype") or _dtype_of(args[1])
         return _filled(args[1], tuple(args[0]), dtype, name)
+    # Complex draws have no law of ours: the caller records the operator itself.
     if not is_traced_dtype(dtype) or (dtype.is_complex and (name in _STANDARD or name == "normal")):
         return None
     if name in _EMPTY or name in _FILLED or name in _STANDARD:
@@ -71,7 +72,7 @@ def created(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedT
 
 
 def new_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedTensor | Tensor:
-    """What `*_like` or `new_*` makes by the example of `args[0]`: traced where it is of floats."""
+    """The result of a `*_like` or `new_*` operator: a traced tensor if it is floating point."""
     name, example = base_name(func), args[0]
     shape = tuple(example.shape if name in _LIKE else args[1])
     dtype = kwargs.get("dtype") or example.dtype
@@ -79,7 +80,7 @@ def new_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced
     if "fill_value" in named:
         made = _filled(named["fill_value"], shape, dtype, name)
         return torch.full(shape, named["fill_value"], dtype=dtype) if made is None else made
-    if not is_traced_dtype(dtype):
+    if not is_traced_dtype(dtype):  # indices and masks are real, for code branches on them
         return torch.full(shape, _FILLED.get(name, 0.0), dtype=torch.float64).to(dtype)
     return _made(name, shape, dtype, kwargs.get("generator"))
 
@@ -87,7 +88,6 @@ def new_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced
 def _made(
     name: str, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator | None
 ) -> TracedTensor:
-    """A tensor of a kind that the name alone tells."""
     if name in _EMPTY:
         return unset(shape, dtype)
     law = Constant(_FILLED[name]) if name in _FILLED else _STANDARD[name]
@@ -97,7 +97,7 @@ def _made(
 def _filled(
     value: Any, shape: tuple[int, ...], dtype: torch.dtype, name: str
 ) -> TracedTensor | None:
-    """A tensor of one value, which may be a traced scalar; None where it is not of floats."""
+    """A tensor of one value, which may itself be traced; None unless it is floating point."""
     if not is_traced_dtype(dtype):
         return None
     if isinstance(value, Tensor | complex):
@@ -108,7 +108,7 @@ def _filled(
 
 
 def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, called: Step) -> Node:
-    """One value everywhere: a law where it is finite, else the operator itself."""
+    """A node for one value everywhere: a `Constant` if it is finite, else `full` itself."""
     if math.isfinite(value):
         return drawn(Constant(float(value)), shape, dtype, called)
     step, by_default = step_here(called)
@@ -119,7 +119,7 @@ def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, called: S
 
 
 def _dtype_of(value: Any) -> torch.dtype:
-    """The dtype that `torch.full` takes for a value."""
+    """The dtype that `torch.full` infers from a value."""
     if isinstance(value, Tensor):
         return value.dtype
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What an operator does to traced tensors: a view, a write, a draw, a node, or an answer."""
+"""What the trace makes of an operator: a view, a write, a draw, a node, or values."""
 
 from typing import Any
 
@@ -18,19 +18,22 @@ from gptinit.trace.record.tensor import TracedTensor, of_node, traced
 from gptinit.trace.record.writing import SNAPSHOT, as_copied, as_written, functional_of_out
 from gptinit.trace.replay.replay import LIMIT, Replay, Unanswerable, base_name, draw_by_key
 
-__all__ = ["Recorder", "draw_key", "step_here"]
+__all__ = ["Recorder"]
 
 aten = torch.ops.aten
 
+# Operators that return Python values, on which init code may branch.
 _LOOKS = frozenset({"_local_scalar_dense", "equal", "is_nonzero"})
+# torch says that these are views, but their entries differ from those of their storage ...
 _NOT_VIEWS = frozenset({"view_as_complex", "view_as_real", "_conj", "_neg_view", "real", "imag"})
+# ... and that these are none, though they show the same entries.
 _ALSO_VIEWS = frozenset({"_unsafe_view", "lift_fresh", "_reshape_alias", "lift"})
 _HELD = 1 << 24
-"""Entries of replayed values that are kept in case they are asked for again."""
+"""Entries of replayed values that are cached; beyond that the cache is dropped."""
 
 
 class Recorder:
-    """Records every operator on traced tensors, and turns what a factory makes into such tensors.
+    """Records every operator on traced tensors; tensors that a factory creates become traced.
 
     Args:
         dummy: whether an integer or a truth value that depends on traced values may be made up: for
@@ -42,7 +45,7 @@ class Recorder:
         self._replay = Replay(draw_by_key)
 
     def make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An operator without traced arguments: what makes a float tensor makes a traced one."""
+        """Run an operator without traced arguments; a floating point result becomes traced."""
         name = base_name(func)
         real = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Tensor)]
         if name == "lift_fresh" and is_traced_dtype(args[0].dtype) and not args[0].is_meta:
@@ -57,11 +60,13 @@ class Recorder:
         )
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An operator on at least one traced tensor."""
+        """The result of an operator with at least one traced argument."""
+        # In this order: an operator that needs no values (a view, a change of shape) must not be
+        # taken for the write or the computation that its schema also says it is.
         name = base_name(func)
         first = args[0] if args else None
         if name in _LOOKS:
-            return func(*tree_map_only(TracedTensor, self.ask, args), **kwargs)
+            return func(*tree_map_only(TracedTensor, self.values_of, args), **kwargs)
         if isinstance(first, TracedTensor):
             made = self._without_values(func, name, args, kwargs)
             if made is not NotImplemented:
@@ -70,8 +75,8 @@ class Recorder:
             return self._mutate(func, name, args, kwargs)
         return self._compute(func, args, kwargs)
 
-    def ask(self, tensor: TracedTensor) -> Tensor:
-        """The values of a tensor, noted as looked at where they were drawn.
+    def values_of(self, tensor: TracedTensor) -> Tensor:
+        """Replayed values of a tensor; the draws behind it are marked as looked at.
 
         Raises:
             SubjectError: if they are too many and no sample can stand for them.
@@ -81,7 +86,7 @@ class Recorder:
         if self._replay.held > _HELD:
             self._replay = Replay(draw_by_key)
         try:
-            with no_dispatch():  # code may ask outside an operator, where the trace would see this
+            with no_dispatch():  # numpy() and tolist() come here outside of any operator
                 return self._replay.value(read).clone()
         except Unanswerable as error:
             raise SubjectError(
@@ -92,7 +97,6 @@ class Recorder:
     # --- tensors out of nothing
 
     def _factory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A tensor that depends on no other."""
         made = created(func, args, kwargs)
         if made is not None:
             return made
@@ -105,7 +109,7 @@ class Recorder:
     def _converted(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], real: list[Tensor]
     ) -> Any:
-        """An operator on real tensors: floats that it makes of integers are traced."""
+        """Run an operator on real tensors; floats made of integers or masks become traced."""
         made = func(*args, **kwargs)
         if self._dummy or any(is_traced_dtype(t.dtype) or t.is_meta for t in real):
             return made
@@ -116,7 +120,7 @@ class Recorder:
     def _without_values(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """What needs no values of its first argument; NotImplemented for other operators."""
+        """The result if it needs no values of the first argument; else NotImplemented."""
         first = args[0]
         if (func.is_view or name in _ALSO_VIEWS) and name not in _NOT_VIEWS:
             return self._view(func, first, args, kwargs)
@@ -131,11 +135,11 @@ class Recorder:
     def _view(
         self, func: Any, tensor: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Another look at the same entries."""
         if base_name(func) in {"detach", "alias", "lift_fresh"}:
             return TracedTensor(tensor._store, tensor.geometry)
         if base_name(func) == "view" and func._overloadname == "dtype":
             return self._compute(func, args, kwargs)
+        # Views are taken on meta, where torch itself works out strides and offset.
         made = func(twin(tensor), *args[1:], **kwargs)
 
         def wrap(meta: Tensor) -> TracedTensor:
@@ -145,7 +149,6 @@ class Recorder:
         return tree_map_only(Tensor, wrap, made)
 
     def _mutate(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An operator that writes."""
         if name.startswith("_foreach_"):
             return self._each(name, args, kwargs)
         outs = [a.name for a in func._schema.arguments if a.is_out]
@@ -153,7 +156,7 @@ class Recorder:
             return self._write_out(func, outs, args, kwargs)
         target = args[0]
         if not isinstance(target, TracedTensor):  # a real tensor takes traced values in
-            args, kwargs = tree_map_only(TracedTensor, self.ask, (args, kwargs))
+            args, kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
             return func(*args, **kwargs)
         if name == "copy_" or (name == "fill_" and isinstance(args[1], Tensor)):
             target.write(as_copied(target, args[1], name))
@@ -170,12 +173,11 @@ class Recorder:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Node:
-        """The value that an operator leaves: what its twin without side effects returns."""
+        """The value that an in-place operator leaves: what its functional variant returns."""
         like = torch.empty(1, dtype=target.dtype).expand(target.shape)
         return self._node(_functional(func, name), args, kwargs, like, None)
 
     def _each(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """An in-place operator on each tensor of a list."""
         method = name.removeprefix("_foreach_")
         for index, tensor in enumerate(args[0]):
             rest = [a[index] if isinstance(a, list | tuple) else a for a in args[1:]]
@@ -184,7 +186,6 @@ class Recorder:
     def _write_out(
         self, func: Any, outs: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """An operator that writes to tensors of the caller."""
         rest = {k: v for k, v in kwargs.items() if k not in outs}
         targets = [kwargs[name] for name in outs]
         plain = functional_of_out(func)
@@ -200,7 +201,6 @@ class Recorder:
     # --- operators
 
     def _compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An operator without side effects: nodes for its results."""
         drawn_values = self._composed(func, args, kwargs)
         if drawn_values is not None:
             return drawn_values
@@ -221,7 +221,7 @@ class Recorder:
         return self._by_value(func, args, kwargs)
 
     def _composed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A draw whose mean or std is a tensor: made of a standard one."""
+        """normal(mean, std) with a tensor among its arguments, as mean + std * standard normal."""
         if base_name(func) != "normal":
             return None
         mean, std = args[0], args[1] if len(args) > 1 else kwargs.get("std", 1.0)
@@ -233,19 +233,20 @@ class Recorder:
         return aten.add.Tensor(aten.mul.Tensor(z, std), mean)
 
     def _result(self, node: Node) -> Any:
-        """A tensor for a node: integers and truth values that no draw decides are real."""
+        """A tensor for a node; integers and truth values that no draw decides are computed."""
         tensor = of_node(node)
         if is_traced_dtype(node.dtype):
             return tensor
         is_random = any(d.is_random for d in dependencies(tensor.read()))
         if self._dummy and is_random:
             return _made_up(node)
+        # A single value is computed at once, random or not: code branches on it.
         is_kept = node.numel > 1 and (is_random or node.numel > LIMIT)
-        return tensor if is_kept else self.ask(tensor)
+        return tensor if is_kept else self.values_of(tensor)
 
     def _by_value(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An operator whose result's shape depends on values: run on them."""
-        real_args, real_kwargs = tree_map_only(TracedTensor, self.ask, (args, kwargs))
+        """The result of an operator whose output shape depends on values: run on them."""
+        real_args, real_kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
         made = func(*real_args, **real_kwargs)
         if isinstance(made, Tensor) and is_traced_dtype(made.dtype):
             return of_node(self._node(func, args, kwargs, made, None))
@@ -259,7 +260,6 @@ class Recorder:
         like: Tensor,
         index: int | None,
     ) -> Node:
-        """A node for one result, of the shape and dtype of `like`."""
         args, kwargs = tree_map_only(Tensor, _recorded, (args, kwargs))
         generator = kwargs.get("generator")
         kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory", "generator"}}
@@ -268,24 +268,23 @@ class Recorder:
             op=func, args=args, kwargs=kwargs, index=index, shape=tuple(like.shape),
             dtype=like.dtype, step=step, by_default=by_default,
         )  # fmt: skip
+        # Only the first result carries a key: the others of the same call draw nothing more.
         if torch.Tag.nondeterministic_seeded in func.tags and not index:
             node.key = draw_key(generator, node.numel)
         return node
 
 
 def _if_float(tensor: Tensor) -> Tensor:
-    """A traced tensor in place of a real one of floats."""
     return traced(tensor) if is_traced_dtype(tensor.dtype) else tensor
 
 
 def _goes_to_meta(kwargs: dict[str, Any]) -> bool:
-    """Whether an operator is asked for a tensor on meta."""
     device = kwargs.get("device")
     return device is not None and torch.device(device).type == "meta"
 
 
 def _recorded(tensor: Tensor) -> Any:
-    """What a node keeps of an argument."""
+    """An argument as a node keeps it: a read, or a copy of a real tensor that may change later."""
     if isinstance(tensor, TracedTensor):
         return tensor.read()
     return tensor.detach().clone() if tensor.numel() <= SNAPSHOT else tensor.detach()
@@ -294,7 +293,7 @@ def _recorded(tensor: Tensor) -> Any:
 def _become(
     func: Any, tensor: TracedTensor, source: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> TracedTensor:
-    """Make `tensor` another tensor, or a view of real memory, as torch.load does."""
+    """Make `tensor` refer to another tensor's entries, or to real memory, as torch.load does."""
     if source and isinstance(source[0], Tensor):
         tensor.data = source[0]
     else:
@@ -305,14 +304,14 @@ def _become(
 def _reshape_in_place(
     func: Any, tensor: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> TracedTensor:
-    """Change shape and strides of a tensor itself, as t_ and unsqueeze_ do."""
+    """Change the shape and strides of `tensor` itself, as t_ and unsqueeze_ do."""
     with no_dispatch():
         func(*args, **kwargs)
     return tensor
 
 
 def _functional(func: Any, name: str) -> Any:
-    """The operator that returns what an in-place one writes.
+    """The functional variant of an in-place operator.
 
     Raises:
         SubjectError: if there is none.
@@ -325,7 +324,7 @@ def _functional(func: Any, name: str) -> Any:
 
 
 def _made_up(node: Node) -> Tensor:
-    """Some integers or truth values of a node's shape: 0, 1, 2 ... along the last dimension."""
+    """Integers 0, 1, 2 ... along the last dimension, or True, in the shape of a node."""
     if node.dtype == torch.bool:
         return torch.ones(node.shape, dtype=torch.bool)
     last = node.shape[-1] if node.shape else 1

@@ -1,7 +1,9 @@
 """Shape and dtype of an operator's results, without the memory that they would take.
 
-Small operands are put through the operator itself; for large ones common operators have a rule and
-the others run on meta, where torch loads its compiler (about a second) to work shapes out.
+Running the operator on meta tensors would do, but torch's meta kernels import its symbolic shapes
+first: about one second, of an audit that takes three for a 405B model. So small operands are put
+through the operator itself, common operators on large ones have a rule here, and meta is left for
+the rest.
 """
 
 import warnings
@@ -20,40 +22,21 @@ from gptinit.trace.replay.replay import LIMIT, REDUCTIONS, base_name, reduced_di
 __all__ = ["broadcast_shape", "dummy_results", "results_like", "twin"]
 
 _SMALL = 1 << 16
-"""Entries of all operands together up to which the operator itself says what it makes."""
+"""Entries of all operands together up to which the operator itself is run."""
 
 _SAME_SHAPE = frozenset(
     {
-        "_softmax",
-        "_log_softmax",
-        "_to_copy",
-        "alias_copy",
-        "bernoulli",
-        "clone",
-        "cumsum",
-        "dropout",
-        "flip",
-        "gelu",
-        "index_add",
-        "index_copy",
-        "index_fill",
-        "index_put",
-        "masked_scatter",
-        "renorm",
-        "roll",
-        "scatter",
-        "scatter_add",
-        "slice_scatter",
-        "select_scatter",
-        "tril",
-        "triu",
+        "_softmax", "_log_softmax", "_to_copy", "alias_copy", "bernoulli", "clone", "cumsum",
+        "dropout", "flip", "gelu", "index_add", "index_copy", "index_fill", "index_put",
+        "masked_scatter", "renorm", "roll", "scatter", "scatter_add", "slice_scatter",
+        "select_scatter", "tril", "triu",
     }
-)
+)  # fmt: skip
 Shape = tuple[int, ...]
 
 
 def results_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What the operator would return, as tensors whose values mean nothing.
+    """Tensors with the shapes and dtypes that the operator would return; their values mean nothing.
 
     Raises:
         RuntimeError: as the operator does, where shapes do not fit.
@@ -70,25 +53,27 @@ def results_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         except RuntimeError:  # some operators refuse ones, not the shape
             return _on_meta(func, args, kwargs)
     if base_name(func) == "linalg_qr" and args[1:] in {(), ("reduced",)}:
-        return _factors(args[0])
+        return _qr_factors(args[0])
     shape = _shape_of(func, args)
     if shape is None:
         return _on_meta(func, args, kwargs)
+    # The shape is known by rule; the dtype is what the operator makes of two entries a dimension.
     made = _quietly(func, *tree_map_only(Tensor, _tiny, (args, kwargs)))
     return tree_map_only(Tensor, lambda t: t.flatten()[0].expand(shape), made)
 
 
 def dummy_results(func: Any, args: Any, kwargs: Any, error: Exception) -> Any:
-    """What an operator without a meta kernel gives, from zeros in place of all traced tensors.
+    """Results of an operator without a meta kernel, run on zeros in place of traced tensors.
 
     Raises:
         Exception: `error`, where that would take too much memory.
     """
-    found = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, TracedTensor)]
-    if "grouped_mm" in base_name(func) and len(found) == 2 and args[1].ndim == 3:
+    operands = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, TracedTensor)]
+    # Of grouped products (experts) only the shape matters, and zeros would be as large as they are.
+    if "grouped_mm" in base_name(func) and len(operands) == 2 and args[1].ndim == 3:
         shape = (args[0].shape[0], args[1].shape[-1])
         return torch.empty(shape, dtype=args[0].dtype, device="meta")
-    if any(t.numel() > LIMIT for t in found):
+    if any(t.numel() > LIMIT for t in operands):
         raise error
 
     def zeros(tensor: TracedTensor) -> Tensor:
@@ -99,7 +84,7 @@ def dummy_results(func: Any, args: Any, kwargs: Any, error: Exception) -> Any:
 
 
 def twin(tensor: Tensor) -> Tensor:
-    """The same shape, strides and offset on meta."""
+    """A meta tensor of the same shape, strides and offset."""
     if not isinstance(tensor, TracedTensor):
         return tensor.to("meta")
     base = torch.empty(tensor._store.numel, dtype=tensor.dtype, device="meta")
@@ -107,26 +92,25 @@ def twin(tensor: Tensor) -> Tensor:
 
 
 def _on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The operator on meta tensors."""
     args, kwargs = tree_map_only(Tensor, twin, (args, kwargs))
     return func(*args, **kwargs)
 
 
 def _is_known_index(func: Any, args: tuple[Any, ...]) -> bool:
-    """Whether an operator looks entries up by indices that are real."""
+    """Whether an operator indexes by real tensors, so that the result's shape is known."""
     is_real = not any(isinstance(a, TracedTensor) for a in tree_flatten(args[1:])[0])
     return base_name(func) in {"index", "repeat_interleave"} and is_real
 
 
 def _quietly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The operator without its warnings: these values are nobody's."""
+    """Run the operator with warnings suppressed; its values are placeholders."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return func(*args, **kwargs)
 
 
 def _ones(tensor: TracedTensor) -> Tensor:
-    """A real tensor of ones (of integers zeros: indices) with the shape of a traced one."""
+    """A real tensor shaped like a traced one: of ones, or of zeros where it holds indices."""
     last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
     base = torch.full(
         (last + 1 if tensor.numel() else 0,), int(is_traced_dtype(tensor.dtype)), dtype=tensor.dtype
@@ -135,12 +119,11 @@ def _ones(tensor: TracedTensor) -> Tensor:
 
 
 def _tiny(tensor: Tensor) -> Tensor:
-    """Two entries along each dimension: dtype and number of dimensions decide the result's."""
     return torch.full((2,) * tensor.dim(), int(is_traced_dtype(tensor.dtype)), dtype=tensor.dtype)
 
 
 def _shape_of(func: Any, args: tuple[Any, ...]) -> Shape | None:
-    """The shape of the (every) result of a common operator; None where there is no rule."""
+    """The shape that every result of a common operator has; None without a rule for it."""
     name = base_name(func)
     if torch.Tag.pointwise in func.tags or name in {"masked_fill", "where", "lerp"}:
         shapes = [a.shape for a in tree_flatten(args)[0] if isinstance(a, Tensor)]
@@ -149,8 +132,8 @@ def _shape_of(func: Any, args: tuple[Any, ...]) -> Shape | None:
     return None if rule is None else rule(func, args)
 
 
-def _factors(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The factors q and r of a matrix, or of several."""
+def _qr_factors(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Stand-ins for the reduced factors Q and R of a matrix, or of a batch."""
     *lead, rows, columns = matrix.shape
     least = min(rows, columns)
     one = torch.ones((), dtype=matrix.dtype)
@@ -172,12 +155,10 @@ def broadcast_shape(shapes: Sequence[Shape]) -> Shape | None:
 
 
 def _first(func: Any, args: tuple[Any, ...]) -> Shape:
-    """The shape of the first operand."""
     return tuple(args[0].shape)
 
 
 def _reduced(func: Any, args: tuple[Any, ...]) -> Shape:
-    """The shape that a reduction leaves."""
     names = [a.name for a in func._schema.arguments]
     dims = reduced_dims(func, args, {}, args[0].dim())
     keep = (
@@ -189,7 +170,6 @@ def _reduced(func: Any, args: tuple[Any, ...]) -> Shape:
 
 
 def _matrix(func: Any, args: tuple[Any, ...]) -> Shape | None:
-    """The shape of a matrix product, after what addmm adds."""
     left, right = args[-2:]
     if left.dim() != right.dim() or left.shape[-1] != right.shape[-2]:
         return None
@@ -197,7 +177,7 @@ def _matrix(func: Any, args: tuple[Any, ...]) -> Shape | None:
 
 
 def _joined(func: Any, args: tuple[Any, ...]) -> Shape | None:
-    """The shape of tensors one after the other; None where some are empty."""
+    """The shape of a concatenation; None for torch's special case of empty parts."""
     parts = args[0]
     first = list(parts[0].shape)
     if any(p.dim() != len(first) for p in parts):
@@ -208,20 +188,17 @@ def _joined(func: Any, args: tuple[Any, ...]) -> Shape | None:
 
 
 def _stacked(func: Any, args: tuple[Any, ...]) -> Shape:
-    """The shape of tensors along a new dimension."""
     size = list(args[0][0].shape)
     size.insert((args[1] if len(args) > 1 else 0) % (len(size) + 1), len(args[0]))
     return tuple(size)
 
 
 def _repeated(func: Any, args: tuple[Any, ...]) -> Shape:
-    """The shape of copies side by side."""
     lead = (1,) * (len(args[1]) - args[0].dim())
     return tuple(n * times for n, times in zip((*lead, *args[0].shape), args[1], strict=True))
 
 
 def _looked_up(func: Any, args: tuple[Any, ...]) -> Shape:
-    """The shape of rows of a table."""
     return (*args[1].shape, args[0].shape[1])
 
 

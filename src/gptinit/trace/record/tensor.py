@@ -1,9 +1,12 @@
-"""The tensor that records: shape, dtype and strides of a real one, a storage of writes, no memory.
+"""The traced tensor: shape, dtype and strides of a real one, a storage of writes, no memory.
 
-While a `Recorder` is active every operator on such a tensor becomes nodes, views and writes. When
-none is, the operator runs on replayed values: nothing can read memory that does not exist.
+torch hands every operator on such a tensor to `TracedTensor.__torch_dispatch__`, which has no
+argument that could name a recorder. So the one in charge is state: `handled_by(recorder)` makes it
+the current handler of this thread, innermost first, until the block ends. While no recorder is
+active operators run on replayed values: nothing ever reads memory that does not exist.
 """
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -19,6 +22,7 @@ from gptinit.trace.replay.replay import Replay
 __all__ = [
     "Handler",
     "TracedTensor",
+    "current_handler",
     "handled_by",
     "of_node",
     "outside_inference_mode",
@@ -28,53 +32,74 @@ __all__ = [
 
 
 class Handler(Protocol):
-    """What decides about an operator on traced tensors."""
+    """Runs operators on traced tensors: a recorder, or the replay of their values."""
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The operator's result."""
         ...
 
-    def ask(self, tensor: "TracedTensor") -> Tensor:
+    def values_of(self, tensor: "TracedTensor") -> Tensor:
         """The values of a tensor, for code that looks at them."""
         ...
 
 
-class _Values:
-    """The handler while nothing is traced: operators run on values."""
+class _OnValues:
+    """The handler while nothing is traced: operators run on replayed values."""
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operator on replayed values."""
-        args, kwargs = tree_map_only(TracedTensor, self.ask, (args, kwargs))
+        args, kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
         return func(*args, **kwargs)
 
-    def ask(self, tensor: "TracedTensor") -> Tensor:
+    def values_of(self, tensor: "TracedTensor") -> Tensor:
         """The replayed values."""
         with no_dispatch():
             return Replay().value(tensor.read())
 
 
-_handlers: list[Handler] = [_Values()]
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Handler] = []
 
+
+_ON_VALUES = _OnValues()
+_of_thread = _OfThread()
+_of_all_threads: list[Handler] = []
+_changing = threading.Lock()
 _NOTHING = nullcontext()
 
 
 def outside_inference_mode() -> AbstractContextManager[object]:
-    """Where a view of what was made outside of an inference mode is no inference tensor."""
+    """A context in which a view of an ordinary tensor is no inference tensor."""
     return torch.inference_mode(mode=False) if torch.is_inference_mode_enabled() else _NOTHING
 
 
 @contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
-    """Let `handler` decide about operators inside."""
-    _handlers.append(handler)
+    """Make `handler` the current one of this thread inside the block."""
+    _of_thread.stack.append(handler)
+    with _changing:
+        _of_all_threads.append(handler)
     try:
         yield
     finally:
-        _handlers.remove(handler)
+        _of_thread.stack.pop()
+        with _changing:  # by identity: the traces of several threads end in any order
+            at = next(i for i, h in enumerate(_of_all_threads) if h is handler)
+            del _of_all_threads[at]
+
+
+def current_handler() -> Handler:
+    """The innermost handler of this thread; in a thread without one, the newest of any thread.
+
+    The latter is for worker threads that a factory starts to initialise its parameters.
+    """
+    stack = _of_thread.stack or _of_all_threads
+    return stack[-1] if stack else _ON_VALUES
 
 
 class TracedTensor(torch.Tensor):
-    """A tensor without memory that knows how each of its entries came about.
+    """A tensor without memory that knows how each of its entries was computed.
 
     Shape:
         That of the tensor it stands for.
@@ -86,6 +111,7 @@ class TracedTensor(torch.Tensor):
     @staticmethod
     def __new__(cls, store: Storage, geometry: Geometry) -> "TracedTensor":
         """A view of `store`."""
+        # An inference tensor could not be written in place once the block of inference is over.
         with outside_inference_mode():
             made: TracedTensor = torch.Tensor._make_wrapper_subclass(
                 cls,
@@ -104,7 +130,7 @@ class TracedTensor(torch.Tensor):
         return Geometry(tuple(self.shape), self.stride(), int(self.storage_offset()))
 
     def read(self) -> Read:
-        """Its value as it is now."""
+        """Its value as it is now: later writes do not change it."""
         return Read(self._store, self._store.version, self.geometry)
 
     def write(self, node: Node) -> None:
@@ -119,8 +145,8 @@ class TracedTensor(torch.Tensor):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Hand the operator to the handler of the moment."""
-        return _handlers[-1].handle(func, args, kwargs or {})
+        """Hand the operator to the current handler."""
+        return current_handler().handle(func, args, kwargs or {})
 
     @property
     def data(self) -> Tensor:
@@ -136,7 +162,7 @@ class TracedTensor(torch.Tensor):
         self._store = value._store
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TracedTensor":
-        """A copy with entries of its own, equal to these."""
+        """A copy with its own entries, equal to these."""
         if id(self) in memo:
             found: TracedTensor = memo[id(self)]
             return found
@@ -151,7 +177,7 @@ class TracedTensor(torch.Tensor):
         return made
 
     def __copy__(self) -> "TracedTensor":
-        """Another tensor of the same entries."""
+        """Another tensor that shares its entries."""
         made = TracedTensor(self._store, self.geometry)
         made.requires_grad_(self.requires_grad)
         for name, value in self.__dict__.items():
@@ -161,7 +187,7 @@ class TracedTensor(torch.Tensor):
     def numpy(self, *, force: bool = False) -> Any:
         """The values, for code that looks at them."""
         with no_dispatch():
-            return _handlers[-1].ask(self).numpy(force=force)
+            return current_handler().values_of(self).numpy(force=force)
 
     def __array__(self, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
@@ -169,20 +195,20 @@ class TracedTensor(torch.Tensor):
     def tolist(self) -> Any:
         """The values, for code that looks at them."""
         with no_dispatch():
-            return _handlers[-1].ask(self).tolist()
+            return current_handler().values_of(self).tolist()
 
     def apply_(self, function: Any) -> "TracedTensor":
-        """Put every value through a Python function; torch would read memory for it."""
+        """Apply a Python function to every value; torch itself would read the memory."""
         with no_dispatch():
-            values = _handlers[-1].ask(self).clone().apply_(function)
+            values = current_handler().values_of(self).clone().apply_(function)
         self.copy_(values)
         return self
 
     def map_(self, other: Tensor, function: Any) -> "TracedTensor":
-        """As `apply_`, with the values of another tensor."""
-        other = _handlers[-1].ask(other) if isinstance(other, TracedTensor) else other
+        """Apply a Python function to every value and the one of `other` at its place."""
+        other = current_handler().values_of(other) if isinstance(other, TracedTensor) else other
         with no_dispatch():
-            values = _handlers[-1].ask(self).clone().map_(other, function)
+            values = current_handler().values_of(self).clone().map_(other, function)
         self.copy_(values)
         return self
 
@@ -193,12 +219,12 @@ class TracedTensor(torch.Tensor):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickled by value."""
         with no_dispatch():
-            return _handlers[-1].ask(self).__reduce_ex__(protocol)
+            return current_handler().values_of(self).__reduce_ex__(protocol)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override] # untyped in torch
         try:
             with no_dispatch():
-                return repr(_handlers[-1].ask(self))
+                return repr(current_handler().values_of(self))
         except Exception:  # a print must not end the program that is traced
             return f"tensor(..., size={tuple(self.shape)}, dtype={self.dtype})"
 
@@ -207,7 +233,7 @@ class TracedTensor(torch.Tensor):
 
 
 def traced(value: Tensor) -> TracedTensor:
-    """A tensor that was there before, as a traced one with the same values."""
+    """A traced tensor with the values of a real one."""
     node = Node(shape=tuple(value.shape), dtype=value.dtype, constant=value.detach().contiguous())
     return of_node(node)
 

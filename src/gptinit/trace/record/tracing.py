@@ -1,4 +1,4 @@
-"""Running a factory under the trace: its own code, every float tensor recorded, none allocated."""
+"""Running a factory under the trace: every float tensor is recorded and none is allocated."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _TRUNCATED = ("tensor", "mean", "std", "a", "b", "generator")
 
 
 class _Tracing(TorchDispatchMode):
-    """Sees every operator while a factory runs."""
+    """Hands every operator to the recorder while a factory runs."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch's is untyped
@@ -30,15 +30,15 @@ class _Tracing(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: torch would import its compiler, a second, to keep it away from here."""
+        """Return False: to keep its compiler away from here, torch would first import it (1 s)."""
         return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Record the operator, or run it where it makes no float tensor."""
+        """Record the operator."""
         kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled():  # which hands over whole what else comes in parts
+        if torch.is_inference_mode_enabled():  # there composite operators arrive undecomposed
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -50,7 +50,7 @@ class _Tracing(TorchDispatchMode):
 
 @contextmanager
 def recording(recorder: Recorder | None = None) -> Iterator[Recorder]:
-    """Record all that is done with float tensors inside, on a forked random state."""
+    """Record all operators on float tensors inside the block, with a forked random state."""
     recorder = recorder or Recorder()
     with (
         torch.random.fork_rng(devices=[]),
@@ -70,9 +70,10 @@ def trace(factory: Callable[[], nn.Module]) -> nn.Module:
 
 @contextmanager
 def _known_initialisers() -> Iterator[None]:
-    """Record truncated normals as such; torch looks this function up when it is called.
+    """Record truncated normals as such, by replacing torch's own function for the block.
 
-    The draw loops until all values are inside, which no record of operators could tell.
+    It works because torch looks the function up at every call; it is needed because the original
+    redraws until all values are inside, and no record of operators could show that law.
     """
     name = "_no_grad_trunc_normal_"
     original: Callable[..., Tensor] | None = getattr(nn.init, name, None)
@@ -81,7 +82,6 @@ def _known_initialisers() -> Iterator[None]:
         return
 
     def record(*args: Any, **kwargs: Any) -> Tensor:
-        """Write a truncated normal."""
         named = dict(zip(_TRUNCATED, args, strict=False)) | kwargs
         tensor, mean, a, b = (named[key] for key in ("tensor", "mean", "a", "b"))
         if not isinstance(tensor, TracedTensor) or not a <= mean <= b:

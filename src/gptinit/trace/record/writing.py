@@ -1,4 +1,4 @@
-"""What a write leaves in a tensor: a draw, a number, another tensor's values."""
+"""Nodes for in-place writes: a draw, a number, another tensor's values."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from gptinit.trace.replay.replay import base_name
 __all__ = ["SNAPSHOT", "as_copied", "as_written", "functional_of_out"]
 
 SNAPSHOT = 1 << 20
-"""Entries up to which a real tensor is copied when it is recorded, in case it changes later."""
+"""Entries up to which a real tensor is copied when it is recorded, since it may change later."""
 
 _RANDOM = frozenset(
     {"bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "random_"}
@@ -27,7 +27,7 @@ _RANDOM = frozenset(
 def as_written(
     func: Any, target: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Node | None:
-    """What a draw or a fill leaves in `target`; None for other in-place operators."""
+    """The node that a draw or a fill writes to `target`; None for other in-place operators."""
     name, shape, dtype = base_name(func), tuple(target.shape), target.dtype
     named = _by_name(func, args, kwargs)
     generator = named.get("generator")
@@ -47,7 +47,7 @@ def as_written(
 
 
 def as_copied(target: TracedTensor, source: Tensor, name: str) -> Node:
-    """The value of another tensor, broadcast and cast to `target`."""
+    """The node that copying `source` to `target` writes: its value, broadcast and cast."""
     if not isinstance(source, TracedTensor):
         source = traced(source.clone() if source.numel() <= SNAPSHOT else source)
     shape, dtype = tuple(target.shape), target.dtype
@@ -60,7 +60,7 @@ def as_copied(target: TracedTensor, source: Tensor, name: str) -> Node:
 
 
 def functional_of_out(func: Any) -> Any:
-    """The operator that returns what `func` writes to its `out` arguments.
+    """The overload of `func` that returns its results instead of writing them to `out` arguments.
 
     Raises:
         SubjectError: if there is none.
@@ -78,7 +78,7 @@ def functional_of_out(func: Any) -> Any:
 
 
 def _random(func: Any, target: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
-    """A draw that has no law of ours; probabilities may be tensors."""
+    """A draw without a distribution of ours, kept as the operator itself."""
     step, by_default = step_here(Step(base_name(func), numbers_in(args[1:])))
     rest = tuple(
         (a.read() if isinstance(a, TracedTensor) else a.clone()) if isinstance(a, Tensor) else a
@@ -92,13 +92,11 @@ def _random(func: Any, target: TracedTensor, args: tuple[Any, ...], kwargs: dict
 
 
 def _by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """An operator's arguments by name."""
     names = [a.name for a in func._schema.arguments]
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _expanded(geometry: Geometry, shape: tuple[int, ...]) -> Geometry:
-    """The view broadcast to `shape`."""
     lead = len(shape) - len(geometry.size)
     if lead < 0:  # copy_ takes extra leading dimensions of 1
         size, stride = geometry.size[-lead:], geometry.stride[-lead:]

@@ -1,1 +1,1 @@
-"""Values and recipes of recorded tensors, computed again from their graph."""
+"""Values of recorded tensors, computed again from their nodes."""

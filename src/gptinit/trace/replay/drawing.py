@@ -1,6 +1,7 @@
-"""The entries of a draw: by their positions where it has a law, in blocks where it has none.
+"""The entries of a draw: by position if it has a law, else block by block.
 
-Every block of BLOCK entries has a generator of its own, so that any of them can be had alone.
+A draw without a law (exponential_, bernoulli_ ...) is left to torch. Every _BLOCK of its entries
+has its own generator, so that any block can be drawn without those before it.
 """
 
 import math
@@ -16,11 +17,11 @@ __all__ = ["draw_by_key", "drawn_entries", "has_blocks", "random_operator", "see
 
 _BLOCK = 1 << 12
 _MASK = (1 << 63) - 1
-_ODD = 0x9E3779B97F4A7C15
+_ODD = 0x9E3779B97F4A7C15  # spreads the numbers of blocks over the bits of a seed
 
 
 def seeded(node: Node, block: int = 0) -> torch.Generator:
-    """A generator with the seed of a block of a draw."""
+    """A generator seeded for one block of a draw."""
     return torch.Generator().manual_seed((node.key ^ (block * _ODD)) & _MASK)
 
 
@@ -36,7 +37,7 @@ def draw_by_key(node: Node) -> Tensor:
 
 
 def drawn_entries(node: Node, positions: Tensor) -> Tensor:
-    """Some entries of a draw that `has_blocks`, as `draw_by_key` gives them; (M,)."""
+    """Entries of a draw that `has_blocks`, equal to those of `draw_by_key`; (M,)."""
     out = torch.empty(positions.shape, dtype=node.dtype)
     blocks = positions // _BLOCK
     for index in blocks.unique().tolist():
@@ -46,13 +47,13 @@ def drawn_entries(node: Node, positions: Tensor) -> Tensor:
 
 
 def has_blocks(node: Node) -> bool:
-    """Whether a draw without a law fills each entry alike, so that blocks can be drawn alone."""
+    """Whether a draw without a law treats all entries alike, so that blocks can be drawn alone."""
     is_alike = not any(isinstance(a, Tensor) for a in (*node.args, *node.kwargs.values()))
     return node.op._schema.is_mutable and is_alike and not any(True for _ in reads_in(node))
 
 
 def random_operator(node: Node, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """A draw that has no law of ours, such as exponential_, on a tensor of `shape`."""
+    """A draw that has no law of ours, run by torch on a tensor of `shape`."""
     if not node.op._schema.is_mutable:
         return _functional(node, generator)
     out = torch.empty(shape, dtype=node.dtype)
@@ -61,8 +62,7 @@ def random_operator(node: Node, shape: tuple[int, ...], generator: torch.Generat
 
 
 def _functional(node: Node, generator: torch.Generator) -> Tensor:
-    """A random operator that returns a new tensor; it may take no generator but the global one."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # it may take no generator but the global one
         torch.default_generator.manual_seed(generator.initial_seed())
         made: Any = node.op(*node.args, **node.kwargs)
     out: Tensor = made if node.index is None else made[node.index]
@@ -70,5 +70,4 @@ def _functional(node: Node, generator: torch.Generator) -> Tensor:
 
 
 def _block(node: Node, index: int) -> Tensor:
-    """One block of a draw."""
     return random_operator(node, (_BLOCK,), seeded(node, index))

@@ -1,6 +1,6 @@
 """Random numbers by position: entry i of a draw is a function of the draw's key and i alone.
 
-So any entries of a tensor of any size can be asked for, in any order, and asked again.
+So any entries of a tensor of any size can be computed, in any order and as often as needed.
 exact for: the 53 bits of a uniform; approximate for: nothing that a statistic of 1e5 entries sees.
 
 References:
@@ -41,6 +41,8 @@ def draw_at(law: Distribution, key: int, positions: Tensor) -> Tensor:
             return torch.full(positions.shape, value, dtype=torch.float64)
         case Uniform(low=low, high=high):
             return low + (high - low) * _uniform(key, positions)
+        # By inverting distribution functions: one uniform an entry, whereas rejection would use a
+        # number of them that depends on the values.
         case Normal(mean=mean, std=std):
             z: Tensor = torch.special.ndtri(_uniform(key, positions))
             return mean + std * z
@@ -59,18 +61,15 @@ def _uniform(key: int, positions: Tensor) -> Tensor:
     state = positions.numpy().astype(np.uint64)
     with np.errstate(over="ignore"):
         mixed = _mix(state * _GOLDEN + _mix(np.full(1, key & (2**64 - 1), dtype=np.uint64)))
+    # The upper 53 bits, as many as a float64 holds; the half keeps ndtri finite.
     return torch.from_numpy(((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
 
 
-def _mix(
-    x: _Words,
-) -> _Words:
-    """The finaliser of SplitMix64."""
+def _mix(x: _Words) -> _Words:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def _cdf(x: float) -> float:
-    """The standard normal distribution function."""
     return 0.5 * math.erfc(-x / math.sqrt(2))

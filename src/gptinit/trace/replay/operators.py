@@ -1,4 +1,4 @@
-"""Names of operators, which of them reduce, and what they reduce."""
+"""Names of operators, which of them reduce, and over which dimensions."""
 
 from typing import Any
 
@@ -6,24 +6,10 @@ __all__ = ["REDUCTIONS", "base_name", "reduced_dims"]
 
 REDUCTIONS = frozenset(
     {
-        "all",
-        "amax",
-        "amin",
-        "any",
-        "linalg_vector_norm",
-        "max",
-        "mean",
-        "median",
-        "min",
-        "nansum",
-        "norm",
-        "std",
-        "std_mean",
-        "sum",
-        "var",
-        "var_mean",
+        "all", "amax", "amin", "any", "linalg_vector_norm", "max", "mean", "median", "min",
+        "nansum", "norm", "std", "std_mean", "sum", "var", "var_mean",
     }
-)
+)  # fmt: skip
 
 
 def base_name(op: Any) -> str:
@@ -32,7 +18,7 @@ def base_name(op: Any) -> str:
 
 
 def reduced_dims(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], ndim: int) -> set[int]:
-    """The dimensions that a reduction takes away."""
+    """The dimensions that a reduction removes."""
     dims = kwargs.get("dim")
     for argument, value in zip(op._schema.arguments, args, strict=False):
         if argument.name == "dim":

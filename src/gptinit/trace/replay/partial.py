@@ -1,6 +1,6 @@
-"""Rules for some entries of an operator's result, from those entries of what it read that matter.
+"""Rules for a few entries of an operator's result, from the few entries of its arguments they need.
 
-A rule returns None where it does not apply.
+They let one look into tensors too large to compute whole. A rule returns None if it does not apply.
 """
 
 import math
@@ -29,11 +29,11 @@ _SCALED_BY_COUNT = frozenset({"sum", "nansum"})
 
 
 class Unanswerable(SubjectError):
-    """A value was asked for that neither a replay nor a sample can give."""
+    """A value that neither a replay nor a sample of entries can give."""
 
 
 class Values(Protocol):
-    """What a rule may ask for."""
+    """The part of `Replay` that rules use."""
 
     limit: int
 
@@ -46,24 +46,22 @@ class Values(Protocol):
         ...
 
 
-def _full(known: Values, node: Node, positions: Tensor) -> Tensor:
-    """Entries of a tensor of one value."""
+def _full(values: Values, node: Node, positions: Tensor) -> Tensor:
     return torch.full(positions.shape, node.args[1], dtype=node.dtype)
 
 
-def _eye(known: Values, node: Node, positions: Tensor) -> Tensor:
-    """Entries of an identity matrix."""
+def _eye(values: Values, node: Node, positions: Tensor) -> Tensor:
     return (positions // node.shape[1] == positions % node.shape[1]).to(node.dtype)
 
 
-def pointwise(known: Values, node: Node, positions: Tensor) -> Tensor:
-    """Entries of an elementwise operator: the operator on those entries of its arguments."""
+def pointwise(values: Values, node: Node, positions: Tensor) -> Tensor:
+    """Entries of an elementwise operator: the operator applied to those of its arguments."""
 
     def entries(operand: Read | Tensor) -> Tensor:
         size = tuple(operand.geometry.size if isinstance(operand, Read) else operand.shape)
         at = broadcast(size, node.shape, positions) if size else torch.zeros((), dtype=torch.int64)
         if isinstance(operand, Read):
-            return known.at(operand, at.reshape(-1)).view(at.shape)
+            return values.at(operand, at.reshape(-1)).view(at.shape)
         return operand.reshape(-1)[at]
 
     args, kwargs = tree_map_only((Read, Tensor), entries, (node.args, node.kwargs))
@@ -71,30 +69,31 @@ def pointwise(known: Values, node: Node, positions: Tensor) -> Tensor:
     return out.expand(positions.shape).to(node.dtype)
 
 
-def _reduce(known: Values, node: Node, positions: Tensor) -> Tensor:
-    """Entries of a reduction: rows in full where some dimensions stay, else a sample."""
+def _reduce(values: Values, node: Node, positions: Tensor) -> Tensor:
+    """Entries of a reduction: rows in full if some dimensions are kept, else from a sample."""
     read = node.args[0]
-    if read.storage.numel <= known.limit:
-        return known.node(node).reshape(-1)[positions]
+    if read.storage.numel <= values.limit:
+        return values.node(node).reshape(-1)[positions]
     dims = reduced_dims(node.op, node.args, node.kwargs, len(read.geometry.size))
     if len(dims) == len(read.geometry.size):
-        return _reduce_all(known, node, read).expand(positions.shape)
+        return _reduce_all(values, node, read).expand(positions.shape)
     kept = [n for d, n in enumerate(read.geometry.size) if d not in dims]
+    # Each row once, however many of the positions ask for it.
     rows, back = positions.unique(return_inverse=True)
     length = read.numel // max(1, math.prod(kept))
-    if rows.numel() * length > 4 * known.limit:
+    if rows.numel() * length > 4 * values.limit:
         raise Unanswerable(f"{rows.numel()} rows of {length} entries are too many to be replayed.")
     entries = positions_of_rows(read.geometry.size, dims, rows)  # (U, length)
-    table = known.at(read, entries.flatten()).view(-1, length)
+    table = values.at(read, entries.flatten()).view(-1, length)
     made = node.op(table, *_along_rows(node)[0], **_along_rows(node)[1])
     out: Tensor = made if node.index is None else made[node.index]
     return out.reshape(-1)[back]
 
 
-def _reduce_all(known: Values, node: Node, read: Read) -> Tensor:
-    """A reduction of all entries from a sample of them."""
+def _reduce_all(values: Values, node: Node, read: Read) -> Tensor:
+    """A reduction over all entries, estimated from a sample of them."""
     positions = sample_positions(read.geometry.size)
-    sample = known.at(read, positions)
+    sample = values.at(read, positions)
     args = list(node.args)
     index = _argument(node, "dim")
     if index is not None and args[index] is not None:
@@ -106,7 +105,7 @@ def _reduce_all(known: Values, node: Node, read: Read) -> Tensor:
 
 
 def _count_factor(node: Node, ratio: float) -> float:
-    """What turns a sum or norm of a sample into that of all entries."""
+    """The factor from a sum or norm of a sample to that of all entries."""
     name = base_name(node.op)
     if name in _SCALED_BY_COUNT:
         return ratio
@@ -116,8 +115,7 @@ def _count_factor(node: Node, ratio: float) -> float:
     return 1.0
 
 
-def _joined(known: Values, node: Node, positions: Tensor) -> Tensor:
-    """Entries of a concatenation or of a stack."""
+def _joined(values: Values, node: Node, positions: Tensor) -> Tensor:
     is_stack = base_name(node.op) == "stack"
     dim = (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(node.shape)
     index = list(torch.unravel_index(positions, node.shape))
@@ -131,34 +129,34 @@ def _joined(known: Values, node: Node, positions: Tensor) -> Tensor:
         if is_stack:
             del where[dim]
         flat = ravel(where, shape) if where else torch.zeros(int(inside.sum()), dtype=torch.int64)
-        entries = known.at(part, flat) if isinstance(part, Read) else part.reshape(-1)[flat]
+        entries = values.at(part, flat) if isinstance(part, Read) else part.reshape(-1)[flat]
         out[inside] = entries.to(node.dtype)
         start += length
     return out
 
 
-def _product(known: Values, node: Node, positions: Tensor) -> Tensor | None:
-    """Entries of a matrix product: those rows of the one with those columns of the other."""
+def _product(values: Values, node: Node, positions: Tensor) -> Tensor | None:
+    """Entries of a matrix product, from the rows and columns that meet in them."""
     left, right = node.args
     if not isinstance(left, Read) or not isinstance(right, Read):
         return None
     inner, columns = right.geometry.size
     rows, row = (positions // columns).unique(return_inverse=True)
     across, column = (positions % columns).unique(return_inverse=True)
-    if inner * (rows.numel() + across.numel()) > 4 * known.limit:
+    if inner * (rows.numel() + across.numel()) > 4 * values.limit:
         raise Unanswerable(f"{rows.numel()} rows of {inner} entries are too many to be replayed.")
     along = torch.arange(inner)
-    a = known.at(left, (rows.unsqueeze(1) * inner + along).flatten()).view(-1, inner)
-    b = known.at(right, (along.unsqueeze(1) * columns + across).flatten()).view(inner, -1)
+    a = values.at(left, (rows.unsqueeze(1) * inner + along).flatten()).view(-1, inner)
+    b = values.at(right, (along.unsqueeze(1) * columns + across).flatten()).view(inner, -1)
     out: Tensor = (a @ b)[row, column]
     return out
 
 
-def _overwritten(known: Values, node: Node, positions: Tensor) -> Tensor | None:
-    """Entries of a tensor with one number put where real indices or a real mask say."""
+def _overwritten(values: Values, node: Node, positions: Tensor) -> Tensor | None:
+    """Entries of index_put or masked_fill of one number, at real indices or a real mask."""
     target, where, value = node.args[:3]
     if isinstance(where, Read):
-        marks: Tensor | None = known.at(
+        marks: Tensor | None = values.at(
             where, broadcast(where.geometry.size, node.shape, positions)
         )
     else:
@@ -168,23 +166,22 @@ def _overwritten(known: Values, node: Node, positions: Tensor) -> Tensor | None:
     if isinstance(value, Read):
         if value.numel != 1:
             return None
-        value = known.at(value, torch.zeros(1, dtype=torch.int64))
+        value = values.at(value, torch.zeros(1, dtype=torch.int64))
     elif isinstance(value, Tensor) and value.numel() != 1:
         return None
-    return torch.where(marks, value, known.at(target, positions)).to(node.dtype)
+    return torch.where(marks, value, values.at(target, positions)).to(node.dtype)
 
 
-def _triangle(known: Values, node: Node, positions: Tensor) -> Tensor:
-    """Entries of tril or triu."""
+def _triangle(values: Values, node: Node, positions: Tensor) -> Tensor:
     *_, row, column = torch.unravel_index(positions, node.shape)
     diagonal = node.args[1] if len(node.args) > 1 else node.kwargs.get("diagonal", 0)
     is_lower = base_name(node.op) == "tril"
     kept = column - row <= diagonal if is_lower else column - row >= diagonal
-    return torch.where(kept, known.at(node.args[0], positions), 0).to(node.dtype)
+    return torch.where(kept, values.at(node.args[0], positions), 0).to(node.dtype)
 
 
 def _argument(node: Node, name: str) -> int | None:
-    """Position of an operator's argument, where it was passed by position."""
+    """Index of an operator's argument if it was passed by position; else None."""
     for index, argument in enumerate(node.op._schema.arguments):
         if argument.name == name:
             return index if index < len(node.args) else None
@@ -192,7 +189,7 @@ def _argument(node: Node, name: str) -> int | None:
 
 
 def _along_rows(node: Node) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments of the reduction for a table whose second dimension goes away."""
+    """The reduction's arguments for a table of rows: dim=1, keepdim=False, spelled as they were."""
     args, kwargs = list(node.args[1:]), dict(node.kwargs)
     for name, single in (("dim", 1), ("keepdim", False)):
         index = _argument(node, name)
@@ -206,7 +203,6 @@ def _along_rows(node: Node) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _without_keepdim(node: Node, args: list[Any]) -> list[Any]:
-    """The arguments with `keepdim` off."""
     index = _argument(node, "keepdim")
     return [False if i == index else a for i, a in enumerate(args)]
 

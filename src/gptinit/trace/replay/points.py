@@ -25,12 +25,11 @@ __all__ = [
 ]
 
 SAMPLE = 1 << 16
-"""Entries of a larger tensor that answer for it."""
+"""Entries of a larger tensor that stand for all of it."""
 
 
-@cache
+@cache  # of a plain tuple: shapes are torch.Size at some callers
 def _sample(shape: tuple[int, ...]) -> Tensor:
-    """See `sample_positions`."""
     numel = math.prod(shape)
     if numel <= SAMPLE:
         return torch.arange(numel)
@@ -50,7 +49,7 @@ def sample_positions(shape: tuple[int, ...]) -> Tensor:
 
 
 def _spread(size: int, count: int) -> Tensor:
-    """`count` indices over [0, size), first and last among them, none twice."""
+    """At most `count` different indices spread over [0, size), the first and the last included."""
     if count >= size:
         return torch.arange(size)
     spread = torch.linspace(0, size - 1, count, dtype=torch.float64).round().long()
@@ -59,7 +58,7 @@ def _spread(size: int, count: int) -> Tensor:
 
 
 def to_storage(geometry: Geometry, positions: Tensor) -> Tensor:
-    """Flat indices in a view to indices in its storage."""
+    """Indices in the storage for flat indices in a view."""
     if geometry.is_dense():
         return positions + geometry.offset
     flat = torch.full_like(positions, geometry.offset)
@@ -71,7 +70,7 @@ def to_storage(geometry: Geometry, positions: Tensor) -> Tensor:
 
 
 def in_region(region: Geometry, flat: Tensor) -> tuple[Tensor, Tensor]:
-    """Which storage indices lie in a region, and their flat indices in it (else nonsense).
+    """(mask of the storage indices in a region, their flat indices in it; nonsense outside).
 
     Strides may be in any order but must nest, as those of slices and transposes do.
     """
@@ -79,6 +78,7 @@ def in_region(region: Geometry, flat: Tensor) -> tuple[Tensor, Tensor]:
     inside = rest >= 0
     if region.is_dense():
         return inside & (rest < region.numel), rest
+    # From the largest stride down, as one takes digits of a number apart.
     index = torch.zeros_like(flat)
     weights = [math.prod(region.size[d + 1 :]) for d in range(len(region.size))]
     dims = sorted(zip(region.stride, region.size, weights, strict=True), reverse=True)
@@ -92,7 +92,7 @@ def in_region(region: Geometry, flat: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def broadcast(size: tuple[int, ...], shape: tuple[int, ...], positions: Tensor) -> Tensor:
-    """Flat indices of a result to those of an argument that was broadcast to it."""
+    """Flat indices in an argument for flat indices in the result that it was broadcast to."""
     if tuple(size) == tuple(shape):
         return positions
     index = torch.unravel_index(positions, shape) if shape else ()
@@ -102,7 +102,7 @@ def broadcast(size: tuple[int, ...], shape: tuple[int, ...], positions: Tensor) 
 
 
 def ravel(index: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-    """Indices of every dimension to a flat index."""
+    """The flat index for one index per dimension."""
     flat = torch.zeros_like(index[0])
     for along, size in zip(index, shape, strict=True):
         flat = flat * size + along
@@ -125,7 +125,7 @@ def positions_of_rows(size: tuple[int, ...], dims: set[int], rows: Tensor) -> Te
 
 
 def moved_from(name: str, node: Node, positions: Tensor) -> Tensor | None:
-    """Where the entries of a flip, a repeat or a lookup come from; None for other operators."""
+    """Flat indices in the argument of a flip, roll, repeat or lookup; None for other operators."""
     if name not in {"flip", "index", "index_select", "repeat", "roll"} or not isinstance(
         node.args[0], Read
     ):
@@ -153,16 +153,16 @@ def moved_from(name: str, node: Node, positions: Tensor) -> Tensor | None:
 
 
 def _is_of_rows(indices: Any) -> bool:
-    """Whether an index names rows by one real list of integers."""
+    """Whether an index is one real vector of row numbers."""
     if isinstance(indices, Read) or len(indices) != 1 or not isinstance(indices[0], Tensor):
         return False
     return indices[0].dim() == 1 and indices[0].dtype != torch.bool
 
 
 def marked(where: Any, shape: tuple[int, ...], positions: Tensor) -> Tensor | None:
-    """Which entries masked_fill or index_put overwrites; None where their indices are not real.
+    """Mask of the entries that masked_fill or index_put overwrites; None if it is not covered.
 
-    Of index_put: whole rows by one list of indices, or entries by one mask.
+    Covered of index_put: whole rows at one list of indices, and entries at one mask.
     """
     if isinstance(where, Tensor):
         return where.reshape(-1)[broadcast(tuple(where.shape), shape, positions)]

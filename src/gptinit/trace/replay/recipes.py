@@ -1,4 +1,7 @@
-"""How to draw a traced tensor again, for any seed: its record with draws named after parameters."""
+"""Recipes: draw a traced tensor again for any seed, from its record.
+
+Draws are named after parameters, so that every engine gives the same draw the same numbers.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +16,9 @@ from gptinit.trace.replay.replay import Replay, random_operator
 __all__ = ["DrawFrom", "Recipe", "recipes"]
 
 DrawFrom = Callable[[str, int, tuple[int, ...], Distribution], Tensor]
-"""(parameter, number of the draw, shape, law) to float32 values: the same whenever asked again."""
+"""(parameter, number of the draw, shape, law) -> float32 values, the same at every call."""
 SeedFor = Callable[[str, int], int]
-"""(parameter, number of the draw) to a seed, for draws that have no law of ours."""
+"""(parameter, number of the draw) -> seed, for draws that have no law of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class Recipe:
 
     Attributes:
         read: what was recorded.
-        names: key of a draw to (parameter, number): the canonical name of its first user.
+        names: key of a draw -> (canonical name of the first parameter that uses it, number).
     """
 
     read: Read
@@ -32,11 +35,11 @@ class Recipe:
 
     @property
     def is_random(self) -> bool:
-        """Whether a draw takes part in it."""
+        """Whether its values depend on a draw."""
         return any(node.is_random for node in dependencies(self.read))
 
     def values(self, draw: DrawFrom, seed: SeedFor) -> Tensor:
-        """All entries, replayed on new draws; in the shape and dtype of the trace.
+        """All entries computed from new draws, in the shape and dtype of the trace.
 
         Args:
             draw: gives the draws that have a law.
@@ -50,18 +53,19 @@ class Recipe:
             generator = torch.Generator().manual_seed(seed(name, number))
             return random_operator(node, node.shape, generator)
 
+        # Without a limit: the caller wants a whole tensor that the model holds in memory anyway.
         return Replay(node_values, limit=1 << 62).value(self.read)
 
 
 def recipes(reads: Iterable[tuple[str, Read]]) -> dict[str, Recipe]:
     """A recipe for every traced tensor; draws that several share are named after the first."""
     names: dict[int, tuple[str, int]] = {}
-    made = {}
+    by_name = {}
     for name, read in reads:
         number = 0
         for node in dependencies(read):
             if node.is_random and node.key not in names:
                 names[node.key] = (name, number)
                 number += 1
-        made[name] = Recipe(read=read, names=names)
-    return made
+        by_name[name] = Recipe(read=read, names=names)
+    return by_name

@@ -1,4 +1,4 @@
-"""Values from a record: all entries where they are few, any that are asked for where they are not.
+"""Values of a record: all entries of small tensors, any chosen entries of large ones.
 
 exact for: every operator, on tensors up to a limit; draws, elementwise operators, copies, joins and
 reductions of some dimensions, at any size. approximate for: reductions of a whole large tensor,
@@ -7,6 +7,7 @@ which look at a sample of its entries. not covered: other operators on large ten
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -57,14 +58,14 @@ _IDENTITIES = frozenset(
 
 
 class Replay:
-    """Values of one record; what was computed is kept as long as this object.
+    """Values of one record, cached as long as this object lives.
 
     Args:
         draw: makes all entries of a draw.
         limit: entries up to which tensors are replayed whole.
 
     Attributes:
-        held: entries that are kept.
+        held: entries in the cache.
     """
 
     def __init__(self, draw: Drawer = draw_by_key, limit: int = LIMIT) -> None:
@@ -75,16 +76,17 @@ class Replay:
         self._depth = 0
 
     def value(self, read: Read) -> Tensor:
-        """All entries of what was read; treat it as read-only.
+        """All entries of a read; treat them as read-only.
 
         Raises:
             Unanswerable: if it is too large, or depends on something that is.
         """
         if self._depth == 0 and read.storage.numel <= self.limit:
-            # In order, so that no chain of operators is too long for Python's stack.
+            # Oldest first: recursion would be too deep for long chains of operators.
             for node in dependencies(read):
                 if node.numel <= self.limit:
-                    self._try(node)
+                    with suppress(Unanswerable):  # it may turn out not to be needed
+                        self.node(node)
         try:
             return self._whole(read)
         except Unanswerable:
@@ -93,7 +95,7 @@ class Replay:
             return self.at(read, torch.arange(read.numel)).view(read.geometry.size)
 
     def _whole(self, read: Read) -> Tensor:
-        """As `value`, from the whole values of what is behind."""
+        """All entries, from whole values of the nodes behind."""
         node = read.whole_node()
         if node is not None and node.numel <= self.limit:
             return self.node(node).view(read.geometry.size)
@@ -103,15 +105,8 @@ class Replay:
             return buffer.as_strided(geometry.size, geometry.stride, geometry.offset).clone()
         raise Unanswerable(f"{read.storage.numel} drawn entries are too many to be replayed.")
 
-    def _try(self, node: Node) -> None:
-        """Compute a node ahead of its turn; what cannot be may not be needed."""
-        try:
-            self.node(node)
-        except Unanswerable:
-            return
-
     def node(self, node: Node) -> Tensor:
-        """The value of one node."""
+        """All entries of a node."""
         if node.number not in self._nodes:
             self._depth += 1
             try:
@@ -122,7 +117,6 @@ class Replay:
         return self._nodes[node.number]
 
     def _compute(self, node: Node) -> Tensor:
-        """The value of a node that was not computed before."""
         if node.constant is not None:
             return node.constant
         if node.law is not None:
@@ -136,10 +130,11 @@ class Replay:
         return out.to(node.dtype)
 
     def _buffer(self, storage: Storage, version: int) -> Tensor:
-        """Contents of a storage at a version: NaN where nothing wrote."""
+        """Contents of a storage at a version; NaN where nothing was written."""
         _, done, buffer = self._buffers.get(id(storage), (storage, -1, torch.empty(0)))
         first = version - len(storage.visible(version))
         if not first <= done <= version:
+            # An entry that is used before anything wrote it must not pass for a number.
             poison = math.nan if is_traced_dtype(storage.dtype) else 0
             done, buffer = first, torch.full((storage.numel,), poison, dtype=storage.dtype)
             self.held += storage.numel
@@ -147,15 +142,12 @@ class Replay:
             region = write.region
             target = buffer.as_strided(region.size, region.stride, region.offset)
             target.copy_(self.node(write.node).view(region.size))
-        self._buffers[id(storage)] = (
-            storage,
-            version,
-            buffer,
-        )  # kept, so that its id stays its own
+        # With the storage itself: while it is alive no other storage gets its id.
+        self._buffers[id(storage)] = (storage, version, buffer)
         return buffer
 
     def at(self, read: Read, positions: Tensor) -> Tensor:
-        """Some entries of what was read.
+        """Chosen entries of a read.
 
         Shape:
             positions: (M,) flat indices in the order of the view; result: (M,).
@@ -167,6 +159,7 @@ class Replay:
         out = torch.full(positions.shape, math.nan, dtype=torch.float64)
         if read.storage.dtype.is_complex:
             out = out.to(torch.complex128)
+        # Newest write first: an entry shows the last write that covers it.
         missing = torch.arange(positions.numel())
         for write in reversed(read.storage.visible(read.version)):
             inside, index = in_region(write.region, flat[missing])
@@ -178,7 +171,7 @@ class Replay:
         return out.to(read.storage.dtype)
 
     def at_node(self, node: Node, positions: Tensor) -> Tensor:
-        """Some entries of a node, by flat indices."""
+        """Chosen entries of a node, by flat indices."""
         if node.number in self._nodes:
             return self._nodes[node.number].reshape(-1)[positions]
         if node.constant is not None:
@@ -187,16 +180,16 @@ class Replay:
             return draw_at(node.law, node.key, positions).to(node.dtype)
         if node.is_random and node.numel > self.limit and has_blocks(node):
             return drawn_entries(node, positions)
-        found = None if node.is_random else self._by_rule(node, positions)
-        if found is not None:
-            return found
+        entries = None if node.is_random else self._by_rule(node, positions)
+        if entries is not None:
+            return entries
         if node.numel <= self.limit or not any(True for _ in reads_in(node)):
             return self.node(node).reshape(-1)[positions]
         name = base_name(node.op)
         raise Unanswerable(f"{name} on {node.numel} drawn entries cannot be replayed in part.")
 
     def _by_rule(self, node: Node, positions: Tensor) -> Tensor | None:
-        """Some entries from those of what the operator read; None where no rule gives them."""
+        """Chosen entries of an operator's result by its rule; None without one."""
         name = base_name(node.op)
         if name in _IDENTITIES:
             return self.at(node.args[0], positions).to(node.dtype)
