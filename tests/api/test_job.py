@@ -57,14 +57,15 @@ def test_a_class_builds_and_a_module_is_measured_as_it_is() -> None:
 
 def test_a_live_module_keeps_its_weights() -> None:
     with pytest.raises(
-        ConfigError, match=r"^a live module must keep its weights, got a scheme to redraw it\.$"
+        ConfigError,
+        match=r"^reinit cannot be used with a live module: its weights are measured as they are\.$",
     ):
         job(built("pre-norm"), scheme=get_scheme("plain")).subject()
 
 
 @pytest.mark.parametrize("more", [{"sites": {"blocks": "h"}}, {"roles": {"*": "other"}}])
 def test_a_preset_needs_no_roles_and_sites(more: Any) -> None:
-    with pytest.raises(ConfigError, match="must be named for a foreign model, not a preset"):
+    with pytest.raises(ConfigError, match="apply to your own model only, not to a preset"):
         job("gpt2", **more).check()
 
 

@@ -61,9 +61,7 @@ class Job:
         if self.is_preset:
             self.config()
             if self.sites or self.roles:
-                raise ConfigError(
-                    "sites and roles must be named for a foreign model, not a preset."
-                )
+                raise ConfigError("sites and roles apply to your own model only, not to a preset.")
 
     def config(self) -> GPTConfig:
         """The shape of a preset."""
@@ -95,7 +93,10 @@ class Job:
         factory, module = self.factory()
         if module is not None:
             if self.scheme is not None:
-                raise ConfigError("a live module must keep its weights, got a scheme to redraw it.")
+                raise ConfigError(
+                    "reinit cannot be used with a live module: its weights are measured as they "
+                    "are."
+                )
             return live_subject(module, factory, roles=self.roles, sites=self.sites)
         subject = foreign_subject(factory, roles=self.roles, sites=self.sites)
         return subject if self.scheme is None else reinit(subject, self.scheme)
@@ -153,10 +154,10 @@ class Job:
         if isinstance(self.model, nn.Module):
             if self.shape:
                 raise ConfigError(
-                    f"a live module must be taken as it is, got {', '.join(self.shape)}."
+                    f"{', '.join(self.shape)} cannot be set on a live module: it is built already."
                 )
             if any(p.is_meta for p in self.model.parameters()):
-                raise ConfigError("a live module must hold values, got parameters on meta.")
+                raise ConfigError("a live module must hold values, but it has parameters on meta.")
             module = uncompiled(self.model)
             return live_factory(module), module
         if isinstance(self.model, str):
@@ -179,11 +180,14 @@ def init_of(
     """
     is_preset = isinstance(model, str) and Job(label="", model=model).is_preset
     if scheme is not None and reinit is not None:
-        raise ConfigError("scheme and reinit must not both be named: a preset has a scheme.")
+        raise ConfigError(
+            "scheme and reinit cannot be used together: scheme is the init of a preset, reinit "
+            "that of your own model."
+        )
     if scheme is not None and not is_preset:
         raise ConfigError(
-            "scheme must be named for a preset only. Use --reinit SCHEME to draw a foreign model "
-            "anew, or gptinit audit --scheme to hold it to a claim."
+            "scheme applies to a preset only. Use --reinit SCHEME to re-initialise your model, or "
+            "gptinit audit --scheme SCHEME to check that it follows one."
         )
     named = scheme if scheme is not None else reinit
     return None if named is None else as_scheme(named)

@@ -76,7 +76,7 @@ def _require_predictable(run: RunConfig) -> None:
     for name, values in wanted.items():
         if getattr(run, name) not in values:
             raise ConfigError(
-                f"{name} must be {' or '.join(values)} where theory predicts and nothing is run, "
+                f"{name} must be {' or '.join(values)} with engine='theory', which runs nothing, "
                 f"got {getattr(run, name)!r}."
             )
 
@@ -128,8 +128,8 @@ def audit_job(
         job.config()
         if build != "own" or perturb:
             raise ConfigError(
-                "build and perturb must be of a model with code of its own, got the preset "
-                f"{job.model!r}: its init is the scheme."
+                "build and perturb need a model defined in code; the preset "
+                f"{job.model!r} takes its init from the scheme."
             )
     # Loaded here and not above: torch takes a second, and reading a scheme needs none.
     from gptinit.auditing.audit import audit_factory, audit_module
@@ -140,5 +140,7 @@ def audit_job(
             factory, claim=claim, build=build, perturbed=perturb, drawn=draw, roles=job.roles
         )
     if build != "own" or perturb:
-        raise ConfigError("a live module must be audited as it is, got build or perturb.")
+        raise ConfigError(
+            "build and perturb cannot be used with a live module: it is built already."
+        )
     return audit_module(module, factory, claim=claim, drawn=draw, roles=job.roles)

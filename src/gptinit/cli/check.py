@@ -7,9 +7,15 @@ import typer
 
 import gptinit
 from gptinit.api.check import make_baseline
-from gptinit.cli.options import FailOn, OutputOptions, with_option_groups
+from gptinit.cli.options import (
+    RUN,
+    FailOn,
+    OutputOptions,
+    format_option,
+    option,
+    with_option_groups,
+)
 from gptinit.cli.output import (
-    check_output,
     deliver,
     exit_code,
     progress_on_stderr,
@@ -28,37 +34,46 @@ from gptinit.report.terminal import Layout, check_view
 
 __all__ = ["check"]
 
+CHECK = "Check"
+
 _STARTER = Path("gptinit.toml")
 
 
 @with_option_groups
 def check(
-    output: OutputOptions,
+    *,
     config: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--config",
+            "Configuration file.",
+            CHECK,
             metavar="FILE",
-            help="Configuration; else gptinit.toml, else \\[tool.gptinit] of pyproject.toml.",
+            show_default="gptinit.toml, or [tool.gptinit] in pyproject.toml",
         ),
     ] = None,
-    init: Annotated[bool, typer.Option("--init", help="Write a first gptinit.toml.")] = False,
+    init: Annotated[
+        bool, option("--init", "Write a starter gptinit.toml and exit.", CHECK)
+    ] = False,
     update_baseline: Annotated[
-        bool, typer.Option("--update-baseline", help="Measure and write the baseline file.")
+        bool, option("--update-baseline", "Measure, write the baseline file and exit.", CHECK)
     ] = False,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="First seed in place of the file's.")
+        int | None, option("--seed", "First seed.", RUN, show_default="the configuration's")
     ] = None,
+    format: Annotated[
+        str, format_option("table", "json", "markdown", "csv", "junit", "github")
+    ] = "table",
     fail_on: FailOn = "error",
+    output: OutputOptions,
 ) -> None:
-    """Hold models to bounds on their init; exit 1 if one is missed.
+    """Check models against init bounds; exit 1 on a violation.
 
     Example: gptinit check --config gptinit.toml --format github
     """
-    check_output(output, ("table", "json", "markdown", "csv", "junit", "github"), fail_on=fail_on)
     if output.output and (init or update_baseline):
         other = "--init" if init else "--update-baseline"
-        raise ConfigError(f"--output must go with a report, got it with {other}.")
+        raise ConfigError(f"--output cannot be used with {other}, which writes no report.")
     if init:
         _write_starter(output)
         return
@@ -69,27 +84,25 @@ def check(
             say(f"wrote {path}", output)
             return
         report = gptinit.check(config, seed=seed, progress=progress)
-    deliver(
-        output,
-        {
-            "table": lambda: check_view(report, Layout(width=width())),
-            "json": lambda: render_json(check_document(report)),
-            "markdown": lambda: check_markdown(report),
-            "csv": lambda: check_csv(report),
-            "junit": lambda: check_junit(report),
-            "github": lambda: check_github(report),
-        },
-    )
+    renderers = {
+        "table": lambda: check_view(report, Layout(width=width())),
+        "json": lambda: render_json(check_document(report)),
+        "markdown": lambda: check_markdown(report),
+        "csv": lambda: check_csv(report),
+        "junit": lambda: check_junit(report),
+        "github": lambda: check_github(report),
+    }
+    deliver(format, output, renderers)
     raise typer.Exit(exit_code(report.findings, fail_on))
 
 
 def _write_starter(output: OutputOptions) -> None:
-    """Write a first configuration, unless there is one.
+    """Write a starter configuration.
 
     Raises:
-        ConfigError: if there is one.
+        ConfigError: if there is a configuration already.
     """
     if _STARTER.exists():
-        raise ConfigError(f"--init must not overwrite anything, got an existing {_STARTER}.")
+        raise ConfigError(f"{_STARTER} already exists: --init does not overwrite it.")
     write_whole(_STARTER, starter_config())
     say(f"wrote {_STARTER}: edit it, then run gptinit check", output)
