@@ -39,6 +39,8 @@ __all__ = ["audit"]
 
 AUDIT = "Audit"
 
+AuditFormat = Annotated[str, format_option("table", "json", "markdown", "csv", "sarif", "github")]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditOptions:
@@ -65,6 +67,16 @@ class AuditOptions:
     draw: Annotated[
         bool, option("--draw", "Also draw real weights and check their values.", AUDIT)
     ] = False
+    explain: Annotated[
+        str | None,
+        option(
+            "--explain",
+            "Explain a rule and exit.",
+            AUDIT,
+            metavar="RULE",
+            autocompletion=completion.known(RULES),
+        ),
+    ] = None
     config: Annotated[
         str | None,
         option(
@@ -88,19 +100,7 @@ def audit(
     trust_remote_code: TrustRemoteCode = False,
     shape: ShapeOptions,
     how: AuditOptions,
-    rule: Annotated[
-        str | None,
-        option(
-            "--explain",
-            "Explain a rule and exit.",
-            AUDIT,
-            metavar="RULE",
-            autocompletion=completion.known(RULES),
-        ),
-    ] = None,
-    format: Annotated[
-        str, format_option("table", "json", "markdown", "csv", "sarif", "github")
-    ] = "table",
+    format: AuditFormat = "table",
     fail_on: FailOn = "error",
     all_parameters: Annotated[
         bool, option("--all-parameters", "Show a row for every parameter.", OUTPUT)
@@ -111,8 +111,8 @@ def audit(
 
     Example: gptinit audit model.py:GPT --scheme nanogpt
     """
-    if rule is not None:
-        _explain(rule, format, output)
+    if how.explain is not None:
+        _explain(how.explain, format, output)
         return
     found = gptinit.audit(
         model,

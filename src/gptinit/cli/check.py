@@ -1,5 +1,6 @@
 """`gptinit check`: a gate for continuous integration."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -39,9 +40,13 @@ CHECK = "Check"
 _STARTER = Path("gptinit.toml")
 
 
-@with_option_groups
-def check(
-    *,
+CheckFormat = Annotated[str, format_option("table", "json", "markdown", "csv", "junit", "github")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """What to check, or which file to write in place of a report."""
+
     config: Annotated[
         str | None,
         option(
@@ -51,19 +56,21 @@ def check(
             metavar="FILE",
             show_default="gptinit.toml, or [tool.gptinit] in pyproject.toml",
         ),
-    ] = None,
-    init: Annotated[
-        bool, option("--init", "Write a starter gptinit.toml and exit.", CHECK)
-    ] = False,
+    ] = None
+    init: Annotated[bool, option("--init", "Write a starter gptinit.toml and exit.", CHECK)] = False
     update_baseline: Annotated[
         bool, option("--update-baseline", "Measure, write the baseline file and exit.", CHECK)
-    ] = False,
+    ] = False
     seed: Annotated[
         int | None, option("--seed", "First seed.", RUN, show_default="the configuration's")
-    ] = None,
-    format: Annotated[
-        str, format_option("table", "json", "markdown", "csv", "junit", "github")
-    ] = "table",
+    ] = None
+
+
+@with_option_groups
+def check(
+    *,
+    what: CheckOptions,
+    format: CheckFormat = "table",
     fail_on: FailOn = "error",
     output: OutputOptions,
 ) -> None:
@@ -71,19 +78,11 @@ def check(
 
     Example: gptinit check --config gptinit.toml --format github
     """
-    if output.output and (init or update_baseline):
-        other = "--init" if init else "--update-baseline"
-        raise ConfigError(f"--output cannot be used with {other}, which writes no report.")
-    if init:
-        _write_starter(output)
+    if what.init or what.update_baseline:
+        _write(what, output)
         return
     with progress_on_stderr(output) as progress:
-        if update_baseline:
-            path, text = make_baseline(config, seed=seed, progress=progress)
-            write_whole(path, text)
-            say(f"wrote {path}", output)
-            return
-        report = gptinit.check(config, seed=seed, progress=progress)
+        report = gptinit.check(what.config, seed=what.seed, progress=progress)
     renderers = {
         "table": lambda: check_view(report, Layout(width=width())),
         "json": lambda: render_json(check_document(report)),
@@ -96,13 +95,22 @@ def check(
     raise typer.Exit(exit_code(report.findings, fail_on))
 
 
-def _write_starter(output: OutputOptions) -> None:
-    """Write a starter configuration.
+def _write(what: CheckOptions, output: OutputOptions) -> None:
+    """Write the starter configuration, or the baseline.
 
     Raises:
-        ConfigError: if there is a configuration already.
+        ConfigError: if there is a configuration already, or a report is asked for as well.
     """
-    if _STARTER.exists():
-        raise ConfigError(f"{_STARTER} already exists: --init does not overwrite it.")
-    write_whole(_STARTER, starter_config())
-    say(f"wrote {_STARTER}: edit it, then run gptinit check", output)
+    if output.output:
+        other = "--init" if what.init else "--update-baseline"
+        raise ConfigError(f"--output cannot be used with {other}, which writes no report.")
+    if what.init:
+        if _STARTER.exists():
+            raise ConfigError(f"{_STARTER} already exists: --init does not overwrite it.")
+        write_whole(_STARTER, starter_config())
+        say(f"wrote {_STARTER}: edit it, then run gptinit check", output)
+        return
+    with progress_on_stderr(output) as progress:
+        path, text = make_baseline(what.config, seed=what.seed, progress=progress)
+    write_whole(path, text)
+    say(f"wrote {path}", output)

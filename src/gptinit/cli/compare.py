@@ -11,13 +11,13 @@ from gptinit.cli.options import (
     MODEL,
     MODEL_FORMS,
     FailOn,
+    Format,
     Grad,
     OutputOptions,
     RunOptions,
     ShapeOptions,
     Timing,
     TrustRemoteCode,
-    format_option,
     option,
     with_option_groups,
 )
@@ -36,43 +36,47 @@ __all__ = ["compare"]
 _NUMERIC = {"depths": "6,12,24", "widths": "256,768,1536"}
 """Axes whose values are integers, each with an example."""
 
+Axis = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="AXIS",
+        help=f"What to vary: {', '.join(AXES[:-1])} or {AXES[-1]}.",
+        autocompletion=completion.known(AXES),
+    ),
+]
+Values = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="VALUES",
+        help="What to compare: names, models or numbers.",
+        autocompletion=completion.compared_values,
+    ),
+]
+ComparedModel = Annotated[
+    str | None,
+    option(
+        "--model",
+        MODEL_FORMS,
+        MODEL,
+        metavar="MODEL",
+        autocompletion=completion.presets,
+        show_default=DEFAULT_PRESET,
+    ),
+]
+
 
 @with_option_groups
 def compare(
     *,
     ctx: typer.Context,
-    axis: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="AXIS",
-            help=f"What to vary: {', '.join(AXES[:-1])} or {AXES[-1]}.",
-            autocompletion=completion.known(AXES),
-        ),
-    ] = None,
-    values: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="VALUES",
-            help="What to compare: names, models or numbers.",
-            autocompletion=completion.compared_values,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        option(
-            "--model",
-            MODEL_FORMS,
-            MODEL,
-            metavar="MODEL",
-            autocompletion=completion.presets,
-            show_default=DEFAULT_PRESET,
-        ),
-    ] = None,
+    axis: Axis = None,
+    values: Values = None,
+    model: ComparedModel = None,
     trust_remote_code: TrustRemoteCode = False,
     shape: ShapeOptions,
     run: RunOptions,
     grad: Grad = True,
-    format: Annotated[str, format_option("table", "json", "markdown", "csv")] = "table",
+    format: Format = "table",
     fail_on: FailOn = "never",
     timing: Timing = False,
     output: OutputOptions,
@@ -115,6 +119,13 @@ def compare(
             **shape.fields(shaped),
         )
     show_notes(format, output, _notes(comparison), _total(comparison))
+    _deliver(comparison, format, output)
+    found = [finding for profile in comparison.profiles for finding in profile.findings]
+    raise typer.Exit(exit_code(found, fail_on))
+
+
+def _deliver(comparison: Comparison, format: str, output: OutputOptions) -> None:
+    """Write a comparison in the format asked for."""
     renderers = {
         "table": lambda: comparison_view(comparison, Layout(width=width())),
         "json": lambda: render_json(comparison_document(comparison)),
@@ -122,8 +133,6 @@ def compare(
         "csv": lambda: comparison_csv(comparison),
     }
     deliver(format, output, renderers)
-    found = [finding for profile in comparison.profiles for finding in profile.findings]
-    raise typer.Exit(exit_code(found, fail_on))
 
 
 def _refuse_ignored(axis: str, *, model: str | None, scheme: str | None) -> None:

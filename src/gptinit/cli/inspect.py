@@ -12,6 +12,7 @@ from gptinit.cli.options import (
     OUTPUT,
     RUN,
     FailOn,
+    Format,
     Grad,
     ModelArgument,
     OutputOptions,
@@ -20,7 +21,6 @@ from gptinit.cli.options import (
     ShapeOptions,
     Timing,
     TrustRemoteCode,
-    format_option,
     option,
     roles,
     scheme_option,
@@ -46,6 +46,10 @@ Site = Annotated[
         MODEL,
         metavar="WHAT=PATH",
     ),
+]
+
+Reinit = Annotated[
+    str | None, scheme_option("--reinit", "Re-initialise your model with this scheme", RUN)
 ]
 
 
@@ -83,10 +87,8 @@ def inspect(
     shape: ShapeOptions,
     run: RunOptions,
     grad: Grad = False,
-    reinit: Annotated[
-        str | None, scheme_option("--reinit", "Re-initialise your model with this scheme", RUN)
-    ] = None,
-    format: Annotated[str, format_option("table", "json", "markdown", "csv")] = "table",
+    reinit: Reinit = None,
+    format: Format = "table",
     fail_on: FailOn = "never",
     timing: Timing = False,
     picture: PictureOptions,

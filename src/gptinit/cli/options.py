@@ -305,6 +305,7 @@ FailOn = Annotated[
         callback=one_of("--fail-on", tuple(FAIL_ON)),
     ),
 ]
+Format = Annotated[str, format_option("table", "json", "markdown", "csv")]
 Timing = Annotated[bool, option("--timing", "Add seconds and peak memory.", OUTPUT)]
 
 

@@ -7,9 +7,9 @@ import typer
 from gptinit.cli import completion
 from gptinit.cli.options import (
     MODEL,
+    Format,
     OutputOptions,
     ShapeOptions,
-    format_option,
     option,
     with_option_groups,
 )
@@ -46,7 +46,7 @@ def schemes(
         ),
     ] = DEFAULT_PRESET,
     shape: ShapeOptions,
-    format: Annotated[str, format_option("table", "json", "markdown", "csv")] = "table",
+    format: Format = "table",
     output: OutputOptions,
 ) -> None:
     """List the init schemes, or show one: its formulas, their values at a shape, its source.
