@@ -773,8 +773,9 @@ def test_python_m_gptinit_works() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break in another way there")
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    with shell("schemes", "--format", "json") as process:
+@pytest.mark.parametrize("format", ["table", "json"])
+def test_a_reader_that_goes_away_is_no_error(format: str) -> None:
+    with shell("schemes", "nanogpt", "--format", format) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()  # before anything is written: what `| head -0` does

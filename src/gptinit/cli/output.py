@@ -44,7 +44,7 @@ def deliver(format: str, options: OutputOptions, renderers: Renderers) -> None:
         else:
             _console(sys.stdout).print(made)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # Rich exits with 1, which would mean a finding
         # The reader has gone: stop quietly, also when Python flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
