@@ -35,6 +35,7 @@ from gptinit.report.jsondoc import profile_document, render_json
 from gptinit.report.markdown import profile_markdown
 from gptinit.report.plots import check_plot_path, save_profile_plot
 from gptinit.report.terminal import Layout, profile_view
+from gptinit.results.profile import Profile
 
 __all__ = ["inspect"]
 
@@ -113,7 +114,15 @@ def inspect(
             **shape.fields(model),
         )
     show_notes(format, output, profile.notes, profile.cost)
-    layout = Layout(width=width(), all_layers=picture.all_layers)
+    _deliver(profile, format, output, all_layers=picture.all_layers)
+    if picture.plot:
+        save_profile_plot(profile, picture.plot)
+    raise typer.Exit(exit_code(profile.findings, fail_on))
+
+
+def _deliver(profile: Profile, format: str, output: OutputOptions, *, all_layers: bool) -> None:
+    """Write a profile in the format asked for."""
+    layout = Layout(width=width(), all_layers=all_layers)
     renderers = {
         "table": lambda: profile_view(profile, layout),
         "json": lambda: render_json(profile_document(profile)),
@@ -121,6 +130,3 @@ def inspect(
         "csv": lambda: profile_csv(profile),
     }
     deliver(format, output, renderers)
-    if picture.plot:
-        save_profile_plot(profile, picture.plot)
-    raise typer.Exit(exit_code(profile.findings, fail_on))
