@@ -1,4 +1,4 @@
-"""The shape of a model and the settings of a run: frozen, validated when made."""
+"""The shape of a model and the settings of a run: frozen, validated on creation."""
 
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
@@ -28,23 +28,23 @@ Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 Engine: TypeAlias = Literal["auto", "dense", "stream", "lazy", "theory"]
-"""Where weights come from: drawn once and resident, drawn when touched, never drawn; theory runs no
-model; auto picks one of the first three."""
+"""How weights are held: all in memory (dense), drawn layer by layer (stream) or never drawn (lazy);
+theory predicts without a run; auto chooses one of the first three."""
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-"""Where a run computes; auto takes the best there is."""
+"""Where a run computes; auto takes the best device available."""
 
 DEVICES: tuple[Device, ...] = get_args(Device)
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
-"""Type of the weights and activations; statistics are float32 whatever it is."""
+"""Type of weights and activations; statistics are always float32."""
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 Weights: TypeAlias = Literal["traced", "own"]
-"""Whose draws are measured: of the traced program, or of the model's own code."""
+"""Who draws the weights: gptinit, from the traced init program, or the model's own code."""
 
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 
@@ -53,7 +53,7 @@ _LARGEST = 10**8  # of any size: the bytes of a product of two and a factor stil
 _DEEPEST = 10**4  # modules are made before anything is measured
 
 DATA_KINDS: tuple[str, ...] = ("zipf", "uniform", "text")
-"""Inputs with a name; anything else is the path of a file."""
+"""Inputs that have a name; anything else is the path of a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +66,11 @@ class GPTConfig:
         n_embd: width C of the residual stream.
         head_dim: width of a head; 0 means n_embd // n_head.
         d_ff: hidden width of the MLP; 0 means 4 * n_embd.
-        block_size: positions there are embeddings for.
-        vocab_size: rows of the token embedding.
+        block_size: context length (maximum positions).
+        vocab_size: vocabulary size.
         activation: one of ACTIVATIONS.
         bias: whether linear layers and norms have biases (the head has none).
-        tied: whether the head is the token embedding.
+        tied: whether the head shares the weight of the token embedding.
 
     Raises:
         ConfigError: if a size is not a positive integer or n_head does not divide n_embd.
@@ -107,7 +107,11 @@ class GPTConfig:
             object.__setattr__(self, "d_ff", 4 * self.n_embd)
 
     def _divided_head_dim(self) -> int:
-        """The usual head width, n_embd // n_head, which must leave no remainder."""
+        """Return the usual head width, n_embd // n_head.
+
+        Raises:
+            ConfigError: if n_head does not divide n_embd.
+        """
         if self.n_embd % self.n_head:
             nearest = max(1, round(self.n_embd / self.n_head)) * self.n_head
             raise ConfigError(
@@ -118,7 +122,7 @@ class GPTConfig:
 
     @property
     def n_kv_head(self) -> int:
-        """Key and value heads: as many as query heads."""
+        """Number of key and value heads: as many as query heads."""
         return self.n_head
 
     @classmethod
@@ -141,7 +145,7 @@ class RunConfig:
         seq_len: positions T; 0 means min(256, block_size).
         data: one of DATA_KINDS, or the path of a text file or a nanoGPT `.bin`.
         grad: whether to run the backward pass as well.
-        weights: one of WEIGHTS: drawn from the traced program, or by the model's own code.
+        weights: one of WEIGHTS.
 
     Raises:
         ConfigError: if a value is out of its range or not a known name.
@@ -182,7 +186,7 @@ class RunConfig:
         return tuple(f.name for f in fields(cls))
 
     def resolve_seq_len(self, block_size: int) -> int:
-        """Positions to run on a model with `block_size` positions.
+        """Return the number of tokens per sequence for a model with this context length.
 
         Raises:
             ConfigError: if seq_len exceeds block_size.
@@ -207,7 +211,7 @@ def _require_count(name: str, value: object, *, least: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """The model that was looked at; keys as in the JSON contract, None where nobody knows."""
+    """What is known of a model; keys as in the JSON contract, None if unknown."""
 
     name: str
     source: str

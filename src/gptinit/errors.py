@@ -2,16 +2,23 @@
 
 GptInitError
 ├── ConfigError    a setting, option or file that cannot be used (also a ValueError)
-├── SubjectError   the model to be measured cannot be loaded or understood
+├── SubjectError   the model cannot be loaded, built or understood
 └── MeasureError   the run itself failed: memory, device, numbers (also a RuntimeError)
 
-Every message reads "subject must rule, got value. Remedy.": one line for a person.
+A message is one line: what must hold, what it got instead, and what to do about it.
 """
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ConfigError", "GptInitError", "MeasureError", "SubjectError", "unknown_name"]
+__all__ = [
+    "ConfigError",
+    "GptInitError",
+    "MeasureError",
+    "SubjectError",
+    "did_you_mean",
+    "unknown_name",
+]
 
 
 class GptInitError(Exception):
@@ -19,11 +26,11 @@ class GptInitError(Exception):
 
 
 class ConfigError(GptInitError, ValueError):
-    """A setting, an option or a file cannot be used as it is."""
+    """A setting, an option or a file cannot be used."""
 
 
 class SubjectError(GptInitError):
-    """The model to be measured cannot be loaded or understood."""
+    """The model cannot be loaded, built or understood."""
 
 
 class MeasureError(GptInitError, RuntimeError):
@@ -31,12 +38,12 @@ class MeasureError(GptInitError, RuntimeError):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, remedy: str = "") -> ConfigError:
-    """The error for a name that is not among the known ones, with the nearest ones offered.
+    """Return the error for an unknown name, with the nearest known names as a suggestion.
 
     Args:
         what: the setting, as the user calls it ("scheme", "--engine").
         name: what the user wrote.
-        known: the names that would do; all are listed when they are few.
+        known: the valid names; all are listed if there are at most 12.
         remedy: a closing sentence, such as where to look them up.
 
     Example:
@@ -45,6 +52,17 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, remedy: str = ""
     """
     names = sorted(set(known))
     rule = f"one of {', '.join(names)}" if len(names) <= 12 else "a known name"
-    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-    hints = [f"Did you mean {' or '.join(near)}?"] if near else []
-    return ConfigError(" ".join([f"{what} must be {rule}, got {name!r}.", *hints, remedy]).strip())
+    parts = [f"{what} must be {rule}, got {name!r}.", did_you_mean(name, names), remedy]
+    return ConfigError(" ".join(part for part in parts if part))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question that offers the known names nearest to `name`; "" if none is near.
+
+    Example:
+        >>> did_you_mean("GPT2", ["gpt2", "nanogpt-char"])
+        'Did you mean gpt2?'
+    """
+    by_lower = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=2, cutoff=0.5)
+    return f"Did you mean {' or '.join(by_lower[other] for other in near)}?" if near else ""

@@ -269,9 +269,9 @@ def test_the_criterion_speaks_of_gradients_only_where_there_are_some() -> None:
         ("heads", [1], {}, "axis must be one of depths, engines, models, schemes, widths, got"),
         ("engines", ["lasy"], {}, "engine must be one of dense, lazy, stream, theory, got 'lasy'"),
         ("engines", ["auto"], {}, "engine must be one of dense, lazy, stream, theory, got 'auto'"),
-        ("depths", [], {}, "depths must name at least one value, got none"),
-        ("depths", [2, 2], {}, "depths must differ from each other, got 2 twice"),
-        ("depths", [2], {"n_layer": 3}, "n_layer must not be set where depths are compared"),
+        ("depths", [], {}, "no depths to compare: name at least one"),
+        ("depths", [2, 2], {}, "depths to compare must differ, got 2 twice"),
+        ("depths", [2], {"n_layer": 3}, "n_layer cannot be set when depths are compared"),
         ("depths", [2.5], {}, "n_layer must be a positive integer, got 2.5"),
         ("widths", ["64"], {}, "n_embd must be a positive integer, got '64'"),
         ("schemes", ["plain", "plian"], {}, "Did you mean plain"),
@@ -489,9 +489,9 @@ def test_models_are_compared_with_the_inits_that_they_have() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"device": "cuda"}, "device must be auto or cpu where theory predicts"),
-        ({"dtype": "bfloat16"}, "dtype must be float32 where theory predicts"),
-        ({"weights": "own"}, "weights must be traced where theory predicts"),
+        ({"device": "cuda"}, "device must be auto or cpu with engine='theory'"),
+        ({"dtype": "bfloat16"}, "dtype must be float32 with engine='theory'"),
+        ({"weights": "own"}, "weights must be traced with engine='theory'"),
     ],
 )
 def test_theory_refuses_a_setting_that_it_would_ignore(
@@ -522,5 +522,5 @@ def test_a_prediction_is_what_stands_beside_a_measurement() -> None:
 def test_a_check_is_of_measurements() -> None:
     checked = config("nanogpt", run=RunConfig(engine="theory", seeds=6))
 
-    with pytest.raises(ConfigError, match="engine must be one that measures to check a model"):
+    with pytest.raises(ConfigError, match="engine = 'theory' cannot be used in a check"):
         gptinit.check(checked)

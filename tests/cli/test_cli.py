@@ -112,6 +112,43 @@ def test_a_command_prints_its_table_on_stdout(
     assert "engine" in err or args[0] == "schemes"
 
 
+@pytest.mark.parametrize("values", [("1", "2"), ("1,", "2"), ("1,2",)], ids=" ".join)
+def test_numbers_may_be_separated_by_commas_or_blanks(
+    values: tuple[str, ...], capsys: Capture
+) -> None:
+    _, _, _, *rest = DEPTHS
+
+    shown = output_of(capsys, "compare", "depths", *values, *rest, "--engine", "theory")
+
+    assert shown == output_of(capsys, *DEPTHS, "--engine", "theory")
+
+
+def test_options_may_stand_before_the_axis(capsys: Capture) -> None:
+    axis, names, rest = SCHEMES[1], SCHEMES[2:4], SCHEMES[4:]
+
+    first = output_of(capsys, "compare", *rest, "--engine", "theory", axis, *names)
+
+    assert first == output_of(capsys, *SCHEMES, "--engine", "theory")
+
+
+def test_no_grad_is_the_default_of_inspect(capsys: Capture) -> None:
+    theory = (*INSPECT, "--engine", "theory")
+
+    assert output_of(capsys, *theory, "--no-grad") == output_of(capsys, *theory)
+    assert output_of(capsys, *theory, "--grad") != output_of(capsys, *theory)
+
+
+@pytest.mark.parametrize("args", [(), ("compare",), ("compare", "--no-grad")], ids=" ".join)
+def test_without_a_command_or_an_axis_the_help_is_shown(
+    args: tuple[str, ...], capsys: Capture
+) -> None:
+    shown = output_of(capsys, *args[:1], "--help")
+
+    assert run(*args) == 2
+
+    assert capsys.readouterr() == (shown, "")
+
+
 @pytest.mark.parametrize("args", [INSPECT, SCHEMES, DEPTHS, WIDTHS], ids=" ".join)
 def test_the_engine_is_told_in_one_line_on_stderr(args: tuple[str, ...], capsys: Capture) -> None:
     run(*args)
@@ -736,8 +773,9 @@ def test_python_m_gptinit_works() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break in another way there")
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    with shell("schemes", "--format", "json") as process:
+@pytest.mark.parametrize("format", ["table", "json"])
+def test_a_reader_that_goes_away_is_no_error(format: str) -> None:
+    with shell("schemes", "nanogpt", "--format", format) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()  # before anything is written: what `| head -0` does

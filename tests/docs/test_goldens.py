@@ -18,6 +18,7 @@ from support.profiles import make_profile, with_value
 from support.report_profiles import bound_result, small_report
 
 from gptinit.cli import main
+from gptinit.facts.vocabulary import AXES
 from gptinit.gate.judge import CheckReport
 from gptinit.report.terminal import Layout, check_view, comparison_view, profile_view
 from gptinit.results.profile import Comparison, Finding, Place, Profile, Ranking
@@ -28,11 +29,6 @@ COMMANDS = {
     "help": "--help",
     "help-inspect": "inspect --help",
     "help-compare": "compare --help",
-    "help-compare-schemes": "compare schemes --help",
-    "help-compare-depths": "compare depths --help",
-    "help-compare-widths": "compare widths --help",
-    "help-compare-models": "compare models --help",
-    "help-compare-engines": "compare engines --help",
     "help-audit": "audit --help",
     "help-check": "check --help",
     "help-schemes": "schemes --help",
@@ -205,10 +201,18 @@ def test_help_has_one_runnable_example(name: str, capsys: pytest.CaptureFixture[
     main(shlex.split(COMMANDS[name]))
 
     lines = [line for line in capsys.readouterr().out.splitlines() if "Example: " in line]
-    assert len(lines) == 1
-    command = lines[0].partition("Example: ")[2].strip()
-    assert command.startswith("gptinit ")
-    assert main([*shlex.split(command)[1:], "--help"]) == 0
+    assert len(lines) == (len(AXES) if name == "help-compare" else 1)
+    for line in lines:
+        command = line.partition("Example: ")[2].strip()
+        assert command.startswith("gptinit ")
+        assert main([*shlex.split(command)[1:], "--help"]) == 0
+
+
+def test_help_of_compare_has_an_example_of_every_axis(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", "--help"])
+
+    out = capsys.readouterr().out
+    assert [axis for axis in AXES if f"Example: gptinit compare {axis} " not in out] == []
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -223,7 +227,7 @@ def test_help_of_check_names_both_files(capsys: pytest.CaptureFixture[str]) -> N
     main(["check", "--help"])
 
     words = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "else gptinit.toml, else [tool.gptinit] of pyproject.toml" in words
+    assert "[default: (gptinit.toml, or [tool.gptinit] in pyproject.toml)]" in words
 
 
 def test_help_of_check_names_its_formats_beside_the_option(

@@ -78,8 +78,7 @@ def make_baseline(
     config = _check_config(config)
     if config.baseline is None:
         raise ConfigError(
-            f"{config.path} must name its baseline, got none. "
-            'Add baseline = "gptinit-baseline.json" at its top.'
+            f'{config.path} names no baseline. Add baseline = "gptinit-baseline.json" at its top.'
         )
     return config.baseline, baseline_document(_check_profiles(config, seed, progress))
 
@@ -96,7 +95,9 @@ def _check_profiles(
 ) -> dict[str, Profile]:
     """The profile of every model by its name; all names and shapes are looked at first."""
     if config.run.engine == "theory":
-        raise ConfigError("engine must be one that measures to check a model, got 'theory'.")
+        raise ConfigError(
+            "engine = 'theory' cannot be used in a check, which must measure the model."
+        )
     jobs = [_check_job(spec) for spec in config.models]
     run = config.run if seed is None else replace(config.run, seed=seed)
     return {job.label: measure_job(job, run, timing=False, progress=progress) for job in jobs}
@@ -132,8 +133,8 @@ def _baseline_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"baseline must be a readable file, got {str(path)!r}. "
-            "Make it with gptinit check --update-baseline."
+            f"baseline {str(path)!r} cannot be read. "
+            "Create it with gptinit check --update-baseline."
         ) from error
 
 

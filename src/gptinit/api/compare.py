@@ -62,7 +62,7 @@ def compare(
     jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
     runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":
-        raise ConfigError(f"engine must not be set where engines are compared, got {run.engine!r}.")
+        raise ConfigError(f"engine cannot be set when engines are compared, got {run.engine!r}.")
     is_all = axis == "engines" and not values
     found, refused = {}, []
     for job, its in zip(jobs, runs, strict=True):
@@ -90,7 +90,7 @@ def _jobs(
 ) -> list[Job]:
     """One job a value, all of them possible."""
     if axis not in {"schemes", "engines"} and not values:
-        raise ConfigError(f"{axis} must name at least one value, got none.")
+        raise ConfigError(f"no {axis} to compare: name at least one.")
     if axis == "schemes":
         schemes = [get_scheme(str(v)) for v in values or load_schemes()]
         jobs = [make_job(model, label=s.slug, shape=shape, reinit=s, trust=trust) for s in schemes]
@@ -104,7 +104,7 @@ def _jobs(
     else:
         field = {"depths": "n_layer", "widths": "n_embd"}[axis]
         if field in shape:
-            raise ConfigError(f"{field} must not be set where {axis} are compared.")
+            raise ConfigError(f"{field} cannot be set when {axis} are compared.")
         jobs = [
             make_job(model, label=str(v), shape={**shape, field: v}, reinit=scheme, trust=trust)
             for v in values
@@ -112,7 +112,7 @@ def _jobs(
     labels = [job.label for job in jobs]
     for label in labels:
         if labels.count(label) > 1:
-            raise ConfigError(f"{axis} must differ from each other, got {label} twice.")
+            raise ConfigError(f"{axis} to compare must differ, got {label} twice.")
     for job in jobs:
         job.check()
     return jobs

@@ -75,7 +75,7 @@ def _require_predictable(run: RunConfig) -> None:
     for name, values in wanted.items():
         if getattr(run, name) not in values:
             raise ConfigError(
-                f"{name} must be {' or '.join(values)} where theory predicts and nothing is run, "
+                f"{name} must be {' or '.join(values)} with engine='theory', which runs nothing, "
                 f"got {getattr(run, name)!r}."
             )
 

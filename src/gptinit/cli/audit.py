@@ -1,5 +1,6 @@
 """`gptinit audit`: how every parameter is really drawn, and what is wrong with that."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -7,16 +8,23 @@ import typer
 
 import gptinit
 from gptinit.audit_rules import RULES, explain
+from gptinit.cli import completion
 from gptinit.cli.options import (
+    OUTPUT,
     FailOn,
-    ForeignOptions,
     ModelArgument,
     OutputOptions,
+    Role,
     ShapeOptions,
+    TrustRemoteCode,
+    format_option,
+    option,
+    roles,
+    scheme_option,
     with_option_groups,
 )
-from gptinit.cli.output import check_output, deliver, exit_code, width
-from gptinit.errors import ConfigError
+from gptinit.cli.output import deliver, exit_code, width
+from gptinit.errors import unknown_name
 from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.gate.check_config import Acceptance, load_acceptances
 from gptinit.report.audit_markdown import audit_markdown, rule_markdown
@@ -29,124 +37,126 @@ from gptinit.results.audit import Audit
 
 __all__ = ["audit"]
 
-_PANEL = "Audit"
-_FORMATS = ("table", "json", "markdown", "csv", "sarif", "github")
+AUDIT = "Audit"
+
+AuditFormat = Annotated[str, format_option("table", "json", "markdown", "csv", "sarif", "github")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOptions:
+    """What to hold a model to, and how hard to look."""
+
+    scheme: Annotated[
+        str | None, scheme_option("--scheme", "Scheme that the model should follow", AUDIT)
+    ] = None
+    build: Annotated[
+        str,
+        option(
+            "--build",
+            "How to build the model: own (call its constructor), meta (on the meta device, then "
+            "to_empty and init) or both.",
+            AUDIT,
+            metavar="NAME",
+            autocompletion=completion.known(("own", "meta", "both")),
+        ),
+    ] = "own"
+    perturb: Annotated[
+        bool,
+        option("--perturb", "Also vary each init setting and report roles that ignore it.", AUDIT),
+    ] = False
+    draw: Annotated[
+        bool, option("--draw", "Also draw real weights and check their values.", AUDIT)
+    ] = False
+    explain: Annotated[
+        str | None,
+        option(
+            "--explain",
+            "Explain a rule and exit.",
+            AUDIT,
+            metavar="RULE",
+            autocompletion=completion.known(RULES),
+        ),
+    ] = None
+    config: Annotated[
+        str | None,
+        option(
+            "--config",
+            "Suppress the findings listed under \\[\\[accept]] in FILE.",
+            AUDIT,
+            metavar="FILE",
+        ),
+    ] = None
+
+    def accepted(self) -> tuple[Acceptance, ...]:
+        """Return the findings that --config accepts."""
+        return load_acceptances(Path(self.config)) if self.config else ()
 
 
 @with_option_groups
 def audit(
-    shape: ShapeOptions,
-    foreign: ForeignOptions,
-    output: OutputOptions,
+    *,
     model: ModelArgument = DEFAULT_PRESET,
-    scheme: Annotated[
-        str | None,
-        typer.Option(
-            "--scheme",
-            metavar="CLAIM",
-            help="Scheme to hold the model to: a name or a .toml file.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    build: Annotated[
-        str,
-        typer.Option(
-            "--build",
-            help="own (its constructor), meta (meta, to_empty, init) or both.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = "own",
-    perturb: Annotated[
-        bool,
-        typer.Option("--perturb", help="Move every init setting too.", rich_help_panel=_PANEL),
-    ] = False,
-    draw: Annotated[
-        bool,
-        typer.Option(
-            "--draw", help="Build it for real too and look at values.", rich_help_panel=_PANEL
-        ),
-    ] = False,
-    rule: Annotated[
-        str | None,
-        typer.Option(
-            "--explain",
-            metavar="RULE",
-            help="Say what a rule is, and audit nothing.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            help="Findings that are accepted: its \\[\\[accept]].",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    all_parameters: Annotated[
-        bool,
-        typer.Option(
-            "--all-parameters", help="A row for every parameter.", rich_help_panel="Output"
-        ),
-    ] = False,
+    role: Role = None,
+    trust_remote_code: TrustRemoteCode = False,
+    shape: ShapeOptions,
+    how: AuditOptions,
+    format: AuditFormat = "table",
     fail_on: FailOn = "error",
+    all_parameters: Annotated[
+        bool, option("--all-parameters", "Show a row for every parameter.", OUTPUT)
+    ] = False,
+    output: OutputOptions,
 ) -> None:
-    """Read the distribution of every parameter, and name what is wrong; exit 1 if something is.
+    """Trace how every parameter is drawn and report init bugs; exit 1 if there are any.
 
     Example: gptinit audit model.py:GPT --scheme nanogpt
     """
-    if rule is not None:
-        _explain(rule, output)
+    if how.explain is not None:
+        _explain(how.explain, format, output)
         return
-    check_output(output, _FORMATS, fail_on=fail_on)
-    if foreign.sites():
-        raise ConfigError(
-            "--site must go with inspect, where streams are heard, got it with audit."
-        )
-    accept: tuple[Acceptance, ...] = load_acceptances(Path(config)) if config else ()
     found = gptinit.audit(
         model,
-        scheme=scheme,
-        build=build,  # type: ignore[arg-type] # checks itself
-        perturb=perturb,
-        draw=draw,
-        roles=foreign.roles(),
-        accept=accept,
-        trust_remote_code=foreign.trust_remote_code,
+        scheme=how.scheme,
+        build=how.build,  # type: ignore[arg-type] # it checks the name
+        perturb=how.perturb,
+        draw=how.draw,
+        roles=roles(role),
+        accept=how.accepted(),
+        trust_remote_code=trust_remote_code,
         **shape.fields(model),
     )
-    _deliver(found, output, all_parameters=all_parameters)
+    _deliver(found, format, output, all_parameters=all_parameters)
     raise typer.Exit(exit_code(found.findings, fail_on))
 
 
-def _deliver(found: Audit, output: OutputOptions, *, all_parameters: bool) -> None:
+def _deliver(found: Audit, format: str, output: OutputOptions, *, all_parameters: bool) -> None:
     """Write an audit in the format asked for."""
     layout = AuditLayout(width=width(), all_parameters=all_parameters, buffers=all_parameters)
-    deliver(
-        output,
-        {
-            "table": lambda: audit_view(found, layout),
-            "json": lambda: render_json(audit_document(found)),
-            "markdown": lambda: audit_markdown(
-                found, all_parameters=all_parameters, buffers=all_parameters
-            ),
-            "csv": lambda: audit_csv(found),
-            "sarif": lambda: render_json(audit_sarif(found, RULES)),
-            "github": lambda: audit_github(found),
-        },
-    )
+    renderers = {
+        "table": lambda: audit_view(found, layout),
+        "json": lambda: render_json(audit_document(found)),
+        "markdown": lambda: audit_markdown(
+            found, all_parameters=all_parameters, buffers=all_parameters
+        ),
+        "csv": lambda: audit_csv(found),
+        "sarif": lambda: render_json(audit_sarif(found, RULES)),
+        "github": lambda: audit_github(found),
+    }
+    deliver(format, output, renderers)
 
 
-def _explain(name: str, output: OutputOptions) -> None:
-    """Write the documentation of a rule."""
-    check_output(output, ("table", "json", "markdown"))
+def _explain(name: str, format: str, output: OutputOptions) -> None:
+    """Write the documentation of a rule.
+
+    Raises:
+        ConfigError: if there is no such rule, or it has no such format.
+    """
     found = explain(name)
-    deliver(
-        output,
-        {
-            "table": lambda: rule_view(found),
-            "json": lambda: render_json(rule_document(found)),
-            "markdown": lambda: rule_markdown(found),
-        },
-    )
+    renderers = {
+        "table": lambda: rule_view(found),
+        "json": lambda: render_json(rule_document(found)),
+        "markdown": lambda: rule_markdown(found),
+    }
+    if format not in renderers:
+        raise unknown_name("--format with --explain", format, renderers)
+    deliver(format, output, renderers)

@@ -1,5 +1,6 @@
 """`gptinit check`: a gate for continuous integration."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -7,9 +8,15 @@ import typer
 
 import gptinit
 from gptinit.api.check import make_baseline
-from gptinit.cli.options import FailOn, OutputOptions, with_option_groups
+from gptinit.cli.options import (
+    RUN,
+    FailOn,
+    OutputOptions,
+    format_option,
+    option,
+    with_option_groups,
+)
 from gptinit.cli.output import (
-    check_output,
     deliver,
     exit_code,
     progress_on_stderr,
@@ -28,68 +35,82 @@ from gptinit.report.terminal import Layout, check_view
 
 __all__ = ["check"]
 
+CHECK = "Check"
+
 _STARTER = Path("gptinit.toml")
+
+
+CheckFormat = Annotated[str, format_option("table", "json", "markdown", "csv", "junit", "github")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """What to check, or which file to write in place of a report."""
+
+    config: Annotated[
+        str | None,
+        option(
+            "--config",
+            "Configuration file.",
+            CHECK,
+            metavar="FILE",
+            show_default="gptinit.toml, or [tool.gptinit] in pyproject.toml",
+        ),
+    ] = None
+    init: Annotated[bool, option("--init", "Write a starter gptinit.toml and exit.", CHECK)] = False
+    update_baseline: Annotated[
+        bool, option("--update-baseline", "Measure, write the baseline file and exit.", CHECK)
+    ] = False
+    seed: Annotated[
+        int | None, option("--seed", "First seed.", RUN, show_default="the configuration's")
+    ] = None
 
 
 @with_option_groups
 def check(
-    output: OutputOptions,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            help="Configuration; else gptinit.toml, else \\[tool.gptinit] of pyproject.toml.",
-        ),
-    ] = None,
-    init: Annotated[bool, typer.Option("--init", help="Write a first gptinit.toml.")] = False,
-    update_baseline: Annotated[
-        bool, typer.Option("--update-baseline", help="Measure and write the baseline file.")
-    ] = False,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="First seed in place of the file's.")
-    ] = None,
+    *,
+    what: CheckOptions,
+    format: CheckFormat = "table",
     fail_on: FailOn = "error",
+    output: OutputOptions,
 ) -> None:
-    """Hold models to bounds on their init; exit 1 if one is missed.
+    """Check models against init bounds; exit 1 on a violation.
 
     Example: gptinit check --config gptinit.toml --format github
     """
-    check_output(output, ("table", "json", "markdown", "csv", "junit", "github"), fail_on=fail_on)
-    if output.output and (init or update_baseline):
-        other = "--init" if init else "--update-baseline"
-        raise ConfigError(f"--output must go with a report, got it with {other}.")
-    if init:
-        _write_starter(output)
+    if what.init or what.update_baseline:
+        _write(what, output)
         return
     with progress_on_stderr(output) as progress:
-        if update_baseline:
-            path, text = make_baseline(config, seed=seed, progress=progress)
-            write_whole(path, text)
-            say(f"wrote {path}", output)
-            return
-        report = gptinit.check(config, seed=seed, progress=progress)
-    deliver(
-        output,
-        {
-            "table": lambda: check_view(report, Layout(width=width())),
-            "json": lambda: render_json(check_document(report)),
-            "markdown": lambda: check_markdown(report),
-            "csv": lambda: check_csv(report),
-            "junit": lambda: check_junit(report),
-            "github": lambda: check_github(report),
-        },
-    )
+        report = gptinit.check(what.config, seed=what.seed, progress=progress)
+    renderers = {
+        "table": lambda: check_view(report, Layout(width=width())),
+        "json": lambda: render_json(check_document(report)),
+        "markdown": lambda: check_markdown(report),
+        "csv": lambda: check_csv(report),
+        "junit": lambda: check_junit(report),
+        "github": lambda: check_github(report),
+    }
+    deliver(format, output, renderers)
     raise typer.Exit(exit_code(report.findings, fail_on))
 
 
-def _write_starter(output: OutputOptions) -> None:
-    """Write a first configuration, unless there is one.
+def _write(what: CheckOptions, output: OutputOptions) -> None:
+    """Write the starter configuration, or the baseline.
 
     Raises:
-        ConfigError: if there is one.
+        ConfigError: if there is a configuration already, or a report is asked for as well.
     """
-    if _STARTER.exists():
-        raise ConfigError(f"--init must not overwrite anything, got an existing {_STARTER}.")
-    write_whole(_STARTER, starter_config())
-    say(f"wrote {_STARTER}: edit it, then run gptinit check", output)
+    if output.output:
+        other = "--init" if what.init else "--update-baseline"
+        raise ConfigError(f"--output cannot be used with {other}, which writes no report.")
+    if what.init:
+        if _STARTER.exists():
+            raise ConfigError(f"{_STARTER} already exists: --init does not overwrite it.")
+        write_whole(_STARTER, starter_config())
+        say(f"wrote {_STARTER}: edit it, then run gptinit check", output)
+        return
+    with progress_on_stderr(output) as progress:
+        path, text = make_baseline(what.config, seed=what.seed, progress=progress)
+    write_whole(path, text)
+    say(f"wrote {path}", output)

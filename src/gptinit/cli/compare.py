@@ -1,32 +1,31 @@
 """`gptinit compare`: several schemes, depths, widths, models or engines side by side."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 import gptinit
+from gptinit.cli import completion
 from gptinit.cli.options import (
-    RUN,
+    MODEL,
+    MODEL_FORMS,
     FailOn,
+    Format,
+    Grad,
     OutputOptions,
     RunOptions,
-    SchemeOption,
     ShapeOptions,
     Timing,
+    TrustRemoteCode,
+    option,
     with_option_groups,
 )
-from gptinit.cli.output import (
-    check_output,
-    deliver,
-    exit_code,
-    progress_on_stderr,
-    show_notes,
-    width,
-)
-from gptinit.errors import ConfigError
-from gptinit.facts.presets import DEFAULT_PRESET
+from gptinit.cli.output import deliver, exit_code, progress_on_stderr, show_notes, width
+from gptinit.errors import ConfigError, unknown_name
+from gptinit.facts.model_argument import Code, read_model_argument
+from gptinit.facts.presets import DEFAULT_PRESET, PRESETS
+from gptinit.facts.schemes import scheme_names
+from gptinit.facts.vocabulary import AXES
 from gptinit.report.csvdoc import comparison_csv
 from gptinit.report.jsondoc import comparison_document, render_json
 from gptinit.report.markdown import comparison_markdown
@@ -35,190 +34,148 @@ from gptinit.results.profile import Comparison, Cost, Note
 
 __all__ = ["compare"]
 
-compare = typer.Typer(
-    help="Compare schemes, depths, widths, models or engines in one table.\n\n"
-    "Example: gptinit compare schemes --n-layer 48",
-    no_args_is_help=True,
-)
+_NUMERIC = {"depths": "6,12,24", "widths": "256,768,1536"}
+"""Axes whose values are integers, each with an example."""
 
-Model = Annotated[
-    str, typer.Option("--model", help="A preset, path/model.py:NAME or a config.json.")
+Axis = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="AXIS",
+        help=f"What to vary: {', '.join(AXES[:-1])} or {AXES[-1]}.",
+        autocompletion=completion.known(AXES),
+    ),
 ]
-Grad = Annotated[
-    bool,
-    typer.Option("--grad/--no-grad", help="Run the backward pass too.", rich_help_panel=RUN),
+Values = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="VALUES",
+        help="What to compare: names, models or numbers.",
+        autocompletion=completion.compared_values,
+    ),
+]
+ComparedModel = Annotated[
+    str | None,
+    option(
+        "--model",
+        MODEL_FORMS,
+        MODEL,
+        metavar="MODEL",
+        autocompletion=completion.presets,
+        show_default=DEFAULT_PRESET,
+    ),
 ]
 
 
-@compare.command()
 @with_option_groups
-def schemes(
+def compare(
+    *,
+    ctx: typer.Context,
+    axis: Axis = None,
+    values: Values = None,
+    model: ComparedModel = None,
+    trust_remote_code: TrustRemoteCode = False,
     shape: ShapeOptions,
     run: RunOptions,
-    output: OutputOptions,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Schemes or .toml files; else all built in."),
-    ] = None,
-    model: Model = DEFAULT_PRESET,
     grad: Grad = True,
+    format: Format = "table",
     fail_on: FailOn = "never",
     timing: Timing = False,
+    output: OutputOptions,
 ) -> None:
-    """Compare init schemes on one shape, ranked.
+    """Compare init schemes, depths, widths, models or engines side by side.
 
+    schemes: init schemes, ranked; all of them if you name none.
     Example: gptinit compare schemes plain nanogpt --n-layer 48
-    """
-    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
-    _compare("schemes", names or (), how, model=model)
 
+    depths: numbers of layers, with one scheme.
+    Example: gptinit compare depths 6,12,24 --scheme plain
 
-@compare.command()
-@with_option_groups
-def depths(
-    shape: ShapeOptions,
-    run: RunOptions,
-    output: OutputOptions,
-    values: Annotated[str, typer.Argument(metavar="N,N,...", help="Numbers of layers.")],
-    model: Model = DEFAULT_PRESET,
-    scheme: SchemeOption = None,
-    grad: Grad = True,
-    fail_on: FailOn = "never",
-    timing: Timing = False,
-) -> None:
-    """Compare numbers of layers under one scheme.
+    widths: widths of the residual stream, with one scheme.
+    Example: gptinit compare widths 256,768,1536
 
-    Example: gptinit compare depths 6,12,24,48 --scheme plain
-    """
-    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
-    _compare("depths", _numbers("depths", values), how, model=model, scheme=scheme)
-
-
-@compare.command()
-@with_option_groups
-def widths(
-    shape: ShapeOptions,
-    run: RunOptions,
-    output: OutputOptions,
-    values: Annotated[str, typer.Argument(metavar="N,N,...", help="Widths of the stream.")],
-    model: Model = DEFAULT_PRESET,
-    scheme: SchemeOption = None,
-    grad: Grad = True,
-    fail_on: FailOn = "never",
-    timing: Timing = False,
-) -> None:
-    """Compare widths of the stream under one scheme.
-
-    Example: gptinit compare widths 256,768,1600
-    """
-    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
-    _compare("widths", _numbers("widths", values), how, model=model, scheme=scheme)
-
-
-@compare.command()
-@with_option_groups
-def models(
-    shape: ShapeOptions,
-    run: RunOptions,
-    output: OutputOptions,
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Presets, path/model.py:NAME, package.module:NAME or config.json files.",
-        ),
-    ],
-    grad: Grad = True,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code beside a config.json.")
-    ] = False,
-    fail_on: FailOn = "never",
-    timing: Timing = False,
-) -> None:
-    """Compare models, each with the init that it has.
-
+    models: models, each with its own init.
     Example: gptinit compare models gpt2 model.py:GPT
-    """
-    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
-    _compare("models", names, how, model=names[0], trust=trust_remote_code)
 
-
-@compare.command()
-@with_option_groups
-def engines(
-    shape: ShapeOptions,
-    run: RunOptions,
-    output: OutputOptions,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[ENGINE]...", help="dense, stream, lazy, theory; else all."),
-    ] = None,
-    model: Model = DEFAULT_PRESET,
-    scheme: SchemeOption = None,
-    grad: Grad = True,
-    fail_on: FailOn = "never",
-    timing: Timing = False,
-) -> None:
-    """Compare what engines measure on one model, and what theory expects.
-
+    engines: ways to measure one model, and what theory predicts for it.
     Example: gptinit compare engines lazy theory --n-layer 48
     """
-    how = _How(shape=shape, run=run, output=output, grad=grad, fail_on=fail_on, timing=timing)
-    _compare("engines", names or (), how, model=model, scheme=scheme)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _How:
-    """The options that the commands share."""
-
-    shape: ShapeOptions
-    run: RunOptions
-    output: OutputOptions
-    grad: bool
-    fail_on: str
-    timing: bool
-
-
-def _compare(
-    axis: str,
-    values: Sequence[str | int],
-    how: _How,
-    *,
-    model: str,
-    scheme: str | None = None,
-    trust: bool = False,
-) -> None:
-    """What the commands have in common."""
-    output = how.output
-    check_output(output, ("table", "json", "markdown", "csv"), fail_on=how.fail_on)
+    if axis is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit(2)
+    _refuse_ignored(axis, model=model, scheme=run.scheme)
+    compared: list[str] | list[int] = values or []
+    if axis in _NUMERIC:
+        compared = _numbers(axis, values or [], example=_NUMERIC[axis])
+    shaped = str(compared[0]) if axis == "models" and compared else model or DEFAULT_PRESET
     with progress_on_stderr(output) as progress:
         comparison = gptinit.compare(
-            axis,  # type: ignore[arg-type] # checks itself
-            values,
-            model=model,
-            scheme=scheme,
-            run=how.run.config(grad=how.grad),
-            timing=how.timing,
+            axis,  # type: ignore[arg-type] # refused above if it is no axis
+            compared,
+            model=shaped,
+            scheme=run.scheme,
+            run=run.config(grad=grad),
+            timing=timing,
             progress=progress,
-            trust_remote_code=trust,
-            **how.shape.fields(model),
+            trust_remote_code=trust_remote_code,
+            **shape.fields(shaped),
         )
-    show_notes(_notes(comparison), _total(comparison), output)
-    deliver(
-        output,
-        {
-            "table": lambda: comparison_view(comparison, Layout(width=width())),
-            "json": lambda: render_json(comparison_document(comparison)),
-            "markdown": lambda: comparison_markdown(comparison),
-            "csv": lambda: comparison_csv(comparison),
-        },
-    )
+    show_notes(format, output, _notes(comparison), _total(comparison))
+    _deliver(comparison, format, output)
     found = [finding for profile in comparison.profiles for finding in profile.findings]
-    raise typer.Exit(exit_code(found, how.fail_on))
+    raise typer.Exit(exit_code(found, fail_on))
+
+
+def _deliver(comparison: Comparison, format: str, output: OutputOptions) -> None:
+    """Write a comparison in the format asked for."""
+    renderers = {
+        "table": lambda: comparison_view(comparison, Layout(width=width())),
+        "json": lambda: render_json(comparison_document(comparison)),
+        "markdown": lambda: comparison_markdown(comparison),
+        "csv": lambda: comparison_csv(comparison),
+    }
+    deliver(format, output, renderers)
+
+
+def _refuse_ignored(axis: str, *, model: str | None, scheme: str | None) -> None:
+    """Refuse an axis that does not exist, and an option that the axis would ignore.
+
+    Raises:
+        ConfigError: if there is one.
+    """
+    if axis not in AXES:
+        remedy = "See gptinit compare --help."
+        if axis in PRESETS or isinstance(read_model_argument(axis), Code):
+            remedy = f"To compare schemes on a model: gptinit compare schemes --model {axis}."
+        elif axis in scheme_names():
+            remedy = f"To compare schemes: gptinit compare schemes {axis}."
+        raise unknown_name("AXIS", axis, AXES, remedy=remedy)
+    if axis == "models" and model is not None:
+        raise ConfigError(f"--model cannot be used with models: write compare models {model}.")
+    if axis in {"models", "schemes"} and scheme is not None:
+        remedy = "name schemes as VALUES" if axis == "schemes" else "each has its own init"
+        raise ConfigError(f"--scheme cannot be used with {axis}: {remedy}.")
+
+
+def _numbers(axis: str, values: list[str], *, example: str) -> list[int]:
+    """Return the integers of "6,12,24", of "6 12 24" or of a mixture.
+
+    Raises:
+        ConfigError: if there is anything else.
+    """
+    text = " ".join(values)
+    # An empty chunk stays, as of "6,,12": int("") then refuses it.
+    chunks = [part for chunk in text.split(",") for part in chunk.split() or [chunk]]
+    try:
+        return [int(chunk) for chunk in chunks]
+    except ValueError as error:
+        got = repr(text) if values else "none"
+        raise ConfigError(
+            f"{axis} must be integers, got {got}. Example: gptinit compare {axis} {example}."
+        ) from error
 
 
 def _notes(comparison: Comparison) -> list[Note]:
-    """Every note once; of engines one each, and none where they are what is compared."""
+    """Return every note once; of engines one each, and none where they are what is compared."""
     found: dict[object, Note] = {}
     for profile in comparison.profiles:
         for note in profile.notes:
@@ -230,7 +187,7 @@ def _notes(comparison: Comparison) -> list[Note]:
 
 
 def _total(comparison: Comparison) -> Cost | None:
-    """Seconds of all profiles together and the largest memory; None where nothing was timed."""
+    """Return the seconds of all profiles together and the largest memory; None if not timed."""
     costs = [profile.cost for profile in comparison.profiles if profile.cost]
     if not costs:
         return None
@@ -238,17 +195,3 @@ def _total(comparison: Comparison) -> Cost | None:
         seconds=sum(cost.seconds for cost in costs),
         peak_bytes=max(cost.peak_bytes for cost in costs),
     )
-
-
-def _numbers(what: str, text: str) -> list[int]:
-    """The integers of a comma-separated list.
-
-    Raises:
-        ConfigError: if it is anything else.
-    """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(
-            f"{what} must be integers separated by commas, got {text!r}. Example: 6,12,24."
-        ) from error

@@ -1,4 +1,4 @@
-"""Where results, notes and progress go: results to stdout or a file, all else to stderr."""
+"""Where output goes: results to stdout or a file, notes and progress to stderr."""
 
 import os
 import sys
@@ -11,13 +11,11 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from gptinit.cli.options import OutputOptions
-from gptinit.errors import ConfigError, unknown_name
-from gptinit.facts.vocabulary import SEVERITIES, Severity
+from gptinit.cli.options import FAIL_ON, OutputOptions
+from gptinit.errors import ConfigError
 from gptinit.results.profile import Cost, Finding, Note
 
 __all__ = [
-    "check_output",
     "deliver",
     "exit_code",
     "progress_on_stderr",
@@ -27,43 +25,16 @@ __all__ = [
     "write_whole",
 ]
 
-FAIL_ON: Mapping[str, tuple[Severity, ...]] = {
-    "never": (),
-    "warning": SEVERITIES[:2],
-    "error": SEVERITIES[:1],
-}
-"""Value of --fail-on to the severities that make the exit code 1."""
-
 _PATIENCE = 1.0
 """Seconds of work before progress shows."""
 
 Renderers = Mapping[str, Callable[[], str | RenderableType]]
-"""Format to what makes the result: a text, or for "table" a Rich renderable."""
+"""What makes the result in each format: text, or a Rich renderable for "table"."""
 
 
-def check_output(options: OutputOptions, formats: Iterable[str], *, fail_on: str = "never") -> None:
-    """Refuse what could not be delivered, before any work.
-
-    Raises:
-        ConfigError: if the format or severity is unknown, or the file cannot be written.
-    """
-    formats = tuple(formats)
-    if options.format not in formats:
-        raise unknown_name("--format", options.format, formats)
-    if fail_on not in FAIL_ON:
-        raise unknown_name("--fail-on", fail_on, FAIL_ON)
-    if options.output is None:
-        return
-    path = Path(options.output)
-    if path.is_dir():
-        raise ConfigError(f"--output must be a file, got the folder {options.output!r}.")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"--output must be in a folder that can be written, got {str(path)!r}.")
-
-
-def deliver(options: OutputOptions, renderers: Renderers) -> None:
+def deliver(format: str, options: OutputOptions, renderers: Renderers) -> None:
     """Write the result in the format asked for, to stdout or as a whole to the file."""
-    made = renderers[options.format]()
+    made = renderers[format]()
     if options.output is not None:
         write_whole(Path(options.output), made if isinstance(made, str) else _plain(made))
         return
@@ -73,30 +44,32 @@ def deliver(options: OutputOptions, renderers: Renderers) -> None:
         else:
             _console(sys.stdout).print(made)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # Rich exits with 1, which would mean a finding
         # The reader has gone: stop quietly, also when Python flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def width() -> int:
-    """Columns of the terminal that results go to."""
+    """Return the columns of the terminal that results go to."""
     return _console(sys.stdout).width
 
 
 def exit_code(findings: Iterable[Finding], fail_on: str) -> int:
-    """1 where a finding is at least as severe as `fail_on`, else 0."""
+    """Return 1 if a finding is at least as severe as `fail_on`, else 0."""
     return int(any(f.severity in FAIL_ON[fail_on] for f in findings))
 
 
 def say(message: str, options: OutputOptions) -> None:
-    """One line for a person on stderr."""
+    """Write one line on stderr."""
     if not options.quiet:
         sys.stderr.write(f"gptinit: {message}\n")
 
 
-def show_notes(notes: Iterable[Note], cost: Cost | None, options: OutputOptions) -> None:
-    """How the numbers came to be, for a person, on stderr."""
-    if options.quiet or options.format != "table":
+def show_notes(
+    format: str, options: OutputOptions, notes: Iterable[Note], cost: Cost | None
+) -> None:
+    """Show on stderr how the numbers of a table were made; other formats hold the notes."""
+    if options.quiet or format != "table":
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for note in notes:
@@ -108,7 +81,7 @@ def show_notes(notes: Iterable[Note], cost: Cost | None, options: OutputOptions)
 
 @contextmanager
 def progress_on_stderr(options: OutputOptions) -> Iterator[Callable[[str, int, int], None]]:
-    """A callback that shows a bar once work takes over a second, on a terminal only."""
+    """Give a callback that shows a bar once work takes over a second, on a terminal only."""
     console = Console(stderr=True)
     if options.quiet or not console.is_terminal:
         yield lambda label, done, total: None
@@ -144,12 +117,12 @@ def progress_on_stderr(options: OutputOptions) -> Iterator[Callable[[str, int, i
 
 
 def _console(stream: object) -> Console:
-    """A console for results: no colour where NO_COLOR says so, plain when it is no terminal."""
+    """Return a console for results: no colour with NO_COLOR or without a terminal."""
     return Console(file=stream, highlight=False)  # type: ignore[arg-type] # a text stream
 
 
 def _plain(made: RenderableType) -> str:
-    """A renderable as plain text."""
+    """Return a renderable as plain text."""
     text = StringIO()
     console = Console(
         file=text, width=width(), highlight=False, force_terminal=False, color_system=None
@@ -159,9 +132,9 @@ def _plain(made: RenderableType) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file all at once: whoever reads it never sees half of it.
+    """Write a file all at once, so that no reader ever sees half of it.
 
-    A link is followed; a pipe or a device is written to as it is.
+    A link is followed; a pipe or a device is written to directly.
 
     Raises:
         ConfigError: if it cannot be written.
@@ -173,13 +146,11 @@ def write_whole(path: Path, text: str) -> None:
         else:
             _replace(path, text)
     except OSError as error:
-        raise ConfigError(
-            f"{path} must be a file that can be written, got {error.strerror}."
-        ) from error
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside the file and put it in its place; leave nothing behind if that is broken off."""
+    """Write a temporary file and move it into place; leave nothing behind if interrupted."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     partial = Path(name)
     try:
@@ -192,7 +163,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """Return the process's umask, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
