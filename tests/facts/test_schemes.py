@@ -161,3 +161,14 @@ def test_a_negative_std_is_refused_where_it_is_used(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="scheme mine, role q: std must be finite and not negat"):
         get_scheme(str(path)).distribution("q", CONFIG)
+
+
+def test_a_truncated_normal_is_cut_around_its_own_mean(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    rule = 'dist = "truncated_normal", mean = 0.5, std = 0.1, cut = 2'
+    path.write_text(f"[mine]\n[mine.roles]\ntok_emb = {{ {rule} }}\n", encoding="utf-8")
+
+    law = get_scheme(str(path)).rules["tok_emb"].distribution({})
+
+    assert isinstance(law, TruncatedNormal)
+    assert (law.mean, law.low, law.high) == pytest.approx((0.5, 0.3, 0.7))

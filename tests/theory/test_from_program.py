@@ -11,7 +11,7 @@ from gptinit.facts.schemes import get_scheme
 from gptinit.measure.builtin_subject import builtin_program
 from gptinit.results.profile import Note
 from gptinit.results.program import ParameterProgram
-from gptinit.theory import ForwardFacts, TheoryModel, model_of_program
+from gptinit.theory import ForwardFacts, Moments, TheoryModel, model_of_program
 
 FACTS = ModelFacts(
     name="gpt", source="test", n_layer=4, n_head=4, n_kv_head=4, head_dim=32, n_embd=128, d_ff=512,
@@ -45,6 +45,21 @@ def test_a_fused_projection_may_have_three_laws() -> None:
 
     assert isinstance(model, TheoryModel)
     assert [model.layers[0].q.std, model.layers[0].k.std, model.layers[0].v.std] == [0.01, 0.02, 0]
+
+
+def test_the_first_half_of_a_fused_matrix_is_the_gate_with_its_own_law() -> None:
+    pieces = Piecewise(((512, Normal(0.0, 0.3)), (512, Normal(0.0, 0.1))))
+    fused = [
+        p
+        for q in changed("c_fc.weight", distribution=pieces, shape=(1024, 128), fan_out=1024)
+        for p in ([] if q.name.endswith("c_fc.bias") else [q])
+    ]
+
+    model = model_of_program(replace(FACTS, activation="silu"), tuple(fused))
+
+    assert isinstance(model, TheoryModel), model
+    assert model.gated
+    assert (model.layers[0].mlp_gate, model.layers[0].mlp_up.std) == (Moments(0.0, 0.3), 0.1)
 
 
 def test_a_transposed_matrix_is_read_by_its_fans() -> None:

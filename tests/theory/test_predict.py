@@ -122,6 +122,25 @@ def test_a_multiplier_is_a_larger_std() -> None:
     )
 
 
+def test_a_score_ratio_is_a_wider_query_to_every_statistic_and_gradient() -> None:
+    # Scores of std C std^2 = 1.2: the path through the queries counts.
+    model = theory_model(GPTConfig(n_layer=2, n_embd=64, n_head=4), get_scheme("nanogpt"))
+    drawn, wide = Moments(0.0, 0.1), Moments(0.0, 0.2)
+    layers = [
+        tuple(replace(m, q=q, k=drawn, v=drawn, attn_out=drawn) for m in model.layers)
+        for q in (drawn, wide)
+    ]
+    ids = np.arange(17)[None, None]
+
+    found = predict(replace(model, layers=layers[0], score_ratio=2.0), ids, grad=True)
+    expected = predict(replace(model, layers=layers[1]), ids, grad=True)
+
+    assert "grad_rms" in expected.embedding
+    assert found.embedding == pytest.approx(expected.embedding, rel=1e-5)
+    for mine, theirs in zip(found.layers, expected.layers, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-5)
+
+
 def test_grouped_queries_do_not_change_means() -> None:
     model = base()
 

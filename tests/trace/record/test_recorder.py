@@ -418,3 +418,21 @@ print([m for m in ("torch._dynamo", "torch._inductor", "sympy") if m in sys.modu
 
 def test_tracing_a_gpt_does_not_load_torchs_compiler() -> None:
     assert in_a_process_of_its_own(GPT) == "[]\n"
+
+
+@pytest.mark.parametrize("dim", range(-3, 3))
+def test_large_tensors_are_stacked_along_any_dimension(dim: int) -> None:
+    """Over 2^16 entries: the shape comes from a rule and not from running the operator."""
+    size = (300, 400)
+
+    module = trace(lambda: Held(torch.stack([torch.randn(size), torch.zeros(size)], dim=dim)))
+
+    assert module.w.shape == torch.stack([torch.empty(size, device="meta")] * 2, dim=dim).shape
+
+
+class Held(nn.Module):
+    """One parameter."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.w = nn.Parameter(values)
