@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -66,3 +67,11 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_transformers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that is first to import transformers where --hf was not asked for."""
+    known = "transformers" in sys.modules
+    yield
+    assert known or request.config.getoption("hf") or "transformers" not in sys.modules

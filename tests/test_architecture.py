@@ -145,6 +145,16 @@ def test_every_room_is_known_to_need_torch_or_held_not_to() -> None:
     assert rooms - NEEDS_TORCH - LOADS_LAZILY == {m.removeprefix("gptinit.") for m in light}
 
 
+def test_the_folders_of_tests_are_those_of_the_packages() -> None:
+    package = ROOT / "src" / "gptinit"
+    packages = {p.parent.relative_to(package) for p in package.glob("*/**/__init__.py")}
+    folders = {p.parent.relative_to(ROOT / "tests") for p in ROOT.glob("tests/**/test_*.py")}
+
+    ours = {path for path in folders if path.parts and path.parts[0] not in ("docs", "hf", "laws")}
+
+    assert ours == packages
+
+
 def is_module(path: Path) -> bool:
     return path.suffix == ".py" or (path / "__init__.py").is_file()
 
