@@ -806,9 +806,11 @@ def test_a_matrix_around_a_mean_of_either_sign_is_named(mean: float) -> None:
 
 
 def test_of_two_lines_that_set_equally_many_tensors_none_overwrites_the_other() -> None:
-    special = Draw(distribution=normal(0.02 / DEPTH), step="normal_(0, 0.0041) at model.py:12")
-    last = Draw(distribution=normal(0.02), step="normal_(0, 0.02) at model.py:30")
-    general = Draw(distribution=normal(0.02), step="normal_(0, 0.02) at model.py:9")
+    special = Draw(
+        distribution=normal(0.02 / DEPTH), step=Step("normal_", (0, 0.0041), "model.py", 12)
+    )
+    last = Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 30))
+    general = Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 9))
 
     def change(p: ParameterProgram) -> ParameterProgram:
         is_special = p.name.endswith("c_proj.weight")
