@@ -231,16 +231,16 @@ def _synchronize(plan: Plan) -> None:
 
 
 def _forget(plan: Plan) -> None:
-    """Free what earlier parts left."""
-    gc.collect()
+    """Free what earlier parts left on the device."""
     if plan.device == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()
 
 
 def _start_peak(plan: Plan) -> None:
     """Start a new peak; memory that torch keeps for later stays with it."""
-    gc.collect()
     if plan.device == "cuda":
+        gc.collect()
         torch.cuda.reset_peak_memory_stats()
 
 
@@ -492,7 +492,7 @@ def _tests(report: Report) -> None:
         return
     root = Path(__file__).parents[1]
     done = subprocess.run(
-        python("-m", "pytest", "tests/test_gpu.py", "-m", "gpu", "-q", "-p", "no:cacheprovider"),
+        python("-m", "pytest", "tests/test_gpu.py", "-m", "gpu", "-q", "-n0", "-pno:cacheprovider"),
         cwd=root,
         capture_output=True,
         text=True,

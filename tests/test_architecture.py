@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import runpy
 import subprocess
 import sys
 from importlib import resources
@@ -84,16 +85,6 @@ def run_python(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     )
 
 
-def loaded_after(code: str) -> set[str]:
-    """Top-level packages that a fresh interpreter has loaded after `code`."""
-    script = f"import sys\n{code}\nprint('loaded:', *{{m.partition('.')[0] for m in sys.modules}})"
-
-    done = run_python("-c", script)
-
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.rpartition("loaded:")[2].split())
-
-
 def test_public_names_are_frozen() -> None:
     assert sorted(gptinit.__all__) == PUBLIC_NAMES
     assert dir(gptinit) == PUBLIC_NAMES
@@ -122,21 +113,28 @@ def test_a_verb_stays_a_function_after_its_command_was_imported(name: str) -> No
     assert getattr(gptinit, name) is getattr(importlib.import_module(f"gptinit.api.{name}"), name)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
+def test_help_and_schemes_load_nothing_heavy() -> None:
+    heavy = {"matplotlib", "numpy", "scipy", "torch", "transformers"}
+    steps = [
         "import gptinit",
         "from gptinit import *",
         "import gptinit.cli",
-        "from gptinit.cli import main\nassert main(['--help']) == 0",
-        "from gptinit.cli import main\nassert main(['inspect', '--help']) == 0",
-        "from gptinit.cli import main\nassert main(['schemes', 'nanogpt']) == 0",
-    ],
-)
-def test_help_and_schemes_load_nothing_heavy(code: str) -> None:
-    heavy = {"matplotlib", "numpy", "scipy", "torch", "transformers"}
+        "from gptinit.cli import main; assert main(['--help']) == 0",
+        "assert main(['inspect', '--help']) == 0",
+        "assert main(['schemes', 'nanogpt']) == 0",
+    ]
+    # One interpreter for all: what a step loads is in sys.modules ever after.
+    told = [
+        f"{step}\nprint('loaded:', {i}, *{{m.partition('.')[0] for m in sys.modules}})"
+        for i, step in enumerate(steps)
+    ]
 
-    assert not loaded_after(code) & heavy
+    done = run_python("-c", "\n".join(["import sys", *told]))
+
+    assert done.returncode == 0, done.stderr
+    loaded = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("loaded:")]
+    assert [int(number) for number, *_ in loaded] == list(range(len(steps)))
+    assert [(number, heavy & set(names)) for number, *names in loaded if heavy & set(names)] == []
 
 
 def test_every_room_is_known_to_need_torch_or_held_not_to() -> None:
@@ -145,6 +143,17 @@ def test_every_room_is_known_to_need_torch_or_held_not_to() -> None:
     [light] = [c["source_modules"] for c in contracts if c.get("forbidden_modules") == ["torch"]]
 
     assert rooms - NEEDS_TORCH - LOADS_LAZILY == {m.removeprefix("gptinit.") for m in light}
+
+
+def test_the_folders_of_tests_are_those_of_the_packages() -> None:
+    package = ROOT / "src" / "gptinit"
+    packages = {p.parent.relative_to(package) for p in package.glob("*/**/__init__.py")}
+    folders = {p.parent.relative_to(ROOT / "tests") for p in ROOT.glob("tests/**/test_*.py")}
+
+    ours = {path for path in folders if path.parts and path.parts[0] not in ("docs", "hf", "laws")}
+    tested = {above for path in ours for above in (path, *path.parents)}
+
+    assert ours <= packages <= tested
 
 
 def is_module(path: Path) -> bool:
@@ -177,13 +186,32 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 4
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_every_example_runs_alone_and_prints_something(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [EXAMPLES[0], *(pytest.param(path, marks=pytest.mark.slow) for path in EXAMPLES[1:])],
+    ids=lambda path: path.name,
+)
+def test_every_example_runs_alone(path: Path, tmp_path: Path) -> None:
     done = run_python(str(path), cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 3
     assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_prints_something(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, which has loaded torch already."""
+    monkeypatch.chdir(tmp_path)
+
+    runpy.run_path(str(path), run_name="__main__")
+
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) > 3
+    assert printed.err == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,7 +240,7 @@ def test_every_data_file_of_the_package_is_known_here() -> None:
 
 def test_no_file_names_a_path_of_one_machine() -> None:
     folders = ("src", "tests", "docs", "examples", "benchmarks", ".ci", ".github")
-    files = [p for p in ROOT.iterdir() if p.is_file()]
+    files = [p for p in ROOT.iterdir() if p.is_file() and p.name != ".git"]  # that of a worktree
     files += [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
     ours = [p for p in files if p.suffix != ".pyc"]
     machine_paths = [f"/{folder}/".encode() for folder in ("work", "root")]

@@ -1,4 +1,4 @@
-"""The built-in GPT against a forward pass written by hand and against transformers' GPT-2."""
+"""The built-in GPT against a forward pass written by hand; tests/hf compares transformers'."""
 
 import math
 from collections.abc import Iterator
@@ -8,17 +8,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import erf
+from support.streams import FLOAT32_ROUNDING, streams, tokens
 from support.subjects import TINY, dense_module, tiny_subject
-from torch import Tensor
 
 from gptinit.model import GPT
 
 Array = Any
 """A float64 array of numpy."""
-
-# One float32 operation rounds to 2^-24; a value here passes through some 40 dependent ones with
-# sums of up to 128 terms, whose errors add as a random walk: 2^-24 * sqrt(40 * 128) = 4e-6.
-FLOAT32_ROUNDING = 4e-6
 
 
 def hand_written_streams(module: GPT, idx: Array) -> Iterator[Array]:
@@ -66,28 +62,6 @@ def activated(x: Array, module: GPT) -> Array:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def streams(module: torch.nn.Module, blocks: Any, idx: Tensor) -> list[Tensor]:
-    """The stream into the first block and out of every block, by hooks."""
-    seen: list[Tensor] = []
-    handles = [blocks[0].register_forward_pre_hook(lambda m, args: seen.append(args[0]))]
-    for block in blocks:
-        handles.append(
-            block.register_forward_hook(
-                lambda m, args, out: seen.append(out[0] if isinstance(out, tuple) else out)
-            )
-        )
-    with torch.no_grad():
-        module(idx)
-    for handle in handles:
-        handle.remove()
-    return seen
-
-
-def tokens(batch: int = 2, length: int = 24) -> Tensor:
-    generator = torch.Generator().manual_seed(5)
-    return torch.randint(TINY["vocab_size"], (batch, length), generator=generator)
-
-
 @pytest.mark.parametrize(
     "shape",
     [
@@ -109,50 +83,6 @@ def test_streams_equal_a_forward_pass_written_by_hand(shape: dict[str, Any]) -> 
     for mine, theirs in zip(ours, by_hand, strict=True):
         largest = float(np.abs(theirs).max())
         assert float(np.abs(mine.double().numpy() - theirs).max()) < FLOAT32_ROUNDING * largest
-
-
-@pytest.mark.parametrize("scheme", ["nanogpt", "pytorch-default"])
-def test_streams_and_logits_equal_transformers_with_the_same_weights(scheme: str) -> None:
-    transformers = pytest.importorskip("transformers")
-    module = dense_module(tiny_subject(scheme))
-    assert isinstance(module, GPT)
-    config = transformers.GPT2Config(
-        n_layer=TINY["n_layer"],
-        n_head=TINY["n_head"],
-        n_embd=TINY["n_embd"],
-        n_positions=TINY["block_size"],
-        vocab_size=TINY["vocab_size"],
-        resid_pdrop=0,
-        embd_pdrop=0,
-        attn_pdrop=0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    theirs = transformers.GPT2LMHeadModel(config).eval()
-    theirs.load_state_dict(transformers_state(module, theirs.state_dict()))
-
-    mine = streams(module, module.transformer.h, tokens())
-    # Not hidden_states: its last entry is taken after the final norm.
-    other = streams(theirs, theirs.transformer.h, tokens())
-
-    for a, b in zip(mine, other, strict=True):
-        assert float((a - b).abs().max()) < FLOAT32_ROUNDING * float(b.abs().max())
-    with torch.no_grad():
-        logits, expected = module(tokens()), theirs(tokens()).logits
-    assert float((logits - expected).abs().max()) < FLOAT32_ROUNDING * float(expected.abs().max())
-
-
-def transformers_state(module: GPT, like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under transformers' names; its Conv1D stores matrices of blocks transposed."""
-    state = {}
-    for name, tensor in like.items():
-        ours = module.state_dict()[name]
-        state[name] = ours.T if ours.shape != tensor.shape or is_conv1d(name) else ours
-    return state
-
-
-def is_conv1d(name: str) -> bool:
-    return name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
 
 
 def test_the_lens_on_the_last_stream_gives_those_rows_of_the_logits() -> None:

@@ -160,3 +160,15 @@ def test_roles_are_told_in_the_order_of_tables() -> None:
     odd = llama(by_role({"q": Normal(0.0, 0.07), "tok_emb": Normal(0.0, 0.05)}, Normal(0.0, 0.02)))
 
     assert named(odd)[2] == ("tok_emb", "q")
+
+
+def test_a_role_is_as_far_from_a_scheme_as_the_farthest_of_its_parameters() -> None:
+    def law(role: str, layer: int) -> Distribution:
+        factor = {0: 4.0, 1: 0.125}.get(layer, 1.5) if role == "mlp_down" else 1.0
+        return Normal(0.0, 0.02 * factor)
+
+    program = gpt2(law)
+
+    found = differing_roles(program, expectations(get_scheme("plain"), program))
+
+    assert found == {"mlp_down": pytest.approx(math.log(8))}

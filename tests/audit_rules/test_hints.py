@@ -31,6 +31,36 @@ def test_a_tell_tale_ratio_is_told(ratio: float, n_layer: int, std: float, start
     assert hint.count(": ") == 1  # one meaning only
 
 
+def test_every_hint_has_the_value_that_its_formula_writes() -> None:
+    # n_layer = 12, n_embd = 256, an expected std of 0.01.
+    found = {hint.formula: hint.value(facts(), 0.01) for hint in HINTS}
+
+    assert found == pytest.approx(
+        {
+            "sqrt(2 n_layer)": 4.898979486,
+            "1/sqrt(2 n_layer)": 0.2041241452,
+            "sqrt(n_layer)": 3.464101615,
+            "1/sqrt(n_layer)": 0.2886751346,
+            "1/(2 n_layer)": 0.04166666667,
+            "sqrt(n_layer/(n_layer + 1))": 0.9607689228,
+            "sqrt((n_layer + 1)/n_layer)": 1.040833,
+            "sqrt(2)": 1.414213562,
+            "1/sqrt(2)": 0.7071067812,
+            "1/sqrt(3)": 0.5773502692,
+            "sqrt(3)": 1.732050808,
+            "sqrt(n_embd)": 16.0,
+            "1/sqrt(n_embd)": 0.0625,
+            "0.9866": 0.9865783,  # the std of a standard normal cut at 3
+            "0.8796": 0.8796257,  # and at 2
+            "1/0.8796": 1.136847,
+            "0.02": 0.02,
+            "the expected std": 0.01,
+            "1/sqrt(the expected std)": 10.0,
+        },
+        rel=1e-6,
+    )
+
+
 @pytest.mark.parametrize("ratio", [1.0, 1 + 1e-6, 1.234, 0.0, -1.0, math.inf, math.nan])
 def test_most_ratios_tell_nothing(ratio: float) -> None:
     assert hint_of(ratio, facts(), 0.01) is None

@@ -798,3 +798,46 @@ def test_rules_and_ratios_name_rules_that_there_are() -> None:
 def test_an_unknown_rule_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"got 'tie-brokn'. Did you mean tie-broken"):
         explain("tie-brokn")
+
+
+@pytest.mark.parametrize("mean", [-0.5, 0.5])
+def test_a_matrix_around_a_mean_of_either_sign_is_named(mean: float) -> None:
+    program = redrawn(llama(), "up_proj.weight", Normal(mean, 0.02))
+
+    assert rules(program)["wrong-distribution"] == ["model.layers.*.mlp.up_proj.weight"]
+
+
+def test_of_two_lines_that_set_equally_many_tensors_none_overwrites_the_other() -> None:
+    special = Draw(
+        distribution=normal(0.02 / DEPTH), step=Step("normal_", (0, 0.0041), "model.py", 12)
+    )
+    last = Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 30))
+    general = Draw(distribution=normal(0.02), step=Step("normal_", (0, 0.02), "model.py", 9))
+
+    def change(p: ParameterProgram) -> ParameterProgram:
+        is_special = p.name.endswith("c_proj.weight")
+        return replace(p, history=(special, last) if is_special else (general,))
+
+    program = every(gpt2(plain), lambda p: len(p.shape) == 2, change)
+
+    assert "special-init-overwritten" not in rules(program)
+
+
+def test_scaling_by_the_layers_own_index_in_one_branch_leaves_the_other_behind() -> None:
+    def law(role: str, layer: int) -> Distribution:
+        return normal(0.02 / math.sqrt(2 * (layer + 1)) if role == "attn_out" else 0.02)
+
+    found = rules(llama(law))
+
+    assert found == {
+        "residual-scaling-missing": ["model.layers.*.mlp.down_proj.weight"],
+        "residual-branches-unequal": ["model.layers.*.self_attn.o_proj.weight"],
+    }
+
+
+def test_scaling_twice_where_the_claim_has_none_is_named() -> None:
+    program = redrawn(gpt2(plain), "c_proj.weight", normal(0.02 / (2 * L)))
+
+    assert rules(program, get_scheme("plain")) == {
+        "scaled-twice": ["transformer.h.*.attn.c_proj.weight", "transformer.h.*.mlp.c_proj.weight"]
+    }

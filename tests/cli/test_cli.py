@@ -19,6 +19,7 @@ from support.schemas import validate
 import gptinit
 from gptinit.cli import main
 from gptinit.config import RunConfig
+from gptinit.errors import ConfigError
 from gptinit.facts.bounds import DEFAULT_BOUNDS
 from gptinit.gate.check_config import load_check
 
@@ -604,6 +605,20 @@ def test_a_check_holds_to_the_baseline_it_has_written(reviewed: Path, capsys: Ca
     assert {p.name for p in reviewed.iterdir()} == {"gptinit.toml", "baseline.json"}
 
 
+def test_a_baseline_is_made_with_the_seed_of_the_command_line(reviewed: Path) -> None:
+    baseline, file = reviewed / "baseline.json", reviewed / "gptinit.toml"
+    run("check", "--update-baseline")
+    usual = baseline.read_bytes()
+    run("check", "--update-baseline", "--seed", "7")
+    other = baseline.read_bytes()
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("[run]\n", "[run]\nseed = 7\n"), encoding="utf-8")
+    run("check", "--update-baseline")
+
+    assert other == baseline.read_bytes()
+    assert other != usual
+
+
 def test_equal_baselines_are_equal_bytes(reviewed: Path, capsys: Capture) -> None:
     texts = []
     for _ in range(2):
@@ -913,3 +928,22 @@ def test_a_foreign_model_is_checked_and_audited(
     assert run("check", "--format", "json") == 1
     rules = {f["rule"] for f in json.loads(capsys.readouterr().out)["findings"]}
     assert rules & {"role-std-mismatch", "residual-scaling-wrong-tensor", "scaled-twice"}
+
+
+@pytest.mark.parametrize("command", ["audit", "inspect"])
+@pytest.mark.parametrize("trust", [False, True])
+def test_code_beside_a_config_is_trusted_only_where_the_command_says_so(
+    command: str, trust: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted: list[bool] = []
+
+    def read(*_: object, trust_remote_code: bool) -> None:
+        trusted.append(trust_remote_code)
+        raise ConfigError("seen")
+
+    monkeypatch.setattr("gptinit.load.argument.huggingface_factory", read)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+
+    assert run(command, str(tmp_path), *(["--trust-remote-code"] if trust else [])) == 2
+
+    assert trusted == [trust]

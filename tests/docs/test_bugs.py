@@ -1,10 +1,9 @@
 """Every init bug that shipped and that one process can show, named by its rule; its twin is clean.
 
-Real modules of torch and, where it is installed, transformers; models of our own for the rest
-(bug_models.py). Releases of transformers that had a bug: test_transformers_releases.py.
+Real modules of torch, and models of our own for the rest (support/bug_models.py). What needs
+transformers: tests/hf/test_bugs.py, and for releases that had a bug tests/hf/test_releases.py.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -362,76 +361,3 @@ def test_what_is_drawn_on_meta_is_right_by_the_constructor() -> None:
     for case in CASES:
         if case.settings.get("build") == "meta" and "tie_word_embeddings" not in case.settings:
             assert gptinit.audit(case.wrong).findings == ()
-
-
-# Real models of the transformers that is installed, whose code has the bug, or had it
-
-
-def config_file(folder: Path, **config: object) -> str:
-    """A config.json in a folder."""
-    file = folder / "config.json"
-    file.write_text(json.dumps(config), encoding="utf-8")
-    return str(file)
-
-
-def openai_gpt(folder: Path) -> str:
-    """The config of a small GPT-1."""
-    return config_file(
-        folder, model_type="openai-gpt", architectures=["OpenAIGPTLMHeadModel"],
-        n_layer=DEPTH, n_embd=WIDTH, n_head=4, n_positions=64, vocab_size=160,
-    )  # fmt: skip
-
-
-def gpt2(folder: Path) -> str:
-    """The config of a small GPT-2."""
-    return config_file(
-        folder, model_type="gpt2", architectures=["GPT2LMHeadModel"],
-        n_layer=DEPTH, n_embd=WIDTH, n_head=4, n_positions=64, vocab_size=160,
-    )  # fmt: skip
-
-
-def transformers_at_least(major: int, minor: int) -> None:
-    """Skip the test where an older release, or none, is installed."""
-    transformers = pytest.importorskip("transformers")
-    installed = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-    if installed < (major, minor):
-        pytest.skip(f"transformers {transformers.__version__} is older than {major}.{minor}")
-
-
-def test_a_setting_that_openai_gpt_ignores_is_named(tmp_path: Path) -> None:
-    transformers_at_least(5, 0)
-    (found,) = gptinit.audit(openai_gpt(tmp_path), perturb=True).findings
-
-    assert (found.rule, found.severity) == ("setting-ignored", "warning")
-    assert found.where == "initializer_range"
-    assert found.message == (
-        "initializer_range was moved from 0.02 to 0.03: attn_out, mlp_down, mlp_up, qkv did not "
-        "follow."
-    )
-
-
-def test_a_setting_that_gpt2_follows_is_not(tmp_path: Path) -> None:
-    transformers_at_least(5, 15)
-
-    assert gptinit.audit(gpt2(tmp_path), perturb=True).findings == ()
-
-
-def test_what_openai_gpt_leaves_unwritten_on_meta_is_named(tmp_path: Path) -> None:
-    transformers_at_least(5, 0)
-    found = gptinit.audit(openai_gpt(tmp_path), build="meta").findings
-
-    assert {(f.rule, f.severity) for f in found} == {("uninitialised", "error")}
-    assert {f.where.rpartition(".h.*.")[2] for f in found} == {
-        f"{module}.{kind}"
-        for module in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-        for kind in ("weight", "bias")
-    }
-
-
-def test_gpt2_is_clean_built_in_both_ways(tmp_path: Path) -> None:
-    transformers_at_least(5, 15)
-    audit = gptinit.audit(gpt2(tmp_path), build="both")
-
-    assert audit.findings == ()
-    assert audit.closest is not None
-    assert (audit.closest.name, audit.closest.exact) == ("nanogpt", True)

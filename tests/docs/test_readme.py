@@ -25,7 +25,8 @@ COMMANDS = (
 
 def blocks() -> Iterator[object]:
     for match in BLOCK.finditer(README.read_text(encoding="utf-8")):
-        marks = [pytest.mark.slow] if match.group(1) else []
+        is_slow = match.group(1) or "--n-layer 48" in match.group(2)
+        marks = [pytest.mark.slow] if is_slow else []
         yield pytest.param(match.group(2), match.group(3), marks=marks, id=match.group(2))
 
 

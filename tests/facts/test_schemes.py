@@ -257,3 +257,14 @@ def test_a_size_that_is_not_known_is_named() -> None:
     with pytest.raises(ConfigError, match="role mlp_up: its formula needs fan_in, which is not"):
         get_scheme("pytorch-default").distribution("mlp_up", SMALL)
     assert get_scheme("pytorch-default").expected("mlp_up", SMALL) is None
+
+
+def test_a_truncated_normal_is_cut_around_its_own_mean(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    rule = 'dist = "truncated_normal", mean = 0.5, std = 0.1, cut = 2'
+    path.write_text(f"[mine]\n[mine.roles]\ntok_emb = {{ {rule} }}\n", encoding="utf-8")
+
+    law = get_scheme(str(path)).rules["tok_emb"].distribution({})
+
+    assert isinstance(law, TruncatedNormal)
+    assert (law.mean, law.low, law.high) == pytest.approx((0.5, 0.3, 0.7))

@@ -84,6 +84,30 @@ def test_a_multiplier_is_kept_as_a_factor() -> None:
     assert sites.mlp == Site(path="h.0.mlp", factor=0.5)
 
 
+class Divided(Block):
+    """Branches are divided by a number before they are added."""
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.attn(self.ln_1(x)) / 4
+        return x + self.mlp(self.ln_2(x)) / 2.0
+
+
+class DividedBranches(Decoder):
+    """Blocks of them."""
+
+    block = Divided
+
+
+def test_a_divisor_is_kept_as_the_factor_that_it_is() -> None:
+    seen = observe(trace(DividedBranches))
+
+    sites = find_decoder(seen, C)
+
+    assert sites is not None
+    assert sites.sites[0].attn == Site(path="h.0.attn", factor=0.25)
+    assert sites.sites[0].mlp == Site(path="h.0.mlp", factor=0.5)
+
+
 def test_a_block_that_runs_thrice_is_heard_call_by_call() -> None:
     sites = decoder_of("shared").sites
 

@@ -61,6 +61,22 @@ def test_the_steps_are_norm_head_and_what_comes_after() -> None:
     assert len(capped.after) == 3
 
 
+class Divided(Decoder):
+    """Logits that are divided by a number."""
+
+    def forward(self, ids: Any) -> Any:
+        return super().forward(ids) / 8
+
+
+def test_the_multiplier_of_logits_is_one_over_what_they_are_divided_by() -> None:
+    divided, capped = tail_of(Divided), reading("soft cap").tail
+
+    assert divided is not None
+    assert divided.multiplier == 0.125
+    assert capped is not None
+    assert capped.multiplier == 1.0  # divided by the cap, then multiplied by it
+
+
 def test_a_head_without_a_bias_term_of_its_own_is_the_embedding() -> None:
     found = reading("tied by use").tail
 

@@ -92,6 +92,32 @@ def test_the_stream_is_what_the_branch_was_computed_from(how: str) -> None:
     assert [w.weight for w in writers(graph, addition)] == ["up.weight"]
 
 
+class Three(nn.Module):
+    """Three branches that start from one norm of the stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte, self.ln, self.head = nn.Embedding(9, 4), nn.LayerNorm(4), nn.Linear(4, 9)
+        self.a, self.b, self.c = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, ids: Any) -> Any:
+        x = self.wte(ids)
+        h = self.ln(x)
+        return self.head(x + self.a(h) + self.b(h) + self.c(h))
+
+
+def test_three_parallel_branches_are_three_additions_to_the_stream() -> None:
+    graph = observe(trace(Three)).graph
+
+    found = additions(graph, 4)
+
+    assert [[w.weight for w in writers(graph, a)] for a in found] == [
+        ["a.weight"],
+        ["b.weight"],
+        ["c.weight"],
+    ]
+
+
 @pytest.mark.parametrize(
     "add",
     [lambda x, y: y, lambda x, y: y + 1.0, lambda x, y: torch.cat([x, y], -1)[..., 2:6]],

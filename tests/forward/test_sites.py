@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.listening import Seen
 from support.subjects import tiny_subject
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
@@ -19,10 +20,9 @@ from gptinit.forward.sites import (
     named_blocks,
     tensors_in,
 )
-from gptinit.measure.attention_probe import AttentionProbe
 from gptinit.measure.hooks import hook_site
 from gptinit.measure.measure import measure
-from gptinit.measure.statistics import Attention, score_statistics
+from gptinit.measure.statistics import score_statistics
 from gptinit.model import CausalSelfAttention
 
 
@@ -39,75 +39,6 @@ def test_blocks_of_our_gpt_are_in_forward_order() -> None:
     assert sites[0].after == Site(path=sites[0].path)
 
 
-def hugging_face_gpt2() -> nn.Module:
-    """A tiny GPT-2 of transformers, which draws its own weights."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(
-        n_layer=3, n_head=2, n_embd=8, n_positions=16, vocab_size=11, attn_implementation="sdpa"
-    )
-    model: nn.Module = transformers.GPT2LMHeadModel(config).eval()
-    return model
-
-
-def hugging_face_llama() -> nn.Module:
-    """A tiny Llama of transformers with grouped queries."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.LlamaConfig(
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        hidden_size=16,
-        intermediate_size=24,
-        max_position_embeddings=16,
-        vocab_size=11,
-        attn_implementation="sdpa",
-    )
-    model: nn.Module = transformers.LlamaForCausalLM(config).eval()
-    return model
-
-
-@pytest.mark.filterwarnings("default")  # what transformers warns of is not ours
-@pytest.mark.parametrize(
-    ("build", "path", "attn"),
-    [
-        (hugging_face_gpt2, "transformer.h", "attn"),
-        (hugging_face_llama, "model.layers", "self_attn"),
-    ],
-    ids=["gpt2", "llama"],
-)
-def test_blocks_of_transformers_models_are_named(build: Any, path: str, attn: str) -> None:
-    module = build()
-
-    sites = named_blocks(module, path, attn=attn, mlp="mlp")
-
-    assert [s.path for s in sites] == [f"{path}.{i}" for i in range(3)]
-    assert [s.attn for s in sites] == [Site(path=f"{path}.{i}.{attn}") for i in range(3)]
-    assert [s.mlp for s in sites] == [Site(path=f"{path}.{i}.mlp") for i in range(3)]
-
-
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(
-    ("build", "heads"), [(hugging_face_gpt2, (2, 2)), (hugging_face_llama, (4, 2))]
-)
-def test_the_probe_hears_the_attention_of_transformers_models(
-    build: Any, heads: tuple[int, int]
-) -> None:
-    module, seen = build(), Seen()
-
-    with seen.listening(), torch.no_grad():
-        module(torch.arange(10)[None])
-
-    assert len(seen.calls) == 3
-    for call in seen.calls:
-        assert call.query is not None
-        assert call.key is not None
-        # Keys are handed over grouped, or repeated for every query head: both are understood.
-        assert call.query.shape[:3] == (1, heads[0], 10)
-        assert call.key.shape[1] in heads
-        found = score_statistics(call, torch.arange(10))
-        assert 0 < float(found["attn_entropy"]) <= 1
-
-
 class Block(nn.Module):
     """A block by the names of its children."""
 
@@ -115,31 +46,6 @@ class Block(nn.Module):
         super().__init__()
         for name in names:
             self.add_module(name, nn.Linear(2, 2))
-
-
-class Seen:
-    """A probe that keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.calls: list[Attention] = []
-        self.probe = AttentionProbe(self.calls.append)
-
-    def listening(self) -> "Listening":
-        """The probe on inside a with block."""
-        return Listening(self.probe)
-
-
-class Listening:
-    """The probe on inside, off after it."""
-
-    def __init__(self, probe: AttentionProbe) -> None:
-        self.probe = probe
-
-    def __enter__(self) -> None:
-        self.probe.on()
-
-    def __exit__(self, *_: object) -> None:
-        self.probe.off()
 
 
 def attend(**more: Any) -> Tensor:

@@ -5,15 +5,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 from gptinit.errors import ConfigError, SubjectError
+from gptinit.load.argument import find_factory
 from gptinit.load.huggingface import huggingface_factory
 
-transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("transformers")
 
 GPT2: dict[str, Any] = {
     "model_type": "gpt2",
@@ -88,7 +90,9 @@ def write(tmp_path: Path) -> WriteConfig:
     return made
 
 
-def test_a_config_builds_the_causal_language_model(write: WriteConfig) -> None:
+def test_a_config_builds_the_causal_language_model(
+    write: WriteConfig, transformers: ModuleType
+) -> None:
     file = write(GPT2)
 
     factory = huggingface_factory(file)
@@ -99,6 +103,16 @@ def test_a_config_builds_the_causal_language_model(write: WriteConfig) -> None:
     assert factory.name == "gpt2 config.json"
     assert factory.source == f"{file}, transformers {transformers.__version__}"
     assert factory.architecture == "gpt2"
+
+
+@pytest.mark.parametrize("kind", ["config.json", ""])
+def test_a_config_or_its_folder_is_found(kind: str, tmp_path: Path) -> None:
+    entries = {"model_type": "gpt2", "n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 16}
+    (tmp_path / "config.json").write_text(json.dumps(entries), encoding="utf-8")
+
+    factory = find_factory(str(tmp_path / kind))
+
+    assert factory.name == "gpt2 config.json"
 
 
 def test_sizes_are_read_whatever_they_are_called(write: WriteConfig) -> None:
@@ -227,7 +241,7 @@ def test_settings_of_the_rotation_are_replaced_however_the_file_spells_them(
 
 
 def test_a_key_that_transformers_would_not_keep_is_refused(
-    write: WriteConfig, monkeypatch: pytest.MonkeyPatch
+    write: WriteConfig, monkeypatch: pytest.MonkeyPatch, transformers: ModuleType
 ) -> None:
     known = transformers.CONFIG_MAPPING["gpt2"]
     plain = known.from_dict
@@ -290,7 +304,10 @@ def test_a_build_leaves_the_callers_random_state(write: WriteConfig) -> None:
 
 @pytest.mark.parametrize("before", [None, "0"])
 def test_only_our_own_calls_are_offline(
-    write: WriteConfig, monkeypatch: pytest.MonkeyPatch, before: str | None
+    write: WriteConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str | None,
+    transformers: ModuleType,
 ) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
@@ -314,7 +331,9 @@ def test_only_our_own_calls_are_offline(
     assert constants.HF_HUB_OFFLINE is False
 
 
-def test_an_unknown_model_type_is_named_with_the_version(write: WriteConfig) -> None:
+def test_an_unknown_model_type_is_named_with_the_version(
+    write: WriteConfig, transformers: ModuleType
+) -> None:
     version = transformers.__version__
     message = (
         f"config.json must have a model_type that transformers {version} knows, got 'gpt99x'. "

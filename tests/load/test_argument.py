@@ -1,6 +1,5 @@
 """What a MODEL argument can be."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -33,17 +32,6 @@ def test_a_file_without_the_usual_ending_is_told_by_its_being_there(tmp_path: Pa
 
     with pytest.raises(ConfigError, match=r"model must be a Python file ending in \.py"):
         find_factory(f"{tmp_path}/model:GPT")
-
-
-@pytest.mark.parametrize("kind", ["config.json", ""])
-def test_a_config_or_its_folder_is_found(kind: str, tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    entries = {"model_type": "gpt2", "n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 16}
-    (tmp_path / "config.json").write_text(json.dumps(entries), encoding="utf-8")
-
-    factory = find_factory(str(tmp_path / kind))
-
-    assert factory.name == "gpt2 config.json"
 
 
 @pytest.mark.parametrize(

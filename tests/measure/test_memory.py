@@ -131,17 +131,16 @@ def test_free_memory_is_between_nothing_and_all_there_is() -> None:
 
 # A process of its own: what it prints is (estimate, growth of its peak resident memory).
 REAL_RUN = """
-import json, resource, sys
+import json, sys
 import torch
 from gptinit.config import RunConfig
 from gptinit.measure.measure import measure
-from gptinit.measure.memory import Workload, required_bytes
+from gptinit.measure.memory import Workload, peak_bytes, required_bytes
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
 from gptinit.measure.builtin_subject import builtin_subject
 
 engine, grad = sys.argv[1], sys.argv[2] == "grad"
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 def subject(**shape):
     config = get_config("gpt2", **shape)
@@ -152,11 +151,11 @@ def run(subject, tokens):
     measure(subject, run)
 
 run(subject(n_layer=1, n_embd=64, vocab_size=101), 16)  # what torch itself loads on first use
-before = peak()
+before = peak_bytes("cpu")
 model = subject(n_layer=N_LAYER, n_embd=N_EMBD)
 work = Workload(tokens=TOKENS, dtype=torch.float32, grad=grad)
 run(model, TOKENS)
-print(json.dumps([required_bytes(model, work, engine), peak() - before]))
+print(json.dumps([required_bytes(model, work, engine), peak_bytes("cpu") - before]))
 """
 
 

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+import pytest
 from support.report_profiles import bound_result, small_report
 
+from gptinit.facts.vocabulary import Severity
 from gptinit.gate.judge import CheckReport, findings_of
 from gptinit.report.junit import check_junit
 from gptinit.results.profile import Finding
@@ -77,6 +79,17 @@ def test_any_text_makes_well_formed_xml() -> None:
     assert root[0].get("name") == '<a & "b">\ufffd\ufffd'
     message = root[0][0][0].get("message", "")
     assert message.endswith("]]>\n\ufffd")
+
+
+@pytest.mark.parametrize("severity", ["error", "warning", "note"])
+def test_any_text_of_a_finding_makes_well_formed_xml(severity: Severity) -> None:
+    finding = Finding(rule="odd", severity=severity, where='<a & "b">\x1b', fact="]]>\x00\ud800")
+
+    root = ET.fromstring(check_junit(CheckReport(results=(), findings=(finding,))).encode())
+
+    (case,) = root.findall("testsuite/testcase")
+    assert case.get("name") == 'odd at <a & "b">\ufffd'
+    assert (case[0].get("message") or case[0].text) == "]]>\ufffd\ufffd"
 
 
 def test_an_empty_check_is_an_empty_list_of_tests() -> None:

@@ -130,6 +130,25 @@ def test_the_spread_of_weights_is_the_sum_that_it_stands_for() -> None:
     assert np.allclose(mixing.back_through_weights(e), back, atol=1e-5)
 
 
+def test_the_means_of_weights_shift_as_the_first_order_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """E A_ij - U_ij = U_ij q_ii / 2 (S~_jj - its mean over keys), where scores hardly vary."""
+    T, variance = 12, 1e-3
+    monkeypatch.setattr("gptinit.theory.mixing._LEAST_SHIFTED", 0.0)
+    R = random_gram(T)
+    U, keys = centred_keys(R.astype(np.float64), T)
+
+    shift = mix(R, np.float32(variance) * R, (1.0, 0.0), tiny_model(), None).shift
+
+    own = np.einsum("iijj->ij", keys)
+    moved = U * variance / 2 * (own - (U * own).sum(1, keepdims=True))
+    expected = moved @ R @ U.T
+    # Rows of keys that are alike are softened as shorter ones: by up to 10 % in a hundred Grams.
+    expected += expected.T
+    assert np.allclose(shift, expected, atol=0.15 * np.abs(expected).max())
+
+
 def test_mild_attention_agrees_with_sampled_scores() -> None:
     T, heads, std = 16, 60_000, 0.5
     R = random_gram(T)

@@ -52,6 +52,20 @@ def test_values_have_the_law_of_the_distribution(distribution: Distribution, law
     assert abs(values.mean() - distribution.mean) < 4 * distribution.std / math.sqrt(values.size)
 
 
+@pytest.mark.parametrize("columns", [100, 4096, 8192, 10_000])
+def test_a_product_with_normal_columns_is_that_with_those_that_are_drawn(columns: int) -> None:
+    """Also beyond 2^21 numbers, 4096 columns of 512, which are drawn into one scratch at a time."""
+    draws, rows = cpu_draws(5), 512
+    x = torch.randn(3, rows, generator=torch.Generator().manual_seed(1))
+
+    found = draws.times_normal("w", 2, x, columns)
+
+    drawn = draws.normal_columns("w", 2, (rows, columns))
+    assert found.shape == (3, columns)
+    # Sums of 512 products near 1: 32 times as many roundings as fit in a random walk of them.
+    assert float((found - x @ drawn).abs().max()) < 32 * 512**0.5 * 2**-24
+
+
 def test_truncated_values_stay_inside_the_cut() -> None:
     values = cpu_draws(0).new(program(TruncatedNormal(0.0, 1.0, -0.5, 0.25), 300, 300))
 

@@ -13,7 +13,7 @@ import torch
 from support.traced import assert_agree, real, traced
 from torch import Tensor, nn
 
-from gptinit.facts.distributions import Constant, Measured, Unset
+from gptinit.facts.distributions import Constant, Measured, Normal, Unset
 from gptinit.trace.laws.laws import Laws
 from gptinit.trace.replay.replay import Replay
 
@@ -143,3 +143,13 @@ def test_torch_looks_its_truncated_normal_up_again_after_a_trace() -> None:
     traced(lambda: nn.init.trunc_normal_(torch.empty(4, 4)))
 
     assert vars(nn.init)["_no_grad_trunc_normal_"] is before
+
+
+@pytest.mark.parametrize(("sigmas", "is_cut"), [(1, True), (3, True), (5, True), (6.01, False)])
+def test_a_clamp_is_a_cut_unless_nothing_lies_beyond(sigmas: float, is_cut: bool) -> None:
+    weight = traced(lambda: torch.randn(MATRIX).mul_(0.02).clamp_(-0.02 * sigmas, 0.02 * sigmas))
+
+    law = Laws().of(weight.read()).distribution
+
+    assert isinstance(law, Measured) == is_cut
+    assert isinstance(law, Normal) != is_cut

@@ -454,3 +454,21 @@ def test_traces_of_two_threads_use_their_own_recorders() -> None:
         assert current_handler() is mine
 
     assert current_handler() not in {mine, other}
+
+
+@pytest.mark.parametrize("dim", range(-3, 3))
+def test_large_tensors_are_stacked_along_any_dimension(dim: int) -> None:
+    """Over 2^16 entries: the shape comes from a rule and not from running the operator."""
+    size = (300, 400)
+
+    module = trace(lambda: Held(torch.stack([torch.randn(size), torch.zeros(size)], dim=dim)))
+
+    assert module.w.shape == torch.stack([torch.empty(size, device="meta")] * 2, dim=dim).shape
+
+
+class Held(nn.Module):
+    """One parameter."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.w = nn.Parameter(values)
