@@ -29,6 +29,7 @@ n_layer = 2
 stat = "resid_growth"
 where = "whole"
 max = 1000
+why = "A test."
 """
 
 FIRST_LINES: Mapping[str, Callable[..., bool]] = {
