@@ -4,12 +4,11 @@ A room is a package or a file directly under src/gptinit. The drawing is text th
 makes, so that equal code gives equal bytes.
 """
 
+import ast
 import itertools
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
-from inspect import getdoc
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,13 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def first_line(dotted: str) -> str:
-    """The first sentence of a module's or a class's docstring."""
-    try:
-        found = import_module(dotted)
-    except ModuleNotFoundError:
-        module, _, name = dotted.rpartition(".")
-        found = getattr(import_module(module), name)
-    return " ".join((getdoc(found) or "").partition("\n\n")[0].split())
+    """The first sentence of the docstring of a module or class, read without importing it."""
+    path, _, name = dotted.replace(".", "/").rpartition("/")
+    below = ROOT / "src" / path
+    files = (below / name / "__init__.py", below / f"{name}.py", below.with_suffix(".py"))
+    found = ast.parse(next(file for file in files if file.is_file()).read_text(encoding="utf-8"))
+    classes = {c.name: c for c in found.body if isinstance(c, ast.ClassDef)}
+    said = ast.get_docstring(classes.get(name, found)) or ""
+    return " ".join(said.partition("\n\n")[0].split())
 
 
 @cache
