@@ -90,9 +90,8 @@ def statistic(name: str) -> str:
     known = STATISTICS[name]
     grad = ", with `--grad`" if known.needs_grad else ""
     mean = "geometric" if known.log else "arithmetic"
-    first, *rest = known.definition
     lines = [
-        f"{first.upper()}{''.join(rest)}.",
+        f"{known.definition[0].upper()}{known.definition[1:]}.",
         "",
         f"At: {', '.join(known.places)}{grad}. Unit: {known.unit}. Column: {known.title}. "
         f"Mean over seeds: {mean}.",
