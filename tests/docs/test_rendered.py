@@ -4,6 +4,7 @@ import re
 import shlex
 from importlib.metadata import version
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from render import DRAWING, PARTS, commands, help_of, pages, rendered
@@ -58,6 +59,13 @@ def test_the_drawing_knows_imports_within_functions() -> None:
     # What api and cli load inside functions, and the package's face for type checkers only.
     assert {"measure", "auditing"} <= imports()["api"]
     assert "api" in imports()["gptinit"]
+
+
+def test_the_drawing_is_a_picture_of_every_room() -> None:
+    picture = ElementTree.parse(DRAWING)
+
+    assert picture.getroot().tag.endswith("svg")
+    assert set(imports()) <= {text.text for text in picture.iter() if text.tag.endswith("text")}
 
 
 # Help.
