@@ -1,4 +1,4 @@
-"""The init of a model of one's own, right and with a typing error that no run would show.
+"""The init of your own model: right, and with a typo that no run would show.
 
 Run: python examples/audit_a_model.py
 On the command line: gptinit audit examples/audit_a_model.py:GPT --scheme nanogpt
@@ -108,10 +108,10 @@ class GPT(nn.Module):
 
 
 def show(audit: gptinit.Audit) -> None:
-    """Print the findings of one audit, and what it is most like."""
+    """Print the findings of one audit and the closest known scheme."""
     closest = audit.closest
-    like = f"{closest.name}, {'exactly' if closest.exact else 'nearly'}" if closest else "nothing"
-    print(f"\n{audit.model.name}: like {like}; {len(audit.findings)} findings")
+    like = f"{closest.name}, {'exactly' if closest.exact else 'nearly'}" if closest else "none"
+    print(f"\n{audit.model.name}: closest scheme {like}; {len(audit.findings)} findings")
     for finding in audit.findings:
         print(f"  {finding.severity}: {finding.rule}: {finding.where}\n    {finding.message}")
 

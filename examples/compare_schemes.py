@@ -9,7 +9,7 @@ SCHEMES = ("plain", "nanogpt", "inv-sqrt-width", "pytorch-default")
 
 
 def main() -> None:
-    """Print a row a scheme, best first, and the bounds that it misses."""
+    """Print one row per scheme, best first, and the bounds that each violates."""
     run = gptinit.RunConfig(seeds=2, seq_len=64, grad=True)
     comparison = gptinit.compare("schemes", SCHEMES, model="nanogpt-char", n_layer=16, run=run)
 

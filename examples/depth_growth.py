@@ -8,8 +8,8 @@ two projections a layer, so after n layers the stream has
     with s = 0.02/sqrt(2 n)   embedding + n a / (2 n)   does not
 
 where a is what the two projections of one layer add at std 0.02. Here a is measured on one shallow
-model, and the argument then foretells the deep ones. Attention is what it misses: tokens grow
-alike with depth, averages over like tokens cancel less, and attention then adds more.
+model, and the argument then predicts the deep ones. It leaves out attention: tokens become alike
+with depth, averages over similar tokens cancel less, and attention then adds more.
 
 Run: python examples/depth_growth.py
 """

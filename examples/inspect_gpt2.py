@@ -7,7 +7,7 @@ import gptinit
 
 
 def main() -> None:
-    """Print a row a layer, and what it means."""
+    """Print one row per layer, and what it means."""
     profile = gptinit.inspect("gpt2", run=gptinit.RunConfig(seeds=2, seq_len=128))
 
     print(f"{profile.model.name}, {profile.model.n_params / 1e6:.0f} M parameters")
@@ -22,7 +22,7 @@ def main() -> None:
     growth = profile.whole.values["resid_growth"]
     error = profile.whole.stderr["resid_growth"]
     print(f"\nThe variance grows {growth:.0f} ± {error:.0f} times: the embedding is only")
-    print(f"{100 / growth:.1f} % of what the head reads. The rest is what random branches say.")
+    print(f"{100 / growth:.1f} % of what the head reads. The rest comes from random branches.")
     for finding in profile.findings:
         print(f"{finding.severity}: {finding.where}: {finding.message}")
 

@@ -31,7 +31,7 @@ def main() -> None:
         shown = " ".join(f"{growth[i]:5.1f}" for i in (0, 3, 7, 15))
         share = (growth[DEPTH // 2 - 1] - 1) / (growth[-1] - 1)
         print(f"{label:9} {shown:>29} {share:18.0%}")
-    print("\nA factor of the layer's own number gives the first layers the most to say.")
+    print("\nWith a factor of the layer number the first layers have the largest share.")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,52 @@
-"""The README says what the program does: every console block is run, every reference compared."""
+"""The README and the pages show what the program prints: blocks are run, --regen rewrites them.
+
+A console block may show a part: `lines=1-9,20-24` behind the word console names lines of the
+output, and `...` stands for the others. `slow` marks a command that takes longer.
+"""
 
 import re
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.pages import PAGES, README, ROOT, name_of, rewrite
 
 from gptinit.cli import main
-from gptinit.facts.vocabulary import STATISTICS
 
-README = Path(__file__).parents[2] / "README.md"
-BLOCK = re.compile(r"```console( slow)?\n\$ (gptinit [^\n]*)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```console((?: \S+)*)\n\$ (gptinit [^\n]*)\n(.*?)```", re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
-COMMANDS = (
-    "",
-    "inspect",
-    "compare",
-    "audit",
-    "check",
-    "schemes",
-)
+LEFT_OUT = "..."
+
+SMALL_CHECK = """
+[run]
+seq_len = 16
+[[models]]
+model = "nanogpt-char"
+n_layer = 2
+[[bounds]]
+stat = "resid_growth"
+where = "whole"
+max = 1000
+why = "A test."
+"""
+
+FIRST_LINES: Mapping[str, Callable[..., bool]] = {
+    "README.md 0": lambda growth, stderr: growth > stderr > 0,
+    "docs/python.md 0": lambda value, stderr, predicted: (
+        abs(value - predicted) < 0.1 * value and stderr < 0.1 * value
+    ),
+}
+"""What the numbers of the first line that a block of Python prints have to be."""
 
 
 def blocks() -> Iterator[object]:
-    for match in BLOCK.finditer(README.read_text(encoding="utf-8")):
-        is_slow = match.group(1) or "--n-layer 48" in match.group(2)
-        marks = [pytest.mark.slow] if is_slow else []
-        yield pytest.param(match.group(2), match.group(3), marks=marks, id=match.group(2))
+    for page in PAGES:
+        for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+            words, command, _ = match.groups()
+            marks = [pytest.mark.slow] if "slow" in words.split() else []
+            yield pytest.param(page, match.group(0), marks=marks, id=f"{name_of(page)}: {command}")
 
 
 def stripped(text: str) -> str:
@@ -39,28 +58,40 @@ def output_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     return stripped(capsys.readouterr().out)
 
 
-def replace_in_readme(old: str, new: str) -> None:
-    text = README.read_text(encoding="utf-8")
-    assert text.count(old) == 1
-    README.write_text(text.replace(old, new), encoding="utf-8")
+def shortened(text: str, words: str) -> str:
+    """The lines that `lines=` among the words asks for, or all of them."""
+    asked = re.search(r"lines=(\S+)", words)
+    if asked is None:
+        return text
+    lines, shown, last = text.splitlines(), [], 0
+    for part in asked.group(1).split(","):
+        first, end = map(int, part.split("-"))
+        shown += [LEFT_OUT] * (first > last + 1) + lines[first - 1 : end]
+        last = end
+    shown += [LEFT_OUT] * (last < len(lines))
+    return "\n".join(shown) + "\n"
 
 
 @pytest.fixture(autouse=True)
 def at_home_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(README.parent)
+    monkeypatch.chdir(ROOT)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     # The engine that auto takes depends on the memory there is.
     monkeypatch.setattr("gptinit.measure.plan.available_bytes", lambda device: 10**11)
 
 
-@pytest.mark.parametrize(("command", "shown"), list(blocks()))
+@pytest.mark.parametrize(("page", "block"), list(blocks()))
 def test_console_blocks_show_what_the_command_prints(
-    command: str, shown: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    page: Path, block: str, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
-    printed = output_of(command, capsys)
+    found = BLOCK.fullmatch(block)
+    assert found is not None
+    words, command, shown = found.groups()
+    printed = shortened(output_of(command, capsys), words)
     if request.config.getoption("--regen"):
-        replace_in_readme(f"$ {command}\n{shown}```", f"$ {command}\n{printed}```")
+        fresh = f"```console{words}\n$ {command}\n{printed}```"
+        rewrite(page, lambda text: text.replace(block, fresh))
         return
 
     # Weights and tokens are the same everywhere; float32 sums in another order differ by some
@@ -82,43 +113,14 @@ def without_bars(text: str) -> str:
     return re.sub(r" *[▏▎▍▌▋▊▉█]+ *", " ", re.sub(r" +", " ", text))
 
 
-def between(begin: str, end: str) -> str:
-    text = README.read_text(encoding="utf-8")
-    return text.split(f"<!-- {begin} -->\n")[1].split(f"<!-- {end} -->")[0]
+def test_every_console_block_of_a_page_is_compared() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert text.count("```console") == len(BLOCK.findall(text)), page.name
 
 
-def compare_or_regenerate(
-    begin: str, end: str, expected: str, request: pytest.FixtureRequest
-) -> None:
-    shown = between(begin, end)
-    if request.config.getoption("--regen"):
-        replace_in_readme(
-            f"<!-- {begin} -->\n{shown}<!-- {end} -->",
-            f"<!-- {begin} -->\n{expected}<!-- {end} -->",
-        )
-        return
-    assert shown == expected
-
-
-def test_command_reference_is_the_real_help(
-    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
-) -> None:
-    expected = ""
-    for command in COMMANDS:
-        name = f"gptinit {command}".strip()
-        expected += f"```text\n$ {name} --help\n{output_of(f'{name} --help', capsys)}```\n\n"
-
-    compare_or_regenerate("cli:begin", "cli:end", expected, request)
-
-
-def test_statistics_table_is_the_vocabulary(request: pytest.FixtureRequest) -> None:
-    rows = ["| key | at | definition | unit |", "|---|---|---|---|"]
-    for name, statistic in STATISTICS.items():
-        places = ", ".join(statistic.places)
-        grad = " (with `--grad`)" if statistic.needs_grad else ""
-        rows.append(f"| `{name}` | {places} | {statistic.definition}{grad} | {statistic.unit} |")
-
-    compare_or_regenerate("statistics:begin", "statistics:end", "\n".join(rows) + "\n", request)
+def test_the_blocks_whose_numbers_are_checked_are_there() -> None:
+    assert set(FIRST_LINES) <= set(python_blocks())
 
 
 def test_the_first_two_commands_are_the_set_up() -> None:
@@ -130,16 +132,41 @@ def test_the_first_two_commands_are_the_set_up() -> None:
     ]
 
 
-@pytest.mark.parametrize("index", range(2))
-def test_python_blocks_run(index: int, capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 220
 
-    exec(blocks[index].replace("n_layer=48", "n_layer=2"), {})  # a depth that takes a second
 
-    numbers = capsys.readouterr().out.splitlines()[0].split()
-    assert all(float(number) > 0 for number in numbers)
-    if index:
-        value, stderr, predicted = map(float, numbers)
-        assert abs(value - predicted) < 0.1 * value
-        assert stderr < 0.1 * value
+def python_blocks() -> dict[str, str]:
+    """Every block of Python by its page and number."""
+    return {
+        f"{name_of(page)} {i}": block
+        for page in PAGES
+        for i, block in enumerate(
+            re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        )
+    }
+
+
+@pytest.mark.parametrize("name", python_blocks())
+def test_python_blocks_run(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a block may add to it
+    small = tmp_path / "gptinit.toml"
+    small.write_text(SMALL_CHECK, encoding="utf-8")
+    # A depth and a configuration that take a second.
+    block = (
+        python_blocks()[name]
+        .replace("n_layer=48", "n_layer=2")
+        .replace("examples/gptinit.toml", str(small))
+    )
+
+    exec(block, {})
+
+    printed = capsys.readouterr().out
+    assert printed or "print(" not in block
+    if name in FIRST_LINES:
+        assert FIRST_LINES[name](*map(float, printed.splitlines()[0].split()))
