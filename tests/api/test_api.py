@@ -14,9 +14,10 @@ from support.foreign_models import C, Decoder, L, hearing
 import gptinit
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
+from gptinit.facts.apply_scheme import distributions_at
 from gptinit.facts.bounds import Bound
 from gptinit.facts.presets import PRESETS
-from gptinit.facts.schemes import distributions_at, load_schemes
+from gptinit.facts.schemes import load_schemes
 from gptinit.facts.vocabulary import AXES, Axis
 from gptinit.gate.check_config import Acceptance, CheckConfig, ModelSpec, ScopedBound
 from gptinit.results.profile import Comparison, Profile

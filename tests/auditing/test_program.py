@@ -10,8 +10,9 @@ from support.programs import D, L, V, every, gpt2, llama, plain, redrawn, vector
 
 from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import audit_program, findings_of
+from gptinit.facts.apply_scheme import apply_scheme
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Unset
-from gptinit.facts.schemes import Scheme, apply_scheme, get_scheme
+from gptinit.facts.schemes import Scheme, get_scheme
 from gptinit.results.profile import Finding, Note
 
 

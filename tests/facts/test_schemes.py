@@ -8,15 +8,10 @@ import pytest
 
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError
+from gptinit.facts.apply_scheme import apply_scheme
 from gptinit.facts.distributions import Normal, Piecewise, TruncatedNormal, Uniform
 from gptinit.facts.gpt import GPTParameter, gpt_parameters
-from gptinit.facts.schemes import (
-    Scheme,
-    apply_scheme,
-    get_scheme,
-    load_schemes,
-    scheme_names,
-)
+from gptinit.facts.schemes import Scheme, get_scheme, load_schemes, scheme_names
 from gptinit.facts.vocabulary import ROLES
 
 CONFIG = GPTConfig(n_layer=48)

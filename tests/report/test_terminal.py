@@ -13,7 +13,8 @@ from support.profiles import make_profile, with_value
 from support.report_profiles import bound_result, small_comparison, small_report
 
 from gptinit.config import GPTConfig
-from gptinit.facts.schemes import distributions_at, get_scheme, load_schemes
+from gptinit.facts.apply_scheme import distributions_at
+from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.terminal import (
     Layout,

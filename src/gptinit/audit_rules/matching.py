@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from gptinit.facts.algebra import FAR_CUT, leaves, simplified
+from gptinit.facts.apply_scheme import apply_scheme
 from gptinit.facts.distributions import (
     Constant,
     Distribution,
@@ -15,7 +16,7 @@ from gptinit.facts.distributions import (
     TruncatedNormal,
     Uniform,
 )
-from gptinit.facts.schemes import Scheme, apply_scheme
+from gptinit.facts.schemes import Scheme
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = [

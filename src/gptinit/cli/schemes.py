@@ -14,8 +14,9 @@ from gptinit.cli.options import (
     with_option_groups,
 )
 from gptinit.cli.output import deliver
+from gptinit.facts.apply_scheme import distributions_at
 from gptinit.facts.presets import DEFAULT_PRESET, get_config
-from gptinit.facts.schemes import distributions_at, get_scheme, load_schemes
+from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.report.csvdoc import schemes_csv
 from gptinit.report.jsondoc import render_json, schemes_document
 from gptinit.report.markdown import schemes_markdown

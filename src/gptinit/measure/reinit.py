@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from gptinit.errors import ConfigError
+from gptinit.facts.apply_scheme import apply_scheme
 from gptinit.facts.distributions import Mixture
-from gptinit.facts.schemes import Scheme, apply_scheme
+from gptinit.facts.schemes import Scheme
 from gptinit.measure.subject import Subject
 
 __all__ = ["reinit"]

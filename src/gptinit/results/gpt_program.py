@@ -1,8 +1,9 @@
 """The init program of the built-in GPT, known without building it."""
 
 from gptinit.config import GPTConfig
+from gptinit.facts.apply_scheme import apply_scheme
 from gptinit.facts.gpt import gpt_parameters
-from gptinit.facts.schemes import Scheme, apply_scheme
+from gptinit.facts.schemes import Scheme
 from gptinit.results.program import ParameterProgram, Program
 
 __all__ = ["gpt_program"]
