@@ -12,8 +12,8 @@ from gptinit.errors import ConfigError, unknown_name
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, nonfinite_place
 from gptinit.gate.student_t import student_quantile
-from gptinit.results.averaging import Scale
 from gptinit.results.profile import Place, Profile
+from gptinit.results.scale import Scale
 
 __all__ = ["baseline_document", "compare_to_baseline"]
 

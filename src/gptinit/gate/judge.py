@@ -11,8 +11,8 @@ from gptinit.facts.bounds import Bound
 from gptinit.facts.names import ranges
 from gptinit.facts.vocabulary import STATISTICS, Verdict
 from gptinit.gate.student_t import student_quantile
-from gptinit.results.averaging import Scale
 from gptinit.results.profile import Finding, Profile
+from gptinit.results.scale import Scale
 
 __all__ = [
     "BoundResult",

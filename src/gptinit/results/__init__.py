@@ -4,5 +4,5 @@ program     ModelProgram, ParameterProgram: how every parameter is initialised
 profile     Profile, Place, Comparison, Finding, Note: statistics and what is wrong with them
 audit       Audit, AuditedParameter: a program compared with a scheme
 rule        Rule: the documentation of a rule of the audit
-averaging, exponents, machine   from single seeds to a Profile
+averaging, scale, exponents, machine   from single seeds to a Profile
 """

@@ -1,15 +1,15 @@
 """From the values of single seeds to means with standard errors."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.results.profile import Place, WeightGrad, named_places
+from gptinit.results.scale import Scale
 
 __all__ = [
-    "Scale",
     "SeedPlace",
     "SeedResult",
     "average_place",
@@ -17,31 +17,6 @@ __all__ = [
     "whole_of",
     "with_ratios",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """The scale on which a statistic is averaged, judged and compared.
-
-    Standard deviations and ratios scatter symmetrically as logarithms, all else as it is.
-    """
-
-    log: bool
-
-    @classmethod
-    def of(cls, values: Iterable[float], *, log: bool) -> "Scale":
-        """The logarithms if `log` and all values have one, else the numbers themselves."""
-        return cls(log and min(values) > 0)
-
-    def at(self, value: float) -> float:
-        """Where a value or limit lies on the scale; -inf for a limit that no logarithm reaches."""
-        if not self.log:
-            return value
-        return math.log(value) if value > 0 else -math.inf
-
-    def error(self, value: float, stderr: float) -> float:
-        """The standard error of a value on the scale."""
-        return stderr / value if self.log else stderr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
