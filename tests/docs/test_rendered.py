@@ -12,6 +12,7 @@ from rooms import floors, imports
 from support.pages import ROOT, rewrite
 
 from gptinit.cli import main
+from gptinit.facts.vocabulary import AXES
 
 
 def pinned(package: str) -> set[str]:
@@ -80,13 +81,16 @@ def test_help_fits_80_columns(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_help_has_one_runnable_example(command: str) -> None:
+def test_help_has_one_runnable_example_and_compare_one_of_every_axis(command: str) -> None:
     lines = [line for line in help_of(command).splitlines() if "Example: " in line]
+    examples = [shlex.split(line.partition("Example: ")[2]) for line in lines]
 
-    assert len(lines) == 1
-    example = lines[0].partition("Example: ")[2].strip()
-    assert example.startswith("gptinit ")
-    assert main([*shlex.split(example)[1:], "--help"]) == 0
+    assert len(examples) == (len(AXES) if command == "compare" else 1)
+    if command == "compare":
+        assert [example[2] for example in examples] == list(AXES)
+    for program, *arguments in examples:
+        assert program == "gptinit"
+        assert main([*arguments, "--help"]) == 0
 
 
 def test_every_command_is_found() -> None:

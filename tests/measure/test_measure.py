@@ -22,7 +22,6 @@ from gptinit.measure.plan import choose_device
 from gptinit.measure.traced_subject import foreign_subject
 from gptinit.model import GPT
 from gptinit.results.profile import Profile
-from gptinit.theory import TheoryModel
 from gptinit.tokens import open_tokens
 
 # Sums of up to 1e4 float32 terms in another order: 2^-24 * sqrt(1e4) = 6e-6.
@@ -277,17 +276,3 @@ def test_a_sequence_beyond_the_block_is_refused() -> None:
 
 def test_tiny_shape_is_the_one_the_tests_assume() -> None:
     assert (TINY["n_layer"], TINY["block_size"], TINY["vocab_size"]) == (3, 48, 101)
-
-
-def test_a_prediction_that_fails_is_a_note_beside_the_measurement() -> None:
-    subject = tiny_subject()
-    assert isinstance(subject.theory, TheoryModel)
-    broken = replace(subject, theory=replace(subject.theory, activation="mish"))
-
-    profile = measure(broken, RunConfig(seeds=1, seq_len=8, device="cpu"))
-
-    assert profile.final.values["loss"] > 0
-    assert not profile.final.predicted
-    (note,) = [n for n in profile.notes if n.kind == "theory-missing"]
-    assert note.where == "theory"
-    assert "No prediction: it failed (KeyError: 'mish')." in note.message
