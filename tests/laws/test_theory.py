@@ -19,6 +19,7 @@ from support.predictions import (
 )
 from support.theory import theory_model, theory_profile
 
+from gptinit.api.prediction import measure_with_prediction
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.measure.builtin_subject import builtin_subject
@@ -134,7 +135,8 @@ def test_scores_behind_a_norm_whose_eps_is_large_are_predicted(std: float, tmp_p
     small = everything(std, tmp_path)
     run = RunConfig(seeds=40, seq_len=32, device="cpu", data="uniform")
 
-    place = measure(builtin_subject(config, small, name="small", source="test"), run).layers[0]
+    subject = builtin_subject(config, small, name="small", source="test")
+    place = measure_with_prediction(subject, run).layers[0]
 
     gap = place.values["attn_score_std"] - place.predicted["attn_score_std"]
     assert abs(gap) < 5 * place.stderr["attn_score_std"]

@@ -197,7 +197,7 @@ def test_scores_beyond_all_tables_are_refused_and_never_stop_a_measurement(
     scheme = everything(std, tmp_path)
     run = RunConfig(seeds=1, seq_len=16, device="cpu", grad=True)
 
-    with pytest.raises(ConfigError, match="attention scores of std .* are beyond the tables"):
+    with pytest.raises(ConfigError, match=r"attention scores of std .* are beyond the tables"):
         gptinit.inspect("nanogpt-char", scheme=scheme, run=replace(run, engine="theory"))
     profile = gptinit.inspect("nanogpt-char", scheme=scheme, n_layer=2, run=run)
 
