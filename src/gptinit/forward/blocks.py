@@ -82,7 +82,6 @@ class _Run:
     members: list[tuple[Addition, list[Writer]]]
 
     def has_any(self, others: list[Writer]) -> bool:
-        """Whether a weight of `others` has written to the stream in this run."""
         return bool({w.weight for _, ws in self.members for w in ws} & {w.weight for w in others})
 
 

@@ -87,7 +87,6 @@ def find_call(module: nn.Module) -> Iterator[Call]:
 
 
 def _logits(returned: object, ids: Tensor) -> Tensor | None:
-    """The tensor of the shape of logits in what a forward returned, one named "logits" first."""
     candidates = list(named_tensors(returned))
     batch, length = ids.shape
     for name, tensor in sorted(candidates, key=lambda item: item[0] != "logits"):

@@ -162,7 +162,6 @@ def observe_longer(
 
 
 def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> Observation:
-    """The record of the first way to call the model that returns logits."""
     first: Exception | None = None
     kinds: set[type[Exception]] = set()
     # Smaller ids only if an error looks as though a vocabulary were exceeded.

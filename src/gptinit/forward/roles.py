@@ -69,7 +69,6 @@ def weight_uses(graph: Graph, ids: Tensor, width: int) -> dict[str, WeightUse]:
 
 
 def _claims(graph: Graph, ids: Tensor, width: int) -> Iterator[tuple[str, ParameterRole]]:
-    """(weight, role) for every use that shows a role."""
     yield from _lookups(graph, ids)
     yield from _added_tables(graph)
     yield from _norms(graph)
@@ -109,7 +108,6 @@ def _added_tables(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
 
 
 def _norms(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
-    """Weights and biases of norms, fused or written out."""
     for v in graph.vertices:
         if v.name in _NORMS:
             for operand, name in graph.weight_operands(v.index):
@@ -149,7 +147,6 @@ def branch_kind(graph: Graph, writer: Writer) -> str:
 
 
 def _branch(graph: Graph, writer: Writer) -> Iterator[tuple[str, ParameterRole]]:
-    """(weight, role) of the weights in the branch of one writer."""
     kind = branch_kind(graph, writer)
     if kind == "attn":
         yield writer.weight, "attn_out"
@@ -177,7 +174,6 @@ def _within(graph: Graph, cone: int) -> Iterator[Vertex]:
 
 
 def _is_attention(graph: Graph, v: Vertex) -> bool:
-    """Whether a vertex is a fused attention, or a softmax of scores."""
     if "scaled_dot_product" in v.name or "flex_attention" in v.name:
         return True
     is_softmax = v.name in SOFTMAXES and len(v.node.shape) >= 3
@@ -298,7 +294,6 @@ def _head(graph: Graph, width: int) -> Iterator[tuple[str, ParameterRole]]:
 
 
 def _fans(graph: Graph) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(weight, (fan_in, fan_out)) of every matrix that multiplies tokens."""
     for v in graph.vertices:
         if v.name not in MATMULS:
             continue

@@ -110,7 +110,6 @@ def _positions(graph: Graph, uses: Mapping[str, WeightUse]) -> str | None:
 
 
 def _activation(graph: Graph, decoder: Decoder) -> str | None:
-    """Name of the activation in the last branch, which is the last block's MLP."""
     last = decoder.chain[-1]
     cone = graph.ancestors[last.branch] & ~graph.ancestors[last.stream]
     for v in reversed(graph.vertices):

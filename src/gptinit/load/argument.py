@@ -115,7 +115,6 @@ def live_factory(module: nn.Module) -> Factory:
 
 
 def _no_model(model: str) -> ConfigError:
-    """The error for an argument that names no model."""
     return ConfigError(
         f"model must be a preset ({', '.join(PRESETS)}), path/model.py:NAME, "
         f"package.module:NAME, or a config.json or its folder, got {model!r}. "

@@ -66,7 +66,6 @@ class _Plan:
     anything: bool
 
     def settings(self) -> dict[str, Setting]:
-        """Every setting by its name."""
         return {**self.own_settings, **self.config_settings}
 
 

@@ -192,7 +192,6 @@ def _configurer(
 
 
 def _remote_class(transformers: ModuleType, file: Path, raw: Raw) -> Any:
-    """The config class that the code beside a config defines, or transformers' own."""
     if "AutoConfig" not in raw["auto_map"]:
         return transformers.CONFIG_MAPPING[raw["model_type"]]
     with blamed_on(str(file), "come with code that loads"):
@@ -311,7 +310,6 @@ def _builder(transformers: ModuleType, file: Path, config: Any) -> Callable[[Any
 
 
 def _from_folder(auto: Any, config: Any, file: Path) -> object:
-    """A model whose Python code lies beside its config."""
     # from_config looks the code up there.
     config._name_or_path = str(file.parent)
     return auto.from_config(config, trust_remote_code=True)

@@ -155,7 +155,6 @@ def _place(error: BaseException) -> str:
 
 
 def _cuda_devices() -> list[int]:
-    """The CUDA devices that have a random state; none if CUDA was never used."""
     return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
 
 

@@ -102,7 +102,6 @@ class _Surroundings:
 
     @classmethod
     def of(cls, file: Path) -> "_Surroundings":
-        """The surroundings of a file with an absolute path."""
         folders = list(file.parents)
         depth = 0
         while (folders[depth] / "__init__.py").is_file():
@@ -116,7 +115,6 @@ class _Surroundings:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Make the folders importable inside the block, and hide other modules of equal names."""
         with isolated(self.program):
             # Two models may both import a `utils`: each sees that of its own folder.
             aside = {name: sys.modules.pop(name) for name in self._colliding()}

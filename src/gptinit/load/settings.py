@@ -178,7 +178,6 @@ def kinds_of(hint: object, default: object) -> frozenset[type]:
 
 
 def _flat(hint: object) -> Iterable[Any]:
-    """The types in an annotation, through unions, Literal and Annotated."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return [kind for part in get_args(hint) for kind in _flat(part)]

@@ -179,7 +179,6 @@ def _fans(
 
 
 def _provenance(read: Read) -> tuple[Step, ...]:
-    """The last steps behind a value, oldest first."""
     steps = [node.step for node in dependencies(read) if node.step]
     return tuple(dict.fromkeys(steps))[-_STEPS:]
 

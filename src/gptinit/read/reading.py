@@ -103,8 +103,6 @@ def read_live(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Recorded:
-    """A module, the record of its tensors and of its forward pass."""
-
     module: nn.Module
     factory: Factory
     flow: Flow
@@ -123,7 +121,6 @@ def _require_roles(roles: Mapping[str, str]) -> None:
 
 
 def _reads(module: nn.Module, weights: Mapping[str, TracedTensor]) -> dict[str, Read]:
-    """The record of every float parameter and buffer, or of what stands in for it."""
     tensors = (*module.named_parameters(), *module.named_buffers())
     return {n: read_of(weights.get(n, t)) for n, t in tensors if is_float(t)}
 
@@ -258,7 +255,6 @@ def _of_settings(factory: Factory) -> Shape:
 def _is_tied(
     uses: Mapping[str, WeightUse], embeddings: Sequence[ParameterProgram], *, has_head: bool
 ) -> bool:
-    """Whether one tensor is both embedding and head, by use or by name."""
     if any({"tok_emb", "lm_head"} <= set(use.roles) for use in uses.values()):
         return True
     return any(p.aliases for p in embeddings) and not has_head

@@ -136,7 +136,6 @@ def _read(view: ForwardPass) -> Forwarding:
 
 
 def _head(view: ForwardPass) -> Product:
-    """The product that makes the logits: with a head of its own, or with the token embedding."""
     # A tied head is a second use of the embedding, whose role is that of its first use.
     heads, tied = view.with_role("lm_head"), view.with_role("tok_emb")
     is_tied = len(heads) != 1

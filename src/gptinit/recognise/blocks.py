@@ -139,7 +139,6 @@ def _block(view: ForwardPass, layer: int) -> Block:
 
 
 def _shared_norm(view: ForwardPass, products: Sequence[Product]) -> tuple[int, Norm]:
-    """The stream and the norm that the first matrices of one branch read."""
     inputs = set()
     for product in products:
         stream = view.stream_of(product.entry)

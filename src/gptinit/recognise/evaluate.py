@@ -101,7 +101,6 @@ class Values:
         return _double(value)
 
     def _argument(self, value: Any) -> Any:
-        """An argument with values in place of reads, and double precision for any other."""
         if isinstance(value, Read):
             return self.read(value)
         if isinstance(value, Tensor):
@@ -166,7 +165,6 @@ class _Fingerprints:
         self._hashes: dict[int, int] = {index: hash(label) for index, label in given.items()}
 
     def of(self, value: Any) -> int:
-        """The hash of an argument."""
         if isinstance(value, Read):
             return self._of_read(value)
         if isinstance(value, Tensor):

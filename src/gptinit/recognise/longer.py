@@ -55,7 +55,6 @@ def _is_alike(short: Graph, long: Graph, few: int, most: int) -> bool:
 
 
 def _continues(short: object, long: object, few: int, most: int) -> bool:
-    """Whether a constant of the longer pass continues that of the shorter one."""
     if not isinstance(short, Tensor) or not isinstance(long, Tensor):
         return type(short) is type(long) and short == long
     if short.ndim != long.ndim:

@@ -265,7 +265,6 @@ def _centred(x: Tensor, kind: str) -> Tensor:
 
 
 def _normalised(x: Tensor, kind: str, eps: float = 0.0) -> Tensor:
-    """A LayerNorm or an RMSNorm without weight and bias."""
     x = _centred(x, kind)
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
 

@@ -47,7 +47,6 @@ def find_products(graph: Graph) -> dict[str, Product]:
 
 
 def _product(graph: Graph, v: Vertex) -> Product | None:
-    """A vertex as a product of tokens with a whole matrix; None if it is none."""
     args = list(v.node.args)
     if v.node.kwargs or v.name not in {"mm", "addmm"}:
         return None

@@ -59,7 +59,6 @@ def averaged(node: Node) -> tuple[Read, int] | None:
 
 
 def _squared_of(read: Read) -> Read | None:
-    """The tensor whose square `read` is; None if it is no square."""
     node = source_of(read)
     if node is None or node.op is None or not node.args or not isinstance(node.args[0], Read):
         return None

@@ -169,7 +169,6 @@ class Laws:
 
 
 def _repeats(read: Read) -> bool:
-    """Whether a view shows entries several times, as an expanded one does."""
     pairs = zip(read.geometry.size, read.geometry.stride, strict=True)
     return any(n > 1 and s == 0 for n, s in pairs)
 

@@ -119,7 +119,6 @@ def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, called: S
 
 
 def _dtype_of(value: Any) -> torch.dtype:
-    """The dtype that `torch.full` infers from a value."""
     if isinstance(value, Tensor):
         return value.dtype
     if isinstance(value, bool):

@@ -103,7 +103,6 @@ def _is_known_index(func: Any, args: tuple[Any, ...]) -> bool:
 
 
 def _quietly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run the operator with warnings suppressed; its values are placeholders."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return func(*args, **kwargs)
@@ -123,7 +122,6 @@ def _tiny(tensor: Tensor) -> Tensor:
 
 
 def _shape_of(func: Any, args: tuple[Any, ...]) -> Shape | None:
-    """The shape that every result of a common operator has; None without a rule for it."""
     name = base_name(func)
     if torch.Tag.pointwise in func.tags or name in {"masked_fill", "where", "lerp"}:
         shapes = [a.shape for a in tree_flatten(args)[0] if isinstance(a, Tensor)]

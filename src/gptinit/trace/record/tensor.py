@@ -47,12 +47,10 @@ class _OnValues:
     """The handler while nothing is traced: operators run on replayed values."""
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operator on replayed values."""
         args, kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
         return func(*args, **kwargs)
 
     def values_of(self, tensor: "TracedTensor") -> Tensor:
-        """The replayed values."""
         with no_dispatch():
             return Replay().value(tensor.read())
 

@@ -36,7 +36,6 @@ class _Tracing(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Record the operator."""
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():  # there composite operators arrive undecomposed
             with self:

@@ -91,7 +91,6 @@ def _reduce(values: Values, node: Node, positions: Tensor) -> Tensor:
 
 
 def _reduce_all(values: Values, node: Node, read: Read) -> Tensor:
-    """A reduction over all entries, estimated from a sample of them."""
     positions = sample_positions(read.geometry.size)
     sample = values.at(read, positions)
     args = list(node.args)
@@ -136,7 +135,6 @@ def _joined(values: Values, node: Node, positions: Tensor) -> Tensor:
 
 
 def _product(values: Values, node: Node, positions: Tensor) -> Tensor | None:
-    """Entries of a matrix product, from the rows and columns that meet in them."""
     left, right = node.args
     if not isinstance(left, Read) or not isinstance(right, Read):
         return None

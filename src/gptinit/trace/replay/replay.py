@@ -95,7 +95,6 @@ class Replay:
             return self.at(read, torch.arange(read.numel)).view(read.geometry.size)
 
     def _whole(self, read: Read) -> Tensor:
-        """All entries, from whole values of the nodes behind."""
         node = read.whole_node()
         if node is not None and node.numel <= self.limit:
             return self.node(node).view(read.geometry.size)
@@ -189,7 +188,6 @@ class Replay:
         raise Unanswerable(f"{name} on {node.numel} drawn entries cannot be replayed in part.")
 
     def _by_rule(self, node: Node, positions: Tensor) -> Tensor | None:
-        """Chosen entries of an operator's result by its rule; None without one."""
         name = base_name(node.op)
         if name in _IDENTITIES:
             return self.at(node.args[0], positions).to(node.dtype)
