@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten
 
 from gptinit.trace.graph import Geometry, Node, Read, ordered
 from gptinit.trace.record.tensor import TracedTensor
-from gptinit.trace.replay.replay import base_name
+from gptinit.trace.replay.operators import base_name
 
 __all__ = ["MATMULS", "SOFTMAXES", "Graph", "Operand", "Vertex", "name_of"]
 

@@ -23,7 +23,8 @@ from gptinit.facts.distributions import (
 )
 from gptinit.trace.graph import Read, reads_in
 from gptinit.trace.laws.laws import Laws
-from gptinit.trace.replay.replay import Replay, Unanswerable
+from gptinit.trace.replay.partial import Unanswerable
+from gptinit.trace.replay.replay import Replay
 
 
 def sees_draws(read: Read) -> bool:

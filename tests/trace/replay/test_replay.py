@@ -12,8 +12,9 @@ from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import recording
 from gptinit.trace.replay.drawing import draw_by_key, drawn_entries
 from gptinit.trace.replay.noise import draw_at
-from gptinit.trace.replay.points import in_region, sample_positions, to_storage
-from gptinit.trace.replay.replay import SAMPLE, Replay, Unanswerable
+from gptinit.trace.replay.partial import Unanswerable
+from gptinit.trace.replay.points import SAMPLE, in_region, sample_positions, to_storage
+from gptinit.trace.replay.replay import Replay
 
 LARGE = 16384
 """Rows and columns of a matrix that is never replayed whole: 268 million entries."""

@@ -16,7 +16,9 @@ from gptinit.trace.graph import Node, Read, dependencies
 from gptinit.trace.laws.expected import REDUCED, averaged, expected, source_of
 from gptinit.trace.laws.law import Law, LawSource, affine
 from gptinit.trace.laws.pieces import Part, joined
-from gptinit.trace.replay.replay import LIMIT, Unanswerable, base_name
+from gptinit.trace.replay.operators import base_name
+from gptinit.trace.replay.partial import Unanswerable
+from gptinit.trace.replay.replay import LIMIT
 
 __all__ = [
     "add",

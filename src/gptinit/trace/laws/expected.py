@@ -14,14 +14,12 @@ from torch.utils._pytree import tree_map_only
 from gptinit.facts.distributions import Constant, Distribution, Measured
 from gptinit.trace.graph import Node, Read
 from gptinit.trace.laws.law import LawSource
-from gptinit.trace.replay.replay import base_name, reduced_dims
+from gptinit.trace.replay.operators import COPIES, base_name, reduced_dims
 
 __all__ = ["REDUCED", "averaged", "expected", "source_of"]
 
 REDUCED = frozenset({"linalg_vector_norm", "mean", "norm", "std", "sum", "var"})
 """Reductions whose result follows from the moments of what they reduce."""
-
-_SAME = frozenset({"_to_copy", "clone", "detach", "lift_fresh"})
 
 
 class _NotKnown(Exception):
@@ -41,7 +39,7 @@ def source_of(read: Read) -> Node | None:
     """The one node whose value a view shows, once or expanded, past copies and casts."""
     writes = read.storage.visible(read.version)
     node = writes[0].node if len(writes) == 1 else None
-    while node is not None and node.op is not None and base_name(node.op) in _SAME:
+    while node is not None and node.op is not None and base_name(node.op) in COPIES:
         inner = node.args[0]
         writes = inner.storage.visible(inner.version) if isinstance(inner, Read) else []
         node = writes[0].node if len(writes) == 1 else None

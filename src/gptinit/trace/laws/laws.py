@@ -29,11 +29,13 @@ from gptinit.trace.laws import arithmetic, selection
 from gptinit.trace.laws.law import Basis, Law, LawSource
 from gptinit.trace.laws.moments import measured, of_fixed_values, unanswered
 from gptinit.trace.laws.pieces import Part, covers, joined, reshaped, seen_blocks, without_order
-from gptinit.trace.replay.replay import LIMIT, Replay, Unanswerable, base_name, sample_positions
+from gptinit.trace.replay.operators import COPIES, base_name
+from gptinit.trace.replay.partial import Unanswerable
+from gptinit.trace.replay.points import sample_positions
+from gptinit.trace.replay.replay import LIMIT, Replay
 
 __all__ = ["Law", "Laws", "measured"]
 
-_SAME = frozenset({"clone", "_to_copy", "copy", "contiguous", "detach", "lift_fresh", "positive"})
 _FEW = 256
 """Parts of a tensor up to which they are checked for draws that they share."""
 
@@ -139,7 +141,7 @@ class Laws:
         if node.is_random:
             return self._sampled(node, basis=("draw", node.key, node.shape))
         name = base_name(node.op)
-        if name in _SAME and isinstance(node.args[0], Read):
+        if name in COPIES and isinstance(node.args[0], Read):
             law = self.read(node.args[0])
             return self._sampled(node) if _is_lossy(node) else law
         rule = _RULES.get(name)

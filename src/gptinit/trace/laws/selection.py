@@ -12,7 +12,8 @@ from gptinit.trace.graph import Node, Read, dependencies
 from gptinit.trace.laws.arithmetic import shape_of
 from gptinit.trace.laws.law import Law, LawSource
 from gptinit.trace.laws.pieces import Part, joined, mixed
-from gptinit.trace.replay.replay import LIMIT, base_name
+from gptinit.trace.replay.operators import base_name
+from gptinit.trace.replay.replay import LIMIT
 
 __all__ = [
     "chosen",

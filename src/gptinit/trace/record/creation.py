@@ -11,9 +11,9 @@ from torch import Tensor
 from gptinit.facts.distributions import Constant, Distribution, Normal, Uniform
 from gptinit.facts.step import Step
 from gptinit.trace.graph import Node, is_traced_dtype
-from gptinit.trace.record.provenance import draw_key, step_here
+from gptinit.trace.record.provenance import draw_key, made_here
 from gptinit.trace.record.tensor import TracedTensor, of_node, unset
-from gptinit.trace.replay.replay import base_name
+from gptinit.trace.replay.operators import Args, Kwargs, base_name
 
 __all__ = ["created", "drawn", "is_like", "new_like"]
 
@@ -45,14 +45,13 @@ def drawn(
     generator: torch.Generator | None = None,
 ) -> Node:
     """A node for a draw of independent entries; a constant is a draw without a key."""
-    step, by_default = step_here(called)
-    node = Node(shape=shape, dtype=dtype, law=law, step=step, by_default=by_default)
+    node = made_here(called, shape=shape, dtype=dtype, law=law)
     if not isinstance(law, Constant):
         node.key = draw_key(generator, node.numel)
     return node
 
 
-def created(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedTensor | None:
+def created(func: Any, args: Args, kwargs: Kwargs) -> TracedTensor | None:
     """The tensor that a factory such as `torch.randn` returns; None if it is of no kind we know."""
     name, dtype = base_name(func), kwargs.get("dtype") or torch.get_default_dtype()
     generator = kwargs.get("generator")
@@ -71,7 +70,7 @@ def created(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedT
     return None
 
 
-def new_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TracedTensor | Tensor:
+def new_like(func: Any, args: Args, kwargs: Kwargs) -> TracedTensor | Tensor:
     """The result of a `*_like` or `new_*` operator: a traced tensor if it is floating point."""
     name, example = base_name(func), args[0]
     shape = tuple(example.shape if name in _LIKE else args[1])
@@ -111,11 +110,8 @@ def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, called: S
     """A node for one value everywhere: a `Constant` if it is finite, else `full` itself."""
     if math.isfinite(value):
         return drawn(Constant(float(value)), shape, dtype, called)
-    step, by_default = step_here(called)
-    return Node(
-        op=torch.ops.aten.full.default, args=(shape, value), kwargs={"dtype": dtype},
-        shape=shape, dtype=dtype, step=step, by_default=by_default,
-    )  # fmt: skip
+    full, kwargs = torch.ops.aten.full.default, {"dtype": dtype}
+    return made_here(called, op=full, args=(shape, value), kwargs=kwargs, shape=shape, dtype=dtype)
 
 
 def _dtype_of(value: Any) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""What a record keeps of an operator: its numbers, its line of code, its random numbers."""
+"""What a node keeps of the call that made it: numbers, line of code, random numbers."""
 
 import sys
 from dataclasses import replace
@@ -6,18 +6,26 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
 from gptinit.facts.step import Step
+from gptinit.trace.graph import Node
 
-__all__ = ["draw_key", "numbers_in", "step_here"]
+__all__ = ["draw_key", "made_here", "numbers_in", "step_here"]
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent.parent)
 _THROUGH = ("transformers/initialization.py", "contextlib.py", "functools.py")
 """Ends of files that pass a call on: the line that matters is the caller's."""
 _CONSTRUCTING = frozenset({"__init__", "reset_parameters", "_reset_parameters"})
+
+
+def made_here(called: Step, **fields: Any) -> Node:
+    """A node with these fields, made by the user's line of code that runs `called`."""
+    step, by_default = step_here(called)
+    return Node(**fields, step=step, by_default=by_default)
 
 
 def step_here(step: Step) -> tuple[Step, bool]:

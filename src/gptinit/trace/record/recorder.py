@@ -12,11 +12,13 @@ from gptinit.facts.distributions import Normal
 from gptinit.facts.step import Step
 from gptinit.trace.graph import Geometry, Node, dependencies, is_traced_dtype, mark_looked
 from gptinit.trace.record.creation import created, drawn, is_like, new_like
-from gptinit.trace.record.provenance import draw_key, numbers_in, step_here
+from gptinit.trace.record.provenance import draw_key, made_here, numbers_in, step_here
 from gptinit.trace.record.shapes import broadcast_shape, dummy_results, results_like, twin
 from gptinit.trace.record.tensor import TracedTensor, of_node, traced
-from gptinit.trace.record.writing import SNAPSHOT, as_copied, as_written, functional_of_out
-from gptinit.trace.replay.replay import LIMIT, Replay, Unanswerable, base_name, draw_by_key
+from gptinit.trace.record.writing import DRAWS, SNAPSHOT, as_copied, as_written, functional_of_out
+from gptinit.trace.replay.operators import Args, Kwargs, base_name
+from gptinit.trace.replay.partial import Unanswerable
+from gptinit.trace.replay.replay import LIMIT, Replay
 
 __all__ = ["Recorder"]
 
@@ -42,9 +44,9 @@ class Recorder:
 
     def __init__(self, *, dummy: bool = False) -> None:
         self._dummy = dummy
-        self._replay = Replay(draw_by_key)
+        self._replay = Replay()
 
-    def make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def make(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Run an operator without traced arguments; a floating point result becomes traced."""
         name = base_name(func)
         real = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Tensor)]
@@ -59,7 +61,7 @@ class Recorder:
             self._converted(func, args, kwargs, real) if real else self._factory(func, args, kwargs)
         )
 
-    def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handle(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """The result of an operator with at least one traced argument."""
         # In this order: an operator that needs no values (a view, a change of shape) must not be
         # taken for the write or the computation that its schema also says it is.
@@ -84,7 +86,7 @@ class Recorder:
         read = tensor.read()
         mark_looked(read)
         if self._replay.held > _HELD:
-            self._replay = Replay(draw_by_key)
+            self._replay = Replay()
         try:
             with no_dispatch():  # numpy() and tolist() come here outside of any operator
                 return self._replay.value(read).clone()
@@ -96,19 +98,17 @@ class Recorder:
 
     # --- tensors out of nothing
 
-    def _factory(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _factory(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         made = created(func, args, kwargs)
         if made is not None:
             return made
         kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory", "layout"}}
         like = func(*args, **kwargs)
         if isinstance(like, Tensor) and is_traced_dtype(like.dtype):
-            return of_node(self._node(func, args, kwargs, like, None))
+            return of_node(self._node(func, args, kwargs, like))
         return like
 
-    def _converted(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], real: list[Tensor]
-    ) -> Any:
+    def _converted(self, func: Any, args: Args, kwargs: Kwargs, real: list[Tensor]) -> Any:
         """Run an operator on real tensors; floats made of integers or masks become traced."""
         made = func(*args, **kwargs)
         if self._dummy or any(is_traced_dtype(t.dtype) or t.is_meta for t in real):
@@ -117,9 +117,7 @@ class Recorder:
 
     # --- views and writes
 
-    def _without_values(
-        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _without_values(self, func: Any, name: str, args: Args, kwargs: Kwargs) -> Any:
         """The result if it needs no values of the first argument; else NotImplemented."""
         first = args[0]
         if (func.is_view or name in _ALSO_VIEWS) and name not in _NOT_VIEWS:
@@ -132,9 +130,7 @@ class Recorder:
             return func(twin(first), *args[1:], **kwargs)
         return new_like(func, args, kwargs) if is_like(name) else NotImplemented
 
-    def _view(
-        self, func: Any, tensor: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _view(self, func: Any, tensor: TracedTensor, args: Args, kwargs: Kwargs) -> Any:
         if base_name(func) in {"detach", "alias", "lift_fresh"}:
             return TracedTensor(tensor._store, tensor.geometry)
         if base_name(func) == "view" and func._overloadname == "dtype":
@@ -148,7 +144,7 @@ class Recorder:
 
         return tree_map_only(Tensor, wrap, made)
 
-    def _mutate(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _mutate(self, func: Any, name: str, args: Args, kwargs: Kwargs) -> Any:
         if name.startswith("_foreach_"):
             return self._each(name, args, kwargs)
         outs = [a.name for a in func._schema.arguments if a.is_out]
@@ -162,30 +158,23 @@ class Recorder:
             target.write(as_copied(target, args[1], name))
         elif target.numel():
             node = as_written(func, target, args, kwargs)
-            target.write(node or self._in_place(func, name, target, args, kwargs))
+            target.write(node or self._in_place(func, name, args, kwargs))
         return target
 
-    def _in_place(
-        self,
-        func: Any,
-        name: str,
-        target: TracedTensor,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Node:
+    def _in_place(self, func: Any, name: str, args: Args, kwargs: Kwargs) -> Node:
         """The value that an in-place operator leaves: what its functional variant returns."""
-        like = torch.empty(1, dtype=target.dtype).expand(target.shape)
-        return self._node(_functional(func, name), args, kwargs, like, None)
+        like = torch.empty(1, dtype=args[0].dtype).expand(args[0].shape)
+        if name in DRAWS:  # whatever the target held: the operator itself, on memory of its own
+            return self._node(func, args[1:], kwargs, like)
+        return self._node(_functional(func, name), args, kwargs, like)
 
-    def _each(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _each(self, name: str, args: Args, kwargs: Kwargs) -> None:
         method = name.removeprefix("_foreach_")
         for index, tensor in enumerate(args[0]):
             rest = [a[index] if isinstance(a, list | tuple) else a for a in args[1:]]
             getattr(tensor, method)(*rest, **kwargs)
 
-    def _write_out(
-        self, func: Any, outs: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _write_out(self, func: Any, outs: list[str], args: Args, kwargs: Kwargs) -> Any:
         rest = {k: v for k, v in kwargs.items() if k not in outs}
         targets = [kwargs[name] for name in outs]
         plain = functional_of_out(func)
@@ -200,7 +189,7 @@ class Recorder:
 
     # --- operators
 
-    def _compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _compute(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         drawn_values = self._composed(func, args, kwargs)
         if drawn_values is not None:
             return drawn_values
@@ -211,7 +200,7 @@ class Recorder:
                 return self._by_value(func, args, kwargs)
             like = dummy_results(func, args, kwargs, error)
         if isinstance(like, Tensor):
-            return self._result(self._node(func, args, kwargs, like, None))
+            return self._result(self._node(func, args, kwargs, like))
         if isinstance(like, tuple | list):
             made = [
                 self._result(self._node(func, args, kwargs, m, i)) if isinstance(m, Tensor) else m
@@ -220,7 +209,7 @@ class Recorder:
             return type(like)(made) if type(like) in {list, tuple} else tuple(made)
         return self._by_value(func, args, kwargs)
 
-    def _composed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _composed(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """normal(mean, std) with a tensor among its arguments, as mean + std * standard normal."""
         if base_name(func) != "normal":
             return None
@@ -244,29 +233,23 @@ class Recorder:
         is_kept = node.numel > 1 and (is_random or node.numel > LIMIT)
         return tensor if is_kept else self.values_of(tensor)
 
-    def _by_value(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _by_value(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """The result of an operator whose output shape depends on values: run on them."""
         real_args, real_kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
         made = func(*real_args, **real_kwargs)
         if isinstance(made, Tensor) and is_traced_dtype(made.dtype):
-            return of_node(self._node(func, args, kwargs, made, None))
+            return of_node(self._node(func, args, kwargs, made))
         return tree_map_only(Tensor, _if_float, made)
 
     def _node(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        like: Tensor,
-        index: int | None,
+        self, func: Any, args: Args, kwargs: Kwargs, like: Tensor, index: int | None = None
     ) -> Node:
         args, kwargs = tree_map_only(Tensor, _recorded, (args, kwargs))
         generator = kwargs.get("generator")
         kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory", "generator"}}
-        step, by_default = step_here(Step(base_name(func), numbers_in(args)))
-        node = Node(
-            op=func, args=args, kwargs=kwargs, index=index, shape=tuple(like.shape),
-            dtype=like.dtype, step=step, by_default=by_default,
+        node = made_here(
+            Step(base_name(func), numbers_in(args)), op=func, args=args, kwargs=kwargs,
+            index=index, shape=tuple(like.shape), dtype=like.dtype,
         )  # fmt: skip
         # Only the first result carries a key: the others of the same call draw nothing more.
         if torch.Tag.nondeterministic_seeded in func.tags and not index:
@@ -278,7 +261,7 @@ def _if_float(tensor: Tensor) -> Tensor:
     return traced(tensor) if is_traced_dtype(tensor.dtype) else tensor
 
 
-def _goes_to_meta(kwargs: dict[str, Any]) -> bool:
+def _goes_to_meta(kwargs: Kwargs) -> bool:
     device = kwargs.get("device")
     return device is not None and torch.device(device).type == "meta"
 
@@ -291,7 +274,7 @@ def _recorded(tensor: Tensor) -> Any:
 
 
 def _become(
-    func: Any, tensor: TracedTensor, source: tuple[Any, ...], kwargs: dict[str, Any]
+    func: Any, tensor: TracedTensor, source: tuple[Any, ...], kwargs: Kwargs
 ) -> TracedTensor:
     """Make `tensor` refer to another tensor's entries, or to real memory, as torch.load does."""
     if source and isinstance(source[0], Tensor):
@@ -301,9 +284,7 @@ def _become(
     return tensor
 
 
-def _reshape_in_place(
-    func: Any, tensor: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> TracedTensor:
+def _reshape_in_place(func: Any, tensor: TracedTensor, args: Args, kwargs: Kwargs) -> TracedTensor:
     """Change the shape and strides of `tensor` itself, as t_ and unsqueeze_ do."""
     with no_dispatch():
         func(*args, **kwargs)

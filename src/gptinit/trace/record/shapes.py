@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from gptinit.trace.graph import is_traced_dtype
 from gptinit.trace.record.tensor import TracedTensor
-from gptinit.trace.replay.replay import LIMIT, REDUCTIONS, base_name, reduced_dims
+from gptinit.trace.replay.operators import REDUCTIONS, Args, Kwargs, base_name, reduced_dims
+from gptinit.trace.replay.replay import LIMIT
 
 __all__ = ["broadcast_shape", "dummy_results", "results_like", "twin"]
 
@@ -35,7 +36,7 @@ _SAME_SHAPE = frozenset(
 Shape = tuple[int, ...]
 
 
-def results_like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def results_like(func: Any, args: Args, kwargs: Kwargs) -> Any:
     """Tensors with the shapes and dtypes that the operator would return; their values mean nothing.
 
     Raises:
@@ -91,18 +92,18 @@ def twin(tensor: Tensor) -> Tensor:
     return base.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
-def _on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _on_meta(func: Any, args: Args, kwargs: Kwargs) -> Any:
     args, kwargs = tree_map_only(Tensor, twin, (args, kwargs))
     return func(*args, **kwargs)
 
 
-def _is_known_index(func: Any, args: tuple[Any, ...]) -> bool:
+def _is_known_index(func: Any, args: Args) -> bool:
     """Whether an operator indexes by real tensors, so that the result's shape is known."""
     is_real = not any(isinstance(a, TracedTensor) for a in tree_flatten(args[1:])[0])
     return base_name(func) in {"index", "repeat_interleave"} and is_real
 
 
-def _quietly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _quietly(func: Any, args: Args, kwargs: Kwargs) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return func(*args, **kwargs)
@@ -121,7 +122,7 @@ def _tiny(tensor: Tensor) -> Tensor:
     return torch.full((2,) * tensor.dim(), int(is_traced_dtype(tensor.dtype)), dtype=tensor.dtype)
 
 
-def _shape_of(func: Any, args: tuple[Any, ...]) -> Shape | None:
+def _shape_of(func: Any, args: Args) -> Shape | None:
     name = base_name(func)
     if torch.Tag.pointwise in func.tags or name in {"masked_fill", "where", "lerp"}:
         shapes = [a.shape for a in tree_flatten(args)[0] if isinstance(a, Tensor)]
@@ -152,11 +153,11 @@ def broadcast_shape(shapes: Sequence[Shape]) -> Shape | None:
     return tuple(reversed(out))
 
 
-def _first(func: Any, args: tuple[Any, ...]) -> Shape:
+def _first(func: Any, args: Args) -> Shape:
     return tuple(args[0].shape)
 
 
-def _reduced(func: Any, args: tuple[Any, ...]) -> Shape:
+def _reduced(func: Any, args: Args) -> Shape:
     names = [a.name for a in func._schema.arguments]
     dims = reduced_dims(func, args, {}, args[0].dim())
     keep = (
@@ -167,14 +168,14 @@ def _reduced(func: Any, args: tuple[Any, ...]) -> Shape:
     )
 
 
-def _matrix(func: Any, args: tuple[Any, ...]) -> Shape | None:
+def _matrix(func: Any, args: Args) -> Shape | None:
     left, right = args[-2:]
     if left.dim() != right.dim() or left.shape[-1] != right.shape[-2]:
         return None
     return (*left.shape[:-1], right.shape[-1])
 
 
-def _joined(func: Any, args: tuple[Any, ...]) -> Shape | None:
+def _joined(func: Any, args: Args) -> Shape | None:
     """The shape of a concatenation; None for torch's special case of empty parts."""
     parts = args[0]
     first = list(parts[0].shape)
@@ -185,18 +186,18 @@ def _joined(func: Any, args: tuple[Any, ...]) -> Shape | None:
     return tuple(first)
 
 
-def _stacked(func: Any, args: tuple[Any, ...]) -> Shape:
+def _stacked(func: Any, args: Args) -> Shape:
     size = list(args[0][0].shape)
     size.insert((args[1] if len(args) > 1 else 0) % (len(size) + 1), len(args[0]))
     return tuple(size)
 
 
-def _repeated(func: Any, args: tuple[Any, ...]) -> Shape:
+def _repeated(func: Any, args: Args) -> Shape:
     lead = (1,) * (len(args[1]) - args[0].dim())
     return tuple(n * times for n, times in zip((*lead, *args[0].shape), args[1], strict=True))
 
 
-def _looked_up(func: Any, args: tuple[Any, ...]) -> Shape:
+def _looked_up(func: Any, args: Args) -> Shape:
     return (*args[1].shape, args[0].shape[1])
 
 

@@ -17,6 +17,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_map_only
 
 from gptinit.trace.graph import Geometry, Node, Read, Storage, Write
+from gptinit.trace.replay.operators import Args, Kwargs
 from gptinit.trace.replay.replay import Replay
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 class Handler(Protocol):
     """Runs operators on traced tensors: a recorder, or the replay of their values."""
 
-    def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handle(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """The operator's result."""
         ...
 
@@ -46,7 +47,7 @@ class Handler(Protocol):
 class _OnValues:
     """The handler while nothing is traced: operators run on replayed values."""
 
-    def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handle(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         args, kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
         return func(*args, **kwargs)
 
@@ -140,8 +141,8 @@ class TracedTensor(torch.Tensor):
         cls,
         func: Any,
         types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        args: Args = (),
+        kwargs: Kwargs | None = None,
     ) -> Any:
         """Hand the operator to the current handler."""
         return current_handler().handle(func, args, kwargs or {})

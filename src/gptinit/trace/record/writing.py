@@ -10,30 +10,27 @@ from gptinit.facts.distributions import Normal, Uniform
 from gptinit.facts.step import Step
 from gptinit.trace.graph import Geometry, Node
 from gptinit.trace.record.creation import constant, drawn
-from gptinit.trace.record.provenance import draw_key, numbers_in, step_here
+from gptinit.trace.record.provenance import made_here
 from gptinit.trace.record.tensor import TracedTensor, traced
-from gptinit.trace.replay.replay import base_name
+from gptinit.trace.replay.operators import Args, Kwargs, base_name
 
-__all__ = ["SNAPSHOT", "as_copied", "as_written", "functional_of_out"]
+__all__ = ["DRAWS", "SNAPSHOT", "as_copied", "as_written", "functional_of_out"]
 
 SNAPSHOT = 1 << 20
 """Entries up to which a real tensor is copied when it is recorded, since it may change later."""
 
-_RANDOM = frozenset(
-    {"bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "random_"}
+DRAWS = frozenset(
+    {"bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_", "random_"}
 )
+"""In-place operators that replace all entries by drawn ones; most have no distribution of ours."""
 
 
-def as_written(
-    func: Any, target: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Node | None:
-    """The node that a draw or a fill writes to `target`; None for other in-place operators."""
+def as_written(func: Any, target: TracedTensor, args: Args, kwargs: Kwargs) -> Node | None:
+    """The node that a draw with a law, or a fill, writes to `target`; None for other operators."""
     name, shape, dtype = base_name(func), tuple(target.shape), target.dtype
     named = _by_name(func, args, kwargs)
     generator = named.get("generator")
-    if dtype.is_complex and name == "normal_":
-        return _random(func, target, args, kwargs)
-    if name == "normal_":
+    if name == "normal_" and not dtype.is_complex:
         mean, std = float(named.get("mean", 0.0)), float(named.get("std", 1.0))
         return drawn(Normal(mean, std), shape, dtype, Step(name, (mean, std)), generator)
     if name == "uniform_":
@@ -43,7 +40,7 @@ def as_written(
         return constant(0.0, shape, dtype, Step(name))
     if name == "fill_" and not isinstance(args[1], complex):
         return constant(float(args[1]), shape, dtype, Step(name, (float(args[1]),)))
-    return _random(func, target, args, kwargs) if name in _RANDOM else None
+    return None
 
 
 def as_copied(target: TracedTensor, source: Tensor, name: str) -> Node:
@@ -52,11 +49,10 @@ def as_copied(target: TracedTensor, source: Tensor, name: str) -> Node:
         source = traced(source.clone() if source.numel() <= SNAPSHOT else source)
     shape, dtype = tuple(target.shape), target.dtype
     expanded = TracedTensor(source._store, _expanded(source.geometry, shape))
-    step, by_default = step_here(Step(name, None))
-    return Node(
-        op=torch.ops.aten._to_copy.default, args=(expanded.read(),), kwargs={"dtype": dtype},
-        shape=shape, dtype=dtype, step=step, by_default=by_default,
-    )  # fmt: skip
+    cast, args = torch.ops.aten._to_copy.default, (expanded.read(),)
+    return made_here(
+        Step(name, None), op=cast, args=args, kwargs={"dtype": dtype}, shape=shape, dtype=dtype
+    )
 
 
 def functional_of_out(func: Any) -> Any:
@@ -77,21 +73,7 @@ def functional_of_out(func: Any) -> Any:
     raise SubjectError(f"init code must use operators that can be traced, got {func}.")
 
 
-def _random(func: Any, target: TracedTensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
-    """A draw without a distribution of ours, kept as the operator itself."""
-    step, by_default = step_here(Step(base_name(func), numbers_in(args[1:])))
-    rest = tuple(
-        (a.read() if isinstance(a, TracedTensor) else a.clone()) if isinstance(a, Tensor) else a
-        for a in args[1:]
-    )
-    more = {k: v for k, v in kwargs.items() if k != "generator"}
-    return Node(
-        op=func, args=rest, kwargs=more, shape=tuple(target.shape), dtype=target.dtype,
-        key=draw_key(kwargs.get("generator"), target.numel()), step=step, by_default=by_default,
-    )  # fmt: skip
-
-
-def _by_name(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _by_name(func: Any, args: Args, kwargs: Kwargs) -> dict[str, Any]:
     names = [a.name for a in func._schema.arguments]
     return {**dict(zip(names, args, strict=False)), **kwargs}
 

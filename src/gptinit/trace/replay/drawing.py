@@ -13,14 +13,14 @@ from torch import Tensor
 from gptinit.trace.graph import Node, reads_in
 from gptinit.trace.replay.noise import draw_at
 
-__all__ = ["draw_by_key", "drawn_entries", "has_blocks", "random_operator", "seeded"]
+__all__ = ["draw_by_key", "drawn_entries", "has_blocks", "random_operator"]
 
 _BLOCK = 1 << 12
 _MASK = (1 << 63) - 1
 _ODD = 0x9E3779B97F4A7C15  # spreads the numbers of blocks over the bits of a seed
 
 
-def seeded(node: Node, block: int = 0) -> torch.Generator:
+def _seeded(node: Node, block: int = 0) -> torch.Generator:
     """A generator seeded for one block of a draw."""
     return torch.Generator().manual_seed((node.key ^ (block * _ODD)) & _MASK)
 
@@ -31,7 +31,7 @@ def draw_by_key(node: Node) -> Tensor:
         values = draw_at(node.law, node.key, torch.arange(node.numel))
         return values.to(node.dtype).view(node.shape)
     if not has_blocks(node):
-        return random_operator(node, node.shape, seeded(node))
+        return random_operator(node, node.shape, _seeded(node))
     blocks = [_block(node, index) for index in range(math.ceil(node.numel / _BLOCK))]
     return torch.cat([torch.empty(0, dtype=node.dtype), *blocks])[: node.numel].view(node.shape)
 
@@ -70,4 +70,4 @@ def _functional(node: Node, generator: torch.Generator) -> Tensor:
 
 
 def _block(node: Node, index: int) -> Tensor:
-    return random_operator(node, (_BLOCK,), seeded(node, index))
+    return random_operator(node, (_BLOCK,), _seeded(node, index))

@@ -1,8 +1,14 @@
-"""Names of operators, which of them reduce, and over which dimensions."""
+"""Operators by name: which of them copy, which reduce, and over which dimensions."""
 
 from typing import Any
 
-__all__ = ["REDUCTIONS", "base_name", "reduced_dims"]
+__all__ = ["COPIES", "REDUCTIONS", "Args", "Kwargs", "base_name", "reduced_dims"]
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+COPIES = frozenset({"_to_copy", "alias", "clone", "contiguous", "detach", "lift_fresh", "positive"})
+"""Operators whose result holds the values of their first argument, cast at most."""
 
 REDUCTIONS = frozenset(
     {
@@ -17,7 +23,7 @@ def base_name(op: Any) -> str:
     return str(op.overloadpacket.__name__)
 
 
-def reduced_dims(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], ndim: int) -> set[int]:
+def reduced_dims(op: Any, args: Args, kwargs: Kwargs, ndim: int) -> set[int]:
     """The dimensions that a reduction removes."""
     dims = kwargs.get("dim")
     for argument, value in zip(op._schema.arguments, args, strict=False):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gptinit.facts.distributions import Distribution
 from gptinit.trace.graph import Node, Read, dependencies
-from gptinit.trace.replay.replay import Replay, random_operator
+from gptinit.trace.replay.drawing import random_operator
+from gptinit.trace.replay.replay import Replay
 
 __all__ = ["DrawFrom", "Recipe", "recipes"]
 

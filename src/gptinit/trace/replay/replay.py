@@ -15,46 +15,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from gptinit.trace.graph import Node, Read, Storage, dependencies, is_traced_dtype, reads_in
-from gptinit.trace.replay.drawing import (
-    draw_by_key,
-    drawn_entries,
-    has_blocks,
-    random_operator,
-    seeded,
-)
+from gptinit.trace.replay.drawing import draw_by_key, drawn_entries, has_blocks
 from gptinit.trace.replay.noise import draw_at
-from gptinit.trace.replay.operators import REDUCTIONS, base_name, reduced_dims
+from gptinit.trace.replay.operators import COPIES, base_name
 from gptinit.trace.replay.partial import RULES, Unanswerable, pointwise
-from gptinit.trace.replay.points import (
-    SAMPLE,
-    in_region,
-    moved_from,
-    sample_positions,
-    to_storage,
-)
+from gptinit.trace.replay.points import in_region, moved_from, to_storage
 
-__all__ = [
-    "LIMIT",
-    "REDUCTIONS",
-    "SAMPLE",
-    "Replay",
-    "Unanswerable",
-    "base_name",
-    "draw_by_key",
-    "random_operator",
-    "reduced_dims",
-    "sample_positions",
-    "seeded",
-]
+__all__ = ["LIMIT", "Replay"]
 
 LIMIT = 1 << 22
 """Entries up to which a tensor is replayed whole while a model is traced."""
-
-Drawer = Callable[[Node], Tensor]
-
-_IDENTITIES = frozenset(
-    {"clone", "_to_copy", "copy", "contiguous", "alias", "detach", "lift_fresh"}
-)
 
 
 class Replay:
@@ -68,7 +38,7 @@ class Replay:
         held: entries in the cache.
     """
 
-    def __init__(self, draw: Drawer = draw_by_key, limit: int = LIMIT) -> None:
+    def __init__(self, draw: Callable[[Node], Tensor] = draw_by_key, limit: int = LIMIT) -> None:
         self._draw, self.limit = draw, limit
         self._nodes: dict[int, Tensor] = {}
         self._buffers: dict[int, tuple[Storage, int, Tensor]] = {}
@@ -189,7 +159,7 @@ class Replay:
 
     def _by_rule(self, node: Node, positions: Tensor) -> Tensor | None:
         name = base_name(node.op)
-        if name in _IDENTITIES:
+        if name in COPIES:
             return self.at(node.args[0], positions).to(node.dtype)
         if name not in RULES and torch.Tag.pointwise in node.op.tags:
             return pointwise(self, node, positions)

@@ -19,7 +19,8 @@ from gptinit.facts.names import number_pattern
 from gptinit.results.profile import Note
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies
-from gptinit.trace.replay.replay import Replay, Unanswerable
+from gptinit.trace.replay.partial import Unanswerable
+from gptinit.trace.replay.replay import Replay
 from gptinit.weights.draws import Draws, is_drawable
 from gptinit.weights.lazy.factor import forget_last_rows
 from gptinit.weights.lazy.parameter import LazyParameter, is_lazy_law
