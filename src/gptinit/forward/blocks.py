@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gptinit.errors import SubjectError
-from gptinit.forward.graph import MATMULS, Graph
+from gptinit.forward.graph import MATMULS, Graph, Vertex
 from gptinit.forward.observe import ModuleCall, Observation
 from gptinit.forward.residual import Addition, Writer, additions, writers
 from gptinit.forward.roles import branch_kind
@@ -110,13 +110,12 @@ def _block_around(graph: Graph, calls: list[ModuleCall], vertex: int) -> str | N
     During a call means: after some input of it, before none, and before some output. Names of
     weights do not tell: one that blocks share is named after the first of them.
     """
-    ancestors = graph.ancestors
     for call in calls:
         takes = [node for _, node in call.inputs]
-        if any(node == vertex or ancestors[node] >> vertex & 1 for node in takes):
+        if any(graph.depends(node, vertex) for node in takes):
             continue
-        begins = any(ancestors[vertex] >> node & 1 for node in takes)
-        if begins and any(vertex == n or ancestors[n] >> vertex & 1 for _, n in call.outputs):
+        begins = any(graph.depends(vertex, node) for node in takes)
+        if begins and any(graph.depends(node, vertex) for _, node in call.outputs):
             return call.path
     return None
 
@@ -148,16 +147,12 @@ def _chain(graph: Graph, found: list[Addition]) -> list[Addition]:
 
 def _before(graph: Graph, addition: Addition, by_vertex: dict[int, Addition]) -> Addition | None:
     """The addition before another on the stream, past norms and casts but no matrix product."""
-    stack, seen, reached = [addition.stream], set(), []
-    while stack:
-        index = stack.pop()
-        if index in by_vertex:
-            reached.append(index)
-            continue
-        if index in seen or graph.vertices[index].name in MATMULS:
-            continue
-        seen.add(index)
-        stack += graph.token_parents(index)
+
+    def is_between(v: Vertex) -> bool:
+        return v.index not in by_vertex and v.name not in MATMULS
+
+    behind = graph.behind([addition.stream], is_between)
+    reached = [v.index for v in behind if v.index in by_vertex]
     return by_vertex[max(reached)] if reached else None
 
 
@@ -205,13 +200,9 @@ def _branches(graph: Graph, addition: Addition, added: list[Writer]) -> Iterator
     parents = graph.token_parents(addition.branch)
     if len(set(kinds)) > 1 and v.name == "add" and len(parents) == 2:
         for parent in parents:
-            inside = [
-                k
-                for k, w in zip(kinds, added, strict=True)
-                if w.vertex == parent or graph.ancestors[parent] >> w.vertex & 1
-            ]
-            if len(set(inside)) == 1:
-                yield inside[0], parent
+            inside = {branch_kind(graph, w) for w in added if graph.depends(parent, w.vertex)}
+            if len(inside) == 1:
+                yield inside.pop(), parent
     elif kinds:
         yield ("attn" if "attn" in kinds else kinds[0]), addition.branch
 

@@ -4,7 +4,7 @@ A set of nodes is an integer, bit i for node i. "Does b depend on a" is then `an
 and "the nodes between the two" is one subtraction of sets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -167,6 +167,34 @@ class Graph:
         """The nodes that a node reads, of those that depend on tokens."""
         parents = [i for o in self.vertices[index].operands for i in o.nodes]
         return [i for i in parents if self.is_token(i)]
+
+    def matrices_of(self, v: Vertex) -> list[str]:
+        """The matrices that a node multiplies tokens by."""
+        if v.name not in MATMULS or not self.token_parents(v.index):
+            return []
+        return [name for o, name in self.weight_operands(v.index) if len(o.geometry.size) > 1]
+
+    def depends(self, index: int, on: int) -> bool:
+        """Whether a node is another, or depends on it."""
+        return index == on or bool(self.ancestors[index] >> on & 1)
+
+    def within(self, cone: int) -> Iterator[Vertex]:
+        """The vertices of a set, in order: its bits from the lowest up."""
+        while cone:
+            low = cone & -cone
+            yield self.vertices[low.bit_length() - 1]
+            cone ^= low
+
+    def behind(self, start: list[int], passes: Callable[[Vertex], bool]) -> Iterator[Vertex]:
+        """Nodes of tokens from `start` backwards, each once; not past those that fail `passes`."""
+        stack, seen = list(start), set()
+        while stack:
+            index = stack.pop()
+            if index not in seen:
+                seen.add(index)
+                yield self.vertices[index]
+                if passes(self.vertices[index]):
+                    stack += self.token_parents(index)
 
     def weight_operands(self, index: int) -> list[tuple[Operand, str]]:
         """The operands of a node that are a weight, or computed from one weight alone (a cast)."""

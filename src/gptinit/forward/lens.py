@@ -166,7 +166,6 @@ def _module_step(seen: Observation, index: int, stream: int) -> tuple[str, int] 
     for call in seen.calls:
         if len(call.inputs) == 1 and any(at == index for _, at in call.outputs[:1]):
             start = call.inputs[0][1]
-            from_stream = start == stream or seen.graph.ancestors[start] >> stream & 1
-            if from_stream and start != index:
+            if seen.graph.depends(start, stream) and start != index:
                 steps.append((start, call.path))
     return (min(steps)[1], min(steps)[0]) if steps else None

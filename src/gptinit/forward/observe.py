@@ -32,6 +32,10 @@ _WANTS_OTHER_IDS = {IndexError, RuntimeError}
 """Raised by a lookup, and by F.one_hot, of a token outside the vocabulary."""
 
 
+_Reads = list[Read | None]
+"""The present value of every tensor in a nest; None for a real one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleCall:
     """One call of one module.
@@ -169,7 +173,7 @@ def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> 
         if tokens is not _IDS and not kinds & _WANTS_OTHER_IDS:
             break
         ids = torch.tensor([tokens])
-        seen: list[tuple[str, list[Read | None], list[Read | None]]] = []
+        seen: list[tuple[str, _Reads, _Reads]] = []
         try:
             with _without_values(), _watched(module, seen):
                 logits = call_model(module, call, ids, weights)
@@ -179,57 +183,39 @@ def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> 
             continue
         if isinstance(logits, TracedTensor):
             graph = _graph_behind(logits, module, weights)
-            return _observation(graph, call, logits, seen, ids)
+            calls = tuple(
+                ModuleCall(path=path, inputs=_nodes(graph, inputs), outputs=_nodes(graph, outputs))
+                for path, inputs, outputs in seen
+            )
+            return Observation(
+                call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1]
+            )
     raise SubjectError(
         f"{type(module).__name__} must run forward on token ids, got "
-        f"{type(first).__name__}: {_in_one_line(first)}."
+        f"{type(first).__name__}: {' '.join(str(first).split()).removesuffix('.')}."
     ) from first
-
-
-def _in_one_line(error: Exception | None) -> str:
-    return " ".join(str(error).split()).removesuffix(".")
-
-
-def _observation(
-    graph: Graph,
-    call: Call,
-    logits: TracedTensor,
-    seen: list[tuple[str, list[Read | None], list[Read | None]]],
-    ids: Tensor,
-) -> Observation:
-    calls = tuple(
-        ModuleCall(path=path, inputs=_nodes(graph, inputs), outputs=_nodes(graph, outputs))
-        for path, inputs, outputs in seen
-    )
-    return Observation(call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1])
 
 
 def _graph_behind(
     logits: TracedTensor, module: nn.Module, weights: Mapping[str, TracedTensor] | None
 ) -> Graph:
-    return Graph(logits, _weight_names(weights or dict(module.named_parameters())))
-
-
-def _weight_names(weights: Mapping[str, Tensor]) -> Mapping[int, str]:
-    """Id of every traced parameter's storage -> the first of its names."""
+    tensors: Mapping[str, Tensor] = weights or dict[str, Tensor](module.named_parameters())
     names: dict[int, str] = {}
-    for name, parameter in weights.items():
-        if isinstance(parameter, TracedTensor):
+    for name, parameter in tensors.items():
+        if isinstance(parameter, TracedTensor):  # a tied one under the first of its names
             names.setdefault(id(parameter._store), name)
-    return names
+    return Graph(logits, names)
 
 
-def _nodes(graph: Graph, reads: list[Read | None]) -> tuple[tuple[int, int], ...]:
+def _nodes(graph: Graph, reads: _Reads) -> tuple[tuple[int, int], ...]:
     nodes = [(i, graph.at(read)) for i, read in enumerate(reads) if read is not None]
     return tuple((i, node) for i, node in nodes if node is not None)
 
 
 @contextmanager
-def _watched(
-    module: nn.Module, seen: list[tuple[str, list[Read | None], list[Read | None]]]
-) -> Iterator[None]:
+def _watched(module: nn.Module, seen: list[tuple[str, _Reads, _Reads]]) -> Iterator[None]:
     """Record inputs and outputs of every module into `seen` while the block runs."""
-    entered: dict[str, list[list[Read | None]]] = {}
+    entered: dict[str, list[_Reads]] = {}
     with ExitStack() as stack:
         for path, child in module.named_modules():
 
@@ -244,6 +230,5 @@ def _watched(
         yield
 
 
-def _reads(value: Any) -> list[Read | None]:
-    """The present value of every tensor in a nest; None for a real one."""
+def _reads(value: Any) -> _Reads:
     return [t.read() if isinstance(t, TracedTensor) else None for t in tensors_in(value)]

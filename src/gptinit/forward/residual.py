@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gptinit.forward.graph import MATMULS, Graph, Vertex
+from gptinit.forward.graph import Graph, Vertex
 
 __all__ = ["Addition", "Writer", "additions", "writers"]
 
@@ -98,22 +98,15 @@ def writers(graph: Graph, addition: Addition) -> list[Writer]:
     """The matrix products that one addition adds to the stream."""
     last_products = []
     before = graph.ancestors[addition.stream] | 1 << addition.stream
-    seen: set[int] = set()
-    stack = [addition.branch]
-    while stack:
-        index = stack.pop()
-        if index in seen or before >> index & 1:
-            continue
-        seen.add(index)
-        v = graph.vertices[index]
-        weights = graph.weight_operands(index)
-        if v.name in MATMULS and weights and graph.token_parents(index):
-            matrix = next((n for o, n in weights if len(o.geometry.size) > 1), None)
-            if matrix is not None:
-                cone = (graph.ancestors[index] | 1 << index) & ~before
-                last_products.append(Writer(index, matrix, addition, cone))
-        elif v.name in _LINEAR:
-            stack += graph.token_parents(index)
+
+    def is_linear(v: Vertex) -> bool:
+        return v.name in _LINEAR and not before >> v.index & 1
+
+    for v in graph.behind([addition.branch], is_linear):
+        matrices = [] if before >> v.index & 1 else graph.matrices_of(v)
+        if matrices:
+            cone = (graph.ancestors[v.index] | 1 << v.index) & ~before
+            last_products.append(Writer(v.index, matrices[0], addition, cone))
     return last_products
 
 

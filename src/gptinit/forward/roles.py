@@ -138,11 +138,11 @@ def _is_normed(graph: Graph, v: Vertex) -> bool:
 
 def branch_kind(graph: Graph, writer: Writer) -> str:
     """Kind of the branch that ends in a writer: "attn", "mlp", or "other" (recurrent, linear)."""
-    if any(_is_attention(graph, v) for v in _within(graph, writer.cone)):
+    if any(_is_attention(graph, v) for v in graph.within(writer.cone)):
         return "attn"
     hidden = _hidden(graph, writer)
     has_activation = any(crossed for crossings in hidden.values() for crossed in crossings)
-    is_recurrent = any(v.name in _RECURRENT for v in _within(graph, writer.cone))
+    is_recurrent = any(v.name in _RECURRENT for v in graph.within(writer.cone))
     return "mlp" if hidden and has_activation and not is_recurrent else "other"
 
 
@@ -150,7 +150,7 @@ def _branch(graph: Graph, writer: Writer) -> Iterator[tuple[str, ParameterRole]]
     kind = branch_kind(graph, writer)
     if kind == "attn":
         yield writer.weight, "attn_out"
-        for v in _within(graph, writer.cone):
+        for v in graph.within(writer.cone):
             if _is_attention(graph, v):
                 yield from _attention(graph, writer, v)
         return
@@ -165,14 +165,6 @@ def _branch(graph: Graph, writer: Writer) -> Iterator[tuple[str, ParameterRole]]
         yield name, "mlp_gate" if is_gated and True in crossings else "mlp_up"
 
 
-def _within(graph: Graph, cone: int) -> Iterator[Vertex]:
-    """The vertices of a set, in order: its bits from the lowest up."""
-    while cone:
-        low = cone & -cone
-        yield graph.vertices[low.bit_length() - 1]
-        cone ^= low
-
-
 def _is_attention(graph: Graph, v: Vertex) -> bool:
     if "scaled_dot_product" in v.name or "flex_attention" in v.name:
         return True
@@ -182,18 +174,9 @@ def _is_attention(graph: Graph, v: Vertex) -> bool:
 
 def product_of_tokens(graph: Graph, index: int) -> Vertex | None:
     """The nearest product of tokens with tokens behind a node, not past one with a weight."""
-    stack, seen = graph.token_parents(index), set()
-    while stack:
-        at = stack.pop()
-        v = graph.vertices[at]
-        if at in seen:
-            continue
-        seen.add(at)
-        if v.name in MATMULS:
-            if not graph.weight_operands(at):
-                return v
-            continue
-        stack += graph.token_parents(at)
+    for v in graph.behind(graph.token_parents(index), lambda v: v.name not in MATMULS):
+        if v.name in MATMULS and not graph.weight_operands(v.index):
+            return v
     return None
 
 
@@ -201,7 +184,8 @@ def _attention(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[str
     """(weight, role) of the weights that reach queries, keys, values, or several ("qkv")."""
     sides: dict[str, set[ParameterRole]] = {}
     for role, operands in _sides(graph, writer, core):
-        for name in _nearest(graph, writer.cone, [i for o in operands for i in o.nodes]):
+        start = [i for o in operands for i in o.nodes]
+        for name in _matrices_behind(graph, start, writer.cone):
             sides.setdefault(name, set()).add(role)
     for name, roles in sides.items():
         yield name, next(iter(roles)) if len(roles) == 1 else "qkv"
@@ -219,78 +203,44 @@ def _sides(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[Role, l
         factors: tuple[Role, ...] = ("q", "k")
         yield from ((role, [o]) for role, o in zip(factors, tokens[-2:], strict=False))
     # Values are what the first product after the softmax multiplies its result by.
-    for v in _within(graph, writer.cone):
+    for v in graph.within(writer.cone):
         if v.name in MATMULS and v.index > core.index and not graph.weight_operands(v.index):
-            reached = [o for o in v.operands if not _comes_from(graph, o, core.index)]
+            reached = [
+                o for o in v.operands if not any(graph.depends(i, core.index) for i in o.nodes)
+            ]
             yield "v", [o for o in reached if any(graph.is_token(i) for i in o.nodes)]
             return
 
 
-def _comes_from(graph: Graph, operand: Operand, index: int) -> bool:
-    return any(i == index or graph.ancestors[i] >> index & 1 for i in operand.nodes)
-
-
-def _nearest(graph: Graph, cone: int, start: list[int]) -> list[str]:
-    """The matrices of the nearest products behind some nodes, inside a cone."""
-    nearest: dict[str, None] = {}
-    stack, seen = list(start), set()
-    while stack:
-        index = stack.pop()
-        if index in seen or not cone >> index & 1:
-            continue
-        seen.add(index)
-        v = graph.vertices[index]
-        matrices = _matrices(graph, v)
-        if matrices:
-            nearest.update(dict.fromkeys(matrices))
-        else:
-            stack += graph.token_parents(index)
-    return list(nearest)
-
-
-def _matrices(graph: Graph, v: Vertex) -> list[str]:
-    if v.name not in MATMULS or not graph.token_parents(v.index):
-        return []
-    return [n for o, n in graph.weight_operands(v.index) if len(o.geometry.size) > 1]
-
-
-def _hidden(graph: Graph, writer: Writer) -> dict[str, set[bool]]:
-    """The matrices before a writer -> whether an activation stands between, on each way there."""
-    hidden: dict[str, set[bool]] = {}
-    stack = [(i, False) for i in graph.token_parents(writer.vertex)]
-    seen: set[tuple[int, bool]] = set()
+def _matrices_behind(graph: Graph, start: list[int], inside: int) -> dict[str, set[bool]]:
+    """The nearest matrices behind nodes, in a set -> whether an activation is on each way there."""
+    matrices: dict[str, set[bool]] = {}
+    stack, seen = [(i, False) for i in start], set()
     while stack:
         index, crossed = stack.pop()
-        if (index, crossed) in seen or not writer.cone >> index & 1:
+        if (index, crossed) in seen or not inside >> index & 1:
             continue
         seen.add((index, crossed))
         v = graph.vertices[index]
-        matrices = _matrices(graph, v)
-        for name in matrices:
-            hidden.setdefault(name, set()).add(crossed)
-        if not matrices:
-            is_activation = v.name in _ACTIVATIONS
-            stack += [(i, crossed or is_activation) for i in graph.token_parents(index)]
-    return hidden
+        names = graph.matrices_of(v)
+        for name in names:
+            matrices.setdefault(name, set()).add(crossed)
+        if not names:
+            crossed |= v.name in _ACTIVATIONS
+            stack += [(i, crossed) for i in graph.token_parents(index)]
+    return matrices
+
+
+def _hidden(graph: Graph, writer: Writer) -> dict[str, set[bool]]:
+    return _matrices_behind(graph, graph.token_parents(writer.vertex), writer.cone)
 
 
 def _head(graph: Graph, width: int) -> Iterator[tuple[str, ParameterRole]]:
-    """(weight, role) of the matrices between the last addition and the logits."""
-    if graph.last is None:
-        return
-    stack, seen = [graph.last], set()
     # No further than the stream: what lies behind it belongs to the blocks.
-    ends = {a.vertex for a in additions(graph, width)}
-    while stack:
-        index = stack.pop()
-        if index in seen or index in ends:
-            continue
-        seen.add(index)
-        matrices = _matrices(graph, graph.vertices[index])
-        for name in matrices:
-            yield name, "lm_head"
-        if not matrices:
-            stack += graph.token_parents(index)
+    ends = sum(1 << a.vertex for a in additions(graph, width))
+    last = [] if graph.last is None else [graph.last]
+    for name in _matrices_behind(graph, last, ~ends):
+        yield name, "lm_head"
 
 
 def _fans(graph: Graph) -> Iterator[tuple[str, tuple[int, int]]]:

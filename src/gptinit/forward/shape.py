@@ -112,20 +112,16 @@ def _positions(graph: Graph, uses: Mapping[str, WeightUse]) -> str | None:
 def _activation(graph: Graph, decoder: Decoder) -> str | None:
     last = decoder.chain[-1]
     cone = graph.ancestors[last.branch] & ~graph.ancestors[last.stream]
-    for v in reversed(graph.vertices):
-        if cone >> v.index & 1 and v.name in _ACTIVATIONS:
+    inside = list(graph.within(cone))
+    for v in reversed(inside):
+        if v.name in _ACTIVATIONS:
             is_tanh = v.node.kwargs.get("approximate") == "tanh"
             # GELU by hand: x (1 + tanh(c (x + d x^3))) / 2.
-            is_by_hand = v.name == "tanh" and _has_cube(graph, cone)
+            is_by_hand = v.name == "tanh" and any(
+                w.name == "pow" and 3 in w.node.args[1:2] for w in inside
+            )
             return "gelu_tanh" if (v.name == "gelu" and is_tanh) or is_by_hand else v.name
     return None
-
-
-def _has_cube(graph: Graph, cone: int) -> bool:
-    return any(
-        cone >> v.index & 1 and v.name == "pow" and 3 in (v.node.args[1:2] or ())
-        for v in graph.vertices
-    )
 
 
 def _width_of(uses: Mapping[str, WeightUse], role: str) -> int | None:

@@ -135,7 +135,8 @@ def _signature(call: Callable[..., object]) -> list[Parameter]:
 
 
 def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:
-    hints = _hints(target.call)
+    call = target.call
+    hints = _hints(call.__init__ if isinstance(call, type) else call)  # type: ignore[misc]
     config: tuple[str, type] | None = None
     for parameter in _parameters(target.call):
         kind = None if config else _annotated_config(hints.get(parameter.name), parameter)
@@ -159,8 +160,7 @@ def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:
     )
 
 
-def _hints(call: Callable[..., object]) -> dict[str, Any]:
-    described = call.__init__ if isinstance(call, type) else call  # type: ignore[misc]
+def _hints(described: object) -> dict[str, Any]:
     try:
         return get_type_hints(described)
     except Exception:  # annotations are the user's code; if it fails, names decide
@@ -233,24 +233,17 @@ def _candidates(target: Target) -> list[type]:
 def _fields(config: type) -> dict[str, Setting]:
     """The settings of a configuration class: its fields, else arguments, else attributes."""
     if dataclasses.is_dataclass(config):
-        hints = _class_hints(config)
+        hints = _hints(config)
         given = ((f.name, _field_default(f)) for f in dataclasses.fields(config) if f.init)
     elif _parameters(config):
-        hints = _hints(config)
+        hints = _hints(config.__init__)
         given = ((p.name, _default(p)) for p in _parameters(config))
     else:
-        hints = _class_hints(config)
+        hints = _hints(config)
         given = ((n, value) for n, value in _attributes(config).items())
     return {
         n: Setting(kinds=kinds_of(hints.get(n), default), default=default) for n, default in given
     }
-
-
-def _class_hints(kind: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(kind)
-    except Exception:  # as in _hints
-        return {}
 
 
 def _field_default(field: dataclasses.Field[Any]) -> object:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gptinit.errors import SubjectError
 from gptinit.load.configured import required_parameters
 from gptinit.load.factory import Factory
+from gptinit.load.isolation import blamed_on
 from gptinit.results.profile import Note
 
 __all__ = ["META_INITIALISERS", "initialise", "on_meta"]
@@ -31,7 +31,8 @@ def on_meta(factory: Factory, notes: list[Note] | None = None) -> Factory:
         with torch.device("meta"):
             module = factory.build()
         module.to_empty(device="cpu")
-        how = _initialised(module)
+        with blamed_on(type(module).__name__, "draw its weights after to_empty"):
+            how = initialise(module)
         if notes is not None:
             notes.append(
                 Note(kind="engine", where="build", message=f"Built on meta, to_empty, {how}.")
@@ -39,22 +40,6 @@ def on_meta(factory: Factory, notes: list[Note] | None = None) -> Factory:
         return module
 
     return replace(factory, build=build)
-
-
-def _initialised(module: nn.Module) -> str:
-    """Draw all weights and say how.
-
-    Raises:
-        SubjectError: if the model's own code fails.
-    """
-    try:
-        return initialise(module)
-    except Exception as error:  # whatever the model's code raises
-        message = " ".join(str(error).split()).removesuffix(".")
-        raise SubjectError(
-            f"{type(module).__name__} must draw its weights after to_empty, got "
-            f"{type(error).__name__}: {message}."
-        ) from error
 
 
 def initialise(module: nn.Module) -> str:

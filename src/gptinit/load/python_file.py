@@ -150,11 +150,8 @@ class _Surroundings:
             if name.partition(".")[0] not in present
             and (origin := _origin(module))
             and not is_installed(origin)
-            and self._holds(origin)
+            and any(Path(origin).is_relative_to(folder) for folder in self.paths)
         }
-
-    def _holds(self, origin: str) -> bool:
-        return any(Path(origin).is_relative_to(folder) for folder in self.paths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

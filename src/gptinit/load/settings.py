@@ -5,7 +5,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from gptinit.errors import ConfigError, unknown_name
 
@@ -13,7 +13,6 @@ __all__ = [
     "MISSING",
     "SCALARS",
     "Setting",
-    "Sizes",
     "kinds_of",
     "resolve",
     "sizes",
@@ -55,20 +54,6 @@ _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Our name of a size -> the names that others give it, the most specific first."""
 
 
-class Sizes(TypedDict):
-    """Sizes of a model by our names; None where settings do not say."""
-
-    n_layer: int | None
-    n_head: int | None
-    n_kv_head: int | None
-    head_dim: int | None
-    n_embd: int | None
-    d_ff: int | None
-    block_size: int | None
-    vocab_size: int | None
-    tied: bool | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """A setting that a model takes.
@@ -82,25 +67,23 @@ class Setting:
     default: object = MISSING
 
 
-def sizes(settings: Mapping[str, object]) -> Sizes:
-    """The sizes that settings name, by our names.
+def sizes(settings: Mapping[str, object]) -> dict[str, Any]:
+    """The sizes that settings name, by our names, as a `Factory` takes them; None for others.
 
     Example:
         >>> found = sizes({"num_hidden_layers": 2, "vocab_size": -1, "tie_word_embeddings": True})
         >>> found["n_layer"], found["vocab_size"], found["tied"]
         (2, None, True)
     """
-    return Sizes(
-        n_layer=_count(settings, "n_layer"),
-        n_head=_count(settings, "n_head"),
-        n_kv_head=_count(settings, "n_kv_head"),
-        head_dim=_count(settings, "head_dim"),
-        n_embd=_count(settings, "n_embd"),
-        d_ff=_count(settings, "d_ff"),
-        block_size=_count(settings, "block_size"),
-        vocab_size=_count(settings, "vocab_size"),
-        tied=next((v for v in _said(settings, "tied") if isinstance(v, bool)), None),
-    )
+    found: dict[str, Any] = {}
+    for size, words in _WORDS.items():
+        named = [settings[word] for word in (size, *words) if word in settings]
+        if size == "tied":
+            fit = [v for v in named if isinstance(v, bool)]
+        else:  # -1 and 0 stand for "not set", and True is no count
+            fit = [v for v in named if isinstance(v, int) and not isinstance(v, bool) and v > 0]
+        found[size] = next(iter(fit), None)
+    return found
 
 
 def resolve(what: str, name: str, known: Iterable[str]) -> str:
@@ -184,15 +167,6 @@ def _flat(hint: object) -> Iterable[Any]:
     if origin is Literal:
         return [type(value) for value in get_args(hint)]
     return _flat(get_args(hint)[0]) if origin is Annotated else [hint]
-
-
-def _said(settings: Mapping[str, object], size: str) -> list[object]:
-    return [settings[word] for word in (size, *_WORDS[size]) if word in settings]
-
-
-def _count(settings: Mapping[str, object], size: str) -> int | None:
-    counts = (v for v in _said(settings, size) if isinstance(v, int) and not isinstance(v, bool))
-    return next((v for v in counts if v > 0), None)
 
 
 def _as_bool(value: object) -> object:

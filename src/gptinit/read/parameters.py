@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -79,7 +79,7 @@ class ParameterReader:
             fan_out=fan_out,
             writes_stream=use.writes_stream if use else None,
             gain=self._gains.get(name),
-            history=tuple(self._history(read)),
+            history=self._history(read),
             provenance=_provenance(read),
             looked=read.storage.looked,
         )
@@ -117,7 +117,7 @@ class ParameterReader:
         block = block_of(name)
         return name.startswith(self._used_modules) if block is None else block in self._layers
 
-    def _history(self, read: Read) -> Iterator[Draw]:
+    def _history(self, read: Read) -> tuple[Draw, ...]:
         """Every time that all entries were set anew; writes that build on the last count as one."""
         storage = read.storage
         draws: list[Draw] = []
@@ -131,7 +131,7 @@ class ParameterReader:
                 draws[-1] = draw
             else:
                 draws.append(draw)
-        yield from draws
+        return tuple(draws)
 
 
 def layer_numbers(names: Mapping[str, tuple[str, ...]], decoder: Decoder | None) -> dict[str, int]:

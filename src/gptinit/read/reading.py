@@ -1,7 +1,7 @@
 """Trace a factory: init distribution, role and hook points of every parameter."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -192,7 +192,7 @@ def _facts(
     observed = observed_shape(flow)
     shape = merged(
         _counted(flow, observed, embeddings, layers),
-        _of_settings(factory),
+        Shape(**{f.name: getattr(factory, f.name, None) for f in fields(Shape)}),
         observed,
         # Without grouped keys settings name n_head alone.
         Shape(n_layer=len(layers) or None, n_kv_head=factory.n_head),
@@ -237,18 +237,6 @@ def _counted(
         n_layer=max(len(layers), len(flow.decoder.blocks)) if flow.decoder else None,
         n_embd=observed.n_embd or width,
         vocab_size=observed.vocab_size,
-    )
-
-
-def _of_settings(factory: Factory) -> Shape:
-    return Shape(
-        n_layer=factory.n_layer,
-        n_head=factory.n_head,
-        n_kv_head=factory.n_kv_head,
-        head_dim=factory.head_dim,
-        n_embd=factory.n_embd,
-        d_ff=factory.d_ff,
-        vocab_size=factory.vocab_size,
     )
 
 

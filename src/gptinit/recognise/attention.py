@@ -51,7 +51,7 @@ class Attended:
 
 def cores(graph: Graph, inside: int) -> list[Vertex]:
     """The fused attentions and the softmaxes over keys in a set of nodes."""
-    vertices = [v for v in graph.vertices if inside >> v.index & 1]
+    vertices = graph.within(inside)
     return [v for v in vertices if "scaled_dot_product" in v.name or v.name in SOFTMAXES]
 
 
@@ -66,27 +66,21 @@ def score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
         return q, k, v
     # A softmax stands between two products of tokens: of queries and keys, and with the values.
     product = product_of_tokens(graph, core.index)
+    later = (v for v in graph.vertices[core.index + 1 :] if graph.depends(v.index, core.index))
     after = next(
-        (
-            v
-            for v in graph.vertices[core.index + 1 :]
-            if v.name in MATMULS
-            and graph.ancestors[v.index] >> core.index & 1
-            and not graph.weight_operands(v.index)
-        ),
-        None,
+        (v for v in later if v.name in MATMULS and not graph.weight_operands(v.index)), None
     )
     if product is None or after is None:
         raise NoFormula("attention", "its scores are not a product of queries and keys.")
     q, k = list(reads_in(product.node))[-2:]
-    values = [r for r in reads_in(after.node) if not _depends(graph, r, core.index)]
+    values = [
+        r
+        for r in reads_in(after.node)
+        if not any(graph.depends(i, core.index) for _, i in graph.writes(r))
+    ]
     if len(values) != 1:
         raise NoFormula("attention", "its softmax multiplies more than the values.")
     return q, k, values[0]
-
-
-def _depends(graph: Graph, read: Read, index: int) -> bool:
-    return any(i == index or graph.ancestors[i] >> index & 1 for _, i in graph.writes(read))
 
 
 def attended(graph: Graph, end: Read, products: Mapping[str, int], core: Vertex) -> Attended:

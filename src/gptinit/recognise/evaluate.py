@@ -48,11 +48,9 @@ class Values:
         graph, geometry = self._graph, read.geometry
         name = graph.weight_read(read)
         if name is not None:
-            if name not in self._weights:
+            if name not in self._weights or self._weights[name].numel() != read.storage.numel:
                 raise NoFormula(name, "this parameter has an effect that no formula covers.")
             flat = self._weights[name]
-            if flat.numel() != read.storage.numel:
-                raise NoFormula(name, "this parameter has an effect that no formula covers.")
         else:
             # A single write of the whole view needs no buffer; others are painted over each other.
             writes = graph.writes(read)
