@@ -6,7 +6,6 @@ from gptinit.forward.graph import Graph, Vertex
 
 __all__ = ["Addition", "Writer", "additions", "writers"]
 
-_ADDS = frozenset({"add"})
 _LINEAR = frozenset(
     {
         "_to_copy", "_unsafe_index", "add", "cat", "clone", "copy", "cumsum", "div",
@@ -67,7 +66,7 @@ def additions(graph: Graph, width: int) -> list[Addition]:
     origin: dict[int, int] = {}  # stream -> the stream before the parallel branches added so far
     for v in graph.vertices:
         shape = v.node.shape
-        if v.name not in _ADDS or len(shape) < 2 or shape[-1] != width:
+        if v.name != "add" or len(shape) < 2 or shape[-1] != width:
             continue
         pair = _token_operands(graph, v)
         if len(pair) != 2:

@@ -59,7 +59,7 @@ def huggingface_factory(
     """
     file = _config_file(Path(path))
     raw = _read(file)
-    with isolated(), _offline():
+    with _isolated_offline():
         transformers = _transformers(file)
         configure = _configurer(transformers, file, raw, trust_remote_code=trust_remote_code)
         return _factory(transformers, file, raw, configure, dict(overrides or {}))
@@ -84,18 +84,13 @@ def _factory(
     build = _builder(transformers, file, config)
 
     def with_settings(more: Mapping[str, object]) -> Factory:
-        with isolated(), _offline():
+        with _isolated_offline():
             return _factory(transformers, file, raw, configure, {**values, **more})
-
-    @contextmanager
-    def within() -> Iterator[None]:
-        with isolated(), _offline():
-            yield
 
     return Factory(
         name=model_label(label, values),
         source=f"{file}, transformers {transformers.__version__}",
-        build=guarded(label, lambda: build(configure(copy.deepcopy(changed))), within),
+        build=guarded(label, lambda: build(configure(copy.deepcopy(changed))), _isolated_offline),
         settings=settings,
         with_settings=with_settings,
         architecture=str(raw["model_type"]),
@@ -140,6 +135,12 @@ def _transformers(file: Path) -> ModuleType:
             f"transformers must be installed to read {file}. Run pip install 'gptinit[hf]'."
         ) from error
     return transformers
+
+
+@contextmanager
+def _isolated_offline() -> Iterator[None]:
+    with isolated(), _offline():
+        yield
 
 
 @contextmanager

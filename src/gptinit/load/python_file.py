@@ -62,7 +62,13 @@ def module_factory(module: str, name: str, overrides: Mapping[str, object]) -> F
         SubjectError: if the module fails, or has no such name.
     """
     here = str(Path.cwd())
-    with _importable((here,)), isolated(module):
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        with _importable((here,)), isolated(module):
+            yield
+
+    with within():
         importlib.invalidate_caches()
         with blamed_on(module, "load without an error"):
             try:
@@ -74,12 +80,6 @@ def module_factory(module: str, name: str, overrides: Mapping[str, object]) -> F
                         "Name a file as path/model.py:NAME."
                     ) from error
                 raise
-
-    @contextmanager
-    def within() -> Iterator[None]:
-        with _importable((here,)), isolated(module):
-            yield
-
     loaded = _Loaded(module=imported, place=module, source=f"module {module}", within=within)
     return _factory(loaded, name, overrides)
 

@@ -19,7 +19,7 @@ from gptinit.read.live import LiveLaws
 from gptinit.read.norm_gains import norm_gains
 from gptinit.read.role_names import role_by_name
 from gptinit.results.program import Draw, ParameterProgram, Program
-from gptinit.trace.graph import Read, dependencies, reads_in
+from gptinit.trace.graph import Read, dependencies, draws_behind, reads_in
 from gptinit.trace.laws.laws import Law, Laws
 from gptinit.trace.record.tensor import TracedTensor, traced
 from gptinit.weights.policy import tied_names
@@ -222,14 +222,11 @@ def with_entanglement(
         reads: the record of every parameter and buffer.
         buffers: names of the buffers.
     """
-    in_buffers = {
-        node.key for name in buffers for node in dependencies(reads[name]) if node.is_random
-    }
+    in_buffers = {draw.key for name in buffers for draw in draws_behind(reads[name])}
     users: dict[int, list[ParameterProgram]] = {}
     for parameter in parameters:
-        for node in dependencies(reads[parameter.name]):
-            if node.is_random:
-                users.setdefault(node.key, []).append(parameter)
+        for draw in draws_behind(reads[parameter.name]):
+            users.setdefault(draw.key, []).append(parameter)
     marked = {
         parameter.name
         for key, sharing in users.items()

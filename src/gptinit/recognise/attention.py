@@ -62,7 +62,7 @@ def score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
         NoFormula: if it is not a product of queries and keys that is multiplied by values.
     """
     if core.name not in SOFTMAXES:
-        q, k, v = list(reads_in(core.node))[:3]
+        q, k, v = reads_in(core.node)[:3]
         return q, k, v
     # A softmax stands between two products of tokens: of queries and keys, and with the values.
     product = product_of_tokens(graph, core.index)
@@ -72,7 +72,7 @@ def score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
     )
     if product is None or after is None:
         raise NoFormula("attention", "its scores are not a product of queries and keys.")
-    q, k = list(reads_in(product.node))[-2:]
+    q, k = reads_in(product.node)[-2:]
     values = [
         r
         for r in reads_in(after.node)

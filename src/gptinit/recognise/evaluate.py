@@ -92,10 +92,9 @@ class Values:
         if "device" in kwargs:
             kwargs["device"] = torch.device("cpu")
         try:
-            result = node.op(*args, **kwargs)
+            value: Tensor = node.result(node.op(*args, **kwargs))
         except Exception as error:  # an operator that does not exist in float64
             raise NoFormula(v.name, f"{v.name} could not be computed.") from error
-        value: Tensor = result if node.index is None else result[node.index]
         return _double(value)
 
     def _argument(self, value: Any) -> Any:
@@ -143,7 +142,7 @@ def _reads_behind(graph: Graph, end: Any, given: Mapping[int, object]) -> Iterat
         for _, index in graph.writes(read):
             if index not in seen and index not in given:
                 seen.add(index)
-                stack += list(reads_in(graph.vertices[index].node))
+                stack += reads_in(graph.vertices[index].node)
 
 
 def fingerprint(graph: Graph, end: Any, given: Mapping[int, str]) -> int:

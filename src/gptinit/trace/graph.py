@@ -6,7 +6,7 @@ covers, so a `Read` (storage, version, geometry) names a value that later writes
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "Storage",
     "Write",
     "dependencies",
+    "draws_behind",
     "is_traced_dtype",
     "keys_behind",
     "mark_looked",
@@ -108,6 +109,10 @@ class Node:
         """Number of entries."""
         return math.prod(self.shape)
 
+    def result(self, made: Any) -> Any:
+        """The value of this node among all that its operator returned."""
+        return made if self.index is None else made[self.index]
+
     @property
     def is_random(self) -> bool:
         """Whether it draws itself; what it reads may be random too."""
@@ -179,16 +184,19 @@ class Read:
         return node if same and region.offset == self.geometry.offset else None
 
 
-def reads_in(node: Node) -> Iterator[Read]:
+def reads_in(node: Node) -> list[Read]:
     """The reads among a node's arguments."""
-    for leaf in tree_flatten((node.args, node.kwargs))[0]:
-        if isinstance(leaf, Read):
-            yield leaf
+    return [a for a in tree_flatten((node.args, node.kwargs))[0] if isinstance(a, Read)]
 
 
 def dependencies(read: Read) -> list[Node]:
     """Every node that a value depends on, each before those that read it."""
     return ordered(_seen(read), _seen)
+
+
+def draws_behind(read: Any) -> list[Node]:
+    """The draws that an operand depends on; none for one that is not traced."""
+    return [d for d in dependencies(read) if d.is_random] if isinstance(read, Read) else []
 
 
 def keys_behind(write: Write, storage: Storage) -> frozenset[int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gptinit.facts.algebra import affine_distribution, is_iid
 from gptinit.facts.distributions import Constant, Measured, Normal, Orthogonal, Scaled
-from gptinit.trace.graph import Node, Read, dependencies
+from gptinit.trace.graph import Node, Read, dependencies, draws_behind
 from gptinit.trace.laws.expected import REDUCED, averaged, expected, source_of
 from gptinit.trace.laws.law import Law, LawSource, affine
 from gptinit.trace.laws.pieces import Part, joined
@@ -151,7 +151,7 @@ def _alpha(node: Node) -> float:
 
 
 def _sum(laws: LawSource, node: Node, a: float, b: float) -> Law | None:
-    """The law of a * left + b * right."""
+    """The law of a * left + b * right: multiples of one draw, or independent normals."""
     left, right = (laws.argument(a) for a in node.args[:2])
     if left is None or right is None:
         return None
@@ -160,33 +160,26 @@ def _sum(laws: LawSource, node: Node, a: float, b: float) -> Law | None:
         return affine(left, a, b * right.distribution.value)
     if isinstance(left.distribution, Constant) and full[1]:
         return affine(right, b, a * left.distribution.value)
-    return _sum_of_draws(node, left, right, (a, b)) if all(full) else None
-
-
-def _sum_of_draws(node: Node, left: Law, right: Law, factors: tuple[float, float]) -> Law | None:
-    """The law of a * left + b * right for multiples of one draw, or independent normals."""
-    a, b = factors
-    if left.basis is not None and left.basis == right.basis and left.scale:
+    if all(full) and left.basis is not None and left.basis == right.basis and left.scale:
         return affine(left, a + b * right.scale / left.scale, 0.0)
     x, y = left.distribution, right.distribution
-    if isinstance(x, Normal) and isinstance(y, Normal) and _are_independent(node):
-        return Law(Normal(a * x.mean + b * y.mean, math.hypot(a * x.std, b * y.std)))
+    if all(full) and isinstance(x, Normal) and isinstance(y, Normal):
+        keys, others = ({d.key for d in draws_behind(r)} for r in node.args[:2])
+        if not keys & others:
+            return Law(Normal(a * x.mean + b * y.mean, math.hypot(a * x.std, b * y.std)))
     return None
 
 
 def _centred(laws: LawSource, node: Node) -> Law | None:
     """A tensor minus its own mean over n entries, which leaves (1 - 1/n) of its variance."""
-    if (
-        not isinstance(node.args[0], Read)
-        or not isinstance(node.args[1], Read)
-        or _alpha(node) != 1
-    ):
+    whole, own_mean = node.args[:2]
+    if not isinstance(whole, Read) or not isinstance(own_mean, Read) or _alpha(node) != 1:
         return None
-    source = source_of(node.args[1])
+    source = source_of(own_mean)
     if source is None or source.op is None or base_name(source.op) != "mean":
         return None
     reduced = averaged(source)
-    law = laws.read(node.args[0])
+    law = laws.read(whole)
     if reduced is None or not is_iid(law.distribution) or not _are_same(laws, law, reduced[0]):
         return None
     centred = affine_distribution(law.distribution, 1.0, -law.distribution.mean)
@@ -249,7 +242,7 @@ def _value_in_trace(laws: LawSource, read: Read) -> float | None:
 def _by_table(laws: LawSource, law: Law, node: Node, factor: Any) -> Law | None:
     """A law of independent entries times fixed numbers, one per row, column or entry."""
     if isinstance(factor, Read):
-        if factor.numel > LIMIT or any(d.is_random for d in dependencies(factor)):
+        if factor.numel > LIMIT or draws_behind(factor):
             return None
         factor = laws.replay.value(factor)
     if not isinstance(factor, Tensor) or not is_iid(law.distribution) or node.numel > LIMIT:
@@ -267,8 +260,3 @@ def _by_table(laws: LawSource, law: Law, node: Node, factor: Any) -> Law | None:
         for value, n in zip(values.tolist(), run.tolist(), strict=True)
     ]
     return joined(parts, node.shape, in_order=in_order)
-
-
-def _are_independent(node: Node) -> bool:
-    keys = [{d.key for d in dependencies(r) if d.is_random} for r in node.args[:2]]
-    return not keys[0] & keys[1]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gptinit.facts.algebra import is_iid, moments_only
 from gptinit.facts.distributions import Constant, Normal, Orthogonal, TruncatedNormal, Uniform
-from gptinit.trace.graph import Node, Read, dependencies
+from gptinit.trace.graph import Node, Read, draws_behind
 from gptinit.trace.laws.arithmetic import shape_of
 from gptinit.trace.laws.law import Law, LawSource
 from gptinit.trace.laws.pieces import Part, joined, mixed
@@ -42,8 +42,8 @@ def concatenated(laws: LawSource, node: Node) -> Law | None:
         law = laws.argument(value)
         if law is None:
             return None
-        keys = () if are_apart else _keys(value)
-        parts.append(Part(count=math.prod(shape_of(value)), law=law, keys=frozenset(keys)))
+        keys = frozenset(() if are_apart else (d.key for d in draws_behind(value)))
+        parts.append(Part(count=math.prod(shape_of(value)), law=law, keys=keys))
     return joined(parts, node.shape, in_order=dim == 0)
 
 
@@ -55,8 +55,7 @@ def masked(laws: LawSource, node: Node) -> Law | None:
         return None
     if not is_iid(law.distribution) or not isinstance(value.distribution, Constant):
         return None
-    marks = mask.expand(node.shape)
-    return _marked(marks, value, law)
+    return _marked(mask.expand(node.shape), value, law)
 
 
 def chosen(laws: LawSource, node: Node) -> Law | None:
@@ -113,8 +112,13 @@ def picked(laws: LawSource, node: Node) -> Law | None:
     is_once = len(tables) == 1 and (
         tables[0].dtype == torch.bool or tables[0].unique().numel() == tables[0].numel()
     )
-    basis = _basis_of_pick(law, tables[0], node) if is_once and len(indices) == 1 else None
-    return Law(law.distribution, basis) if is_once else _dependent(law)
+    if not is_once:
+        return _dependent(law)
+    if len(indices) != 1 or law.basis is None or law.scale != 1.0 or tables[0].numel() > 1 << 16:
+        return Law(law.distribution)
+    # Picking the same rows again makes a copy.
+    rows = tuple(tables[0].flatten().tolist())
+    return Law(law.distribution, (law.basis, base_name(node.op), rows, node.shape))
 
 
 def shuffled(laws: LawSource, node: Node) -> Law | None:
@@ -182,10 +186,6 @@ def factor(laws: LawSource, node: Node) -> Law | None:
     return None
 
 
-def _keys(value: Read | Tensor) -> set[int]:
-    return {d.key for d in dependencies(value) if d.is_random} if isinstance(value, Read) else set()
-
-
 def _are_apart(values: Sequence[Read | Tensor]) -> bool:
     """Whether operands are disjoint views of one tensor of independent entries."""
     reads = [v for v in values if isinstance(v, Read)]
@@ -223,13 +223,6 @@ def _is_broadcast(node: Node, inside: Law, outside: Law) -> bool:
         shape_of(a) != node.shape and not isinstance(law.distribution, Constant)
         for a, law in operands
     )
-
-
-def _basis_of_pick(law: Law, table: Tensor, node: Node) -> tuple[object, ...] | None:
-    """The basis of picked rows: picking the same rows again makes a copy."""
-    if law.basis is None or law.scale != 1.0 or table.numel() > 1 << 16:
-        return None
-    return (law.basis, base_name(node.op), tuple(table.flatten().tolist()), node.shape)
 
 
 def _dependent(law: Law) -> Law:

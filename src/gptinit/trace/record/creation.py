@@ -17,24 +17,26 @@ from gptinit.trace.replay.operators import Args, Kwargs, base_name
 
 __all__ = ["created", "drawn", "is_like", "new_like"]
 
-_EMPTY = frozenset(
-    {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+_EMPTY = frozenset({"empty", "empty_permuted", "empty_strided"})
+_LAWS: Mapping[str, Distribution] = MappingProxyType(
+    {
+        "zeros": Constant(0.0),
+        "ones": Constant(1.0),
+        "randn": Normal(0.0, 1.0),
+        "rand": Uniform(0.0, 1.0),
+    }
 )
-_FILLED: Mapping[str, float] = MappingProxyType(
-    {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0}
-    | {"ones": 1.0, "ones_like": 1.0, "new_ones": 1.0}
-)
-_STANDARD: Mapping[str, Distribution] = MappingProxyType(
-    {"randn": Normal(0.0, 1.0), "randn_like": Normal(0.0, 1.0)}
-    | {"rand": Uniform(0.0, 1.0), "rand_like": Uniform(0.0, 1.0)}
-)
-_LIKE = frozenset({"empty_like", "zeros_like", "ones_like", "full_like", "randn_like", "rand_like"})
-_NEW = frozenset({"new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full"})
+
+
+def _kind(name: str) -> str:
+    """The factory that an operator is a variant of: "empty" of new_empty and of empty_like."""
+    return name.removeprefix("new_").removesuffix("_like")
 
 
 def is_like(name: str) -> bool:
     """Whether an operator takes shape and dtype from its first argument."""
-    return name in _LIKE or name in _NEW
+    kind = _kind(name)
+    return kind != name and (kind in _EMPTY or kind in _LAWS or kind == "full")
 
 
 def drawn(
@@ -59,9 +61,9 @@ def created(func: Any, args: Args, kwargs: Kwargs) -> TracedTensor | None:
         dtype = kwargs.get("dtype") or _dtype_of(args[1])
         return _filled(args[1], tuple(args[0]), dtype, name)
     # Complex draws have no law of ours: the caller records the operator itself.
-    if not is_traced_dtype(dtype) or (dtype.is_complex and (name in _STANDARD or name == "normal")):
+    if not is_traced_dtype(dtype) or (dtype.is_complex and name in {"normal", "rand", "randn"}):
         return None
-    if name in _EMPTY or name in _FILLED or name in _STANDARD:
+    if name in _EMPTY or name in _LAWS:
         return _made(name, tuple(args[0]), dtype, generator)
     if name == "normal" and len(args) > 2:
         mean, std, size = args[:3]
@@ -73,23 +75,23 @@ def created(func: Any, args: Args, kwargs: Kwargs) -> TracedTensor | None:
 def new_like(func: Any, args: Args, kwargs: Kwargs) -> TracedTensor | Tensor:
     """The result of a `*_like` or `new_*` operator: a traced tensor if it is floating point."""
     name, example = base_name(func), args[0]
-    shape = tuple(example.shape if name in _LIKE else args[1])
+    shape = tuple(example.shape if name.endswith("_like") else args[1])
     dtype = kwargs.get("dtype") or example.dtype
     named = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
     if "fill_value" in named:
         made = _filled(named["fill_value"], shape, dtype, name)
         return torch.full(shape, named["fill_value"], dtype=dtype) if made is None else made
     if not is_traced_dtype(dtype):  # indices and masks are real, for code branches on them
-        return torch.full(shape, _FILLED.get(name, 0.0), dtype=torch.float64).to(dtype)
+        return torch.full(shape, 1 if _kind(name) == "ones" else 0, dtype=dtype)
     return _made(name, shape, dtype, kwargs.get("generator"))
 
 
 def _made(
     name: str, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator | None
 ) -> TracedTensor:
-    if name in _EMPTY:
+    law = _LAWS.get(_kind(name))
+    if law is None:
         return unset(shape, dtype)
-    law = Constant(_FILLED[name]) if name in _FILLED else _STANDARD[name]
     return of_node(drawn(law, shape, dtype, Step(name), generator))
 
 

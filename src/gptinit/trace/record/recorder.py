@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Normal
 from gptinit.facts.step import Step
-from gptinit.trace.graph import Geometry, Node, dependencies, is_traced_dtype, mark_looked
+from gptinit.trace.graph import Geometry, Node, draws_behind, is_traced_dtype, mark_looked
 from gptinit.trace.record.creation import created, drawn, is_like, new_like
 from gptinit.trace.record.provenance import draw_key, made_here, numbers_in, step_here
 from gptinit.trace.record.shapes import broadcast_shape, dummy_results, results_like, twin
@@ -124,9 +124,11 @@ class Recorder:
             return self._view(func, first, args, kwargs)
         if name == "set_":
             return _become(func, first, args[1:], kwargs)
-        if torch.Tag.inplace_view in func.tags:
-            return _reshape_in_place(func, first, args, kwargs)
-        if _goes_to_meta(kwargs):
+        if torch.Tag.inplace_view in func.tags:  # t_, unsqueeze_: the tensor itself changes shape
+            with no_dispatch():
+                func(*args, **kwargs)
+            return first
+        if torch.device(kwargs.get("device") or "cpu").type == "meta":
             return func(twin(first), *args[1:], **kwargs)
         return new_like(func, args, kwargs) if is_like(name) else NotImplemented
 
@@ -226,7 +228,7 @@ class Recorder:
         tensor = of_node(node)
         if is_traced_dtype(node.dtype):
             return tensor
-        is_random = any(d.is_random for d in dependencies(tensor.read()))
+        is_random = bool(draws_behind(tensor.read()))
         if self._dummy and is_random:
             return _made_up(node)
         # A single value is computed at once, random or not: code branches on it.
@@ -261,11 +263,6 @@ def _if_float(tensor: Tensor) -> Tensor:
     return traced(tensor) if is_traced_dtype(tensor.dtype) else tensor
 
 
-def _goes_to_meta(kwargs: Kwargs) -> bool:
-    device = kwargs.get("device")
-    return device is not None and torch.device(device).type == "meta"
-
-
 def _recorded(tensor: Tensor) -> Any:
     """An argument as a node keeps it: a read, or a copy of a real tensor that may change later."""
     if isinstance(tensor, TracedTensor):
@@ -281,13 +278,6 @@ def _become(
         tensor.data = source[0]
     else:
         tensor.data = func(torch.empty(0, dtype=tensor.dtype), *source, **kwargs)
-    return tensor
-
-
-def _reshape_in_place(func: Any, tensor: TracedTensor, args: Args, kwargs: Kwargs) -> TracedTensor:
-    """Change the shape and strides of `tensor` itself, as t_ and unsqueeze_ do."""
-    with no_dispatch():
-        func(*args, **kwargs)
     return tensor
 
 

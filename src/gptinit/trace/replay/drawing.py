@@ -5,7 +5,6 @@ has its own generator, so that any block can be drawn without those before it.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +48,7 @@ def drawn_entries(node: Node, positions: Tensor) -> Tensor:
 def has_blocks(node: Node) -> bool:
     """Whether a draw without a law treats all entries alike, so that blocks can be drawn alone."""
     is_alike = not any(isinstance(a, Tensor) for a in (*node.args, *node.kwargs.values()))
-    return node.op._schema.is_mutable and is_alike and not any(True for _ in reads_in(node))
+    return node.op._schema.is_mutable and is_alike and not reads_in(node)
 
 
 def random_operator(node: Node, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -64,9 +63,8 @@ def random_operator(node: Node, shape: tuple[int, ...], generator: torch.Generat
 def _functional(node: Node, generator: torch.Generator) -> Tensor:
     with torch.random.fork_rng(devices=[]):  # it may take no generator but the global one
         torch.default_generator.manual_seed(generator.initial_seed())
-        made: Any = node.op(*node.args, **node.kwargs)
-    out: Tensor = made if node.index is None else made[node.index]
-    return out
+        made: Tensor = node.result(node.op(*node.args, **node.kwargs))
+    return made
 
 
 def _block(node: Node, index: int) -> Tensor:

@@ -25,8 +25,6 @@ from gptinit.trace.replay.points import (
 
 __all__ = ["RULES", "Unanswerable", "Values", "pointwise"]
 
-_SCALED_BY_COUNT = frozenset({"sum", "nansum"})
-
 
 class Unanswerable(SubjectError):
     """A value that neither a replay nor a sample of entries can give."""
@@ -85,8 +83,8 @@ def _reduce(values: Values, node: Node, positions: Tensor) -> Tensor:
         raise Unanswerable(f"{rows.numel()} rows of {length} entries are too many to be replayed.")
     entries = positions_of_rows(read.geometry.size, dims, rows)  # (U, length)
     table = values.at(read, entries.flatten()).view(-1, length)
-    made = node.op(table, *_along_rows(node)[0], **_along_rows(node)[1])
-    out: Tensor = made if node.index is None else made[node.index]
+    args, kwargs = _along_rows(node)
+    out: Tensor = node.result(node.op(table, *args, **kwargs))
     return out.reshape(-1)[back]
 
 
@@ -98,15 +96,17 @@ def _reduce_all(values: Values, node: Node, read: Read) -> Tensor:
     if index is not None and args[index] is not None:
         args[index] = 0 if isinstance(args[index], int) else [0]
     keywords = {k: v for k, v in node.kwargs.items() if k not in {"dim", "keepdim"}}
-    made = node.op(sample, *_without_keepdim(node, args)[1:], **keywords)
-    out: Tensor = made if node.index is None else made[node.index]
+    keepdim = _argument(node, "keepdim")
+    if keepdim is not None:
+        args[keepdim] = False
+    out: Tensor = node.result(node.op(sample, *args[1:], **keywords))
     return out.reshape(()) * _count_factor(node, read.numel / positions.numel())
 
 
 def _count_factor(node: Node, ratio: float) -> float:
     """The factor from a sum or norm of a sample to that of all entries."""
     name = base_name(node.op)
-    if name in _SCALED_BY_COUNT:
+    if name in {"sum", "nansum"}:
         return ratio
     if name in {"linalg_vector_norm", "norm"}:
         order = node.args[1] if len(node.args) > 1 and node.args[1] is not None else 2
@@ -198,11 +198,6 @@ def _along_rows(node: Node) -> tuple[list[Any], dict[str, Any]]:
         elif name in kwargs:
             kwargs[name] = value
     return args, kwargs
-
-
-def _without_keepdim(node: Node, args: list[Any]) -> list[Any]:
-    index = _argument(node, "keepdim")
-    return [False if i == index else a for i, a in enumerate(args)]
 
 
 RULES: Mapping[str, Callable[[Values, Node, Tensor], Tensor | None]] = MappingProxyType(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gptinit.facts.distributions import Distribution
-from gptinit.trace.graph import Node, Read, dependencies
+from gptinit.trace.graph import Node, Read, draws_behind
 from gptinit.trace.replay.drawing import random_operator
 from gptinit.trace.replay.replay import Replay
 
@@ -37,7 +37,7 @@ class Recipe:
     @property
     def is_random(self) -> bool:
         """Whether its values depend on a draw."""
-        return any(node.is_random for node in dependencies(self.read))
+        return bool(draws_behind(self.read))
 
     def values(self, draw: DrawFrom, seed: SeedFor) -> Tensor:
         """All entries computed from new draws, in the shape and dtype of the trace.
@@ -64,8 +64,8 @@ def recipes(reads: Iterable[tuple[str, Read]]) -> dict[str, Recipe]:
     by_name = {}
     for name, read in reads:
         number = 0
-        for node in dependencies(read):
-            if node.is_random and node.key not in names:
+        for node in draws_behind(read):
+            if node.key not in names:
                 names[node.key] = (name, number)
                 number += 1
         by_name[name] = Recipe(read=read, names=names)

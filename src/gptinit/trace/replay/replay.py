@@ -92,10 +92,8 @@ class Replay:
             return self._draw(node)
         args, kwargs = tree_map_only(Read, self.value, (node.args, node.kwargs))
         if node.is_random:
-            is_plain = not any(True for _ in reads_in(node))
-            return self._draw(node if is_plain else replace(node, args=args, kwargs=kwargs))
-        made = node.op(*args, **kwargs)
-        out: Tensor = made if node.index is None else made[node.index]
+            return self._draw(replace(node, args=args, kwargs=kwargs) if reads_in(node) else node)
+        out: Tensor = node.result(node.op(*args, **kwargs))
         return out.to(node.dtype)
 
     def _buffer(self, storage: Storage, version: int) -> Tensor:
@@ -152,7 +150,7 @@ class Replay:
         entries = None if node.is_random else self._by_rule(node, positions)
         if entries is not None:
             return entries
-        if node.numel <= self.limit or not any(True for _ in reads_in(node)):
+        if node.numel <= self.limit or not reads_in(node):
             return self.node(node).reshape(-1)[positions]
         name = base_name(node.op)
         raise Unanswerable(f"{name} on {node.numel} drawn entries cannot be replayed in part.")
