@@ -166,21 +166,17 @@ def _placement(graph: Graph, chain: list[Addition]) -> str:
 def _block_sites(
     seen: Observation, path: str, members: list[tuple[Addition, list[Writer]]]
 ) -> BlockSites:
-    attn, mlp = None, None
+    branches: dict[str, Site | None] = {}
     for addition, added in members:
         for kind, index in _branches(seen.graph, addition, added):
-            site = _site(seen, index, path)
-            if kind == "attn" and attn is None:
-                attn = site
-            elif kind == "mlp" and mlp is None:
-                mlp = site
+            branches[kind] = branches.get(kind) or _site(seen, index, path)
     return BlockSites(
         path=path,
         before=_site(seen, members[0][0].stream, path, is_stream=True),
         after=_site(seen, members[-1][0].vertex, path, is_stream=True)
         or _block_output(seen, path, members[-1][0].vertex),
-        attn=attn,
-        mlp=mlp,
+        attn=branches.get("attn"),
+        mlp=branches.get("mlp"),
     )
 
 

@@ -14,7 +14,6 @@ from gptinit.forward.sites import named_tensors
 __all__ = ["Call", "call_model", "find_call"]
 
 _TARGETS = ("targets", "target", "labels", "y")
-_IDS = ("input_ids", "idx", "tokens", "ids", "x", "input", "src", "decoder_input_ids")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +51,9 @@ def call_model(
     Raises:
         SubjectError: if nothing that it returns has the shape of logits.
     """
-    kwargs: dict[str, Any] = dict.fromkeys(call.also, ids) | dict(call.fixed)
-    if call.targets:
-        kwargs[call.targets] = ids
+    named = (*call.also, *filter(None, (call.targets, call.keyword)))
+    kwargs: dict[str, Any] = dict.fromkeys(named, ids) | dict(call.fixed)
     args = () if call.keyword else (ids,)
-    if call.keyword:
-        kwargs[call.keyword] = ids
     if weights is None:
         returned = module(*args, **kwargs)
     else:
@@ -74,10 +70,11 @@ def call_model(
 def find_call(module: nn.Module) -> Iterator[Call]:
     """Ways to call a model, by the names of its forward's arguments, the likeliest first."""
     names = inspect.signature(module.forward).parameters
-    fixed = tuple((n, False) for n in ("use_cache",) if n in names)
+    fixed = (("use_cache", False),) if "use_cache" in names else ()
     targets = next((n for n in _TARGETS if n in names), None)
-    keyword = next((n for n in _IDS[:1] if n in names), None)
-    also = tuple(n for n in ("decoder_input_ids",) if n in names and keyword)
+    # By position where no name is certain: the first argument is what ids are passed as.
+    keyword = "input_ids" if "input_ids" in names else None
+    also = ("decoder_input_ids",) if keyword and "decoder_input_ids" in names else ()
     yield Call(keyword=keyword, fixed=fixed, also=also)
     if targets:
         yield Call(keyword=keyword, fixed=fixed, also=also, targets=targets)

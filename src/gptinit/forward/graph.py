@@ -13,9 +13,8 @@ from torch.utils._pytree import tree_flatten
 
 from gptinit.trace.graph import Geometry, Node, Read, ordered
 from gptinit.trace.record.tensor import TracedTensor
-from gptinit.trace.replay.operators import base_name
 
-__all__ = ["MATMULS", "SOFTMAXES", "Graph", "Operand", "Vertex", "name_of"]
+__all__ = ["MATMULS", "SOFTMAXES", "Graph", "Operand", "Vertex"]
 
 MATMULS = frozenset(
     {
@@ -57,14 +56,7 @@ class Vertex:
     @property
     def name(self) -> str:
         """The operator's name; "draw" or "constant" where there is none."""
-        return name_of(self.node)
-
-
-def name_of(node: Node) -> str:
-    """The operator's name; "draw" or "constant" where there is none."""
-    if node.op is None:
-        return "draw" if node.law is not None else "constant"
-    return base_name(node.op)
+        return self.node.name
 
 
 class Graph:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from gptinit.forward.blocks import Decoder
-from gptinit.forward.graph import MATMULS, Graph, name_of
+from gptinit.forward.graph import MATMULS, Graph
 from gptinit.forward.observe import Observation
 from gptinit.trace.graph import Node, Read
 
@@ -45,8 +45,8 @@ class Tail:
         product = 1.0
         for kind, node in (*self.before, *self.after):
             number = _number(node) if kind == "operator" else None
-            if number is not None and name_of(node) in {"mul", "div"}:
-                product *= number if name_of(node) == "mul" else 1 / number
+            if number is not None and node.name in {"mul", "div"}:
+                product *= number if node.name == "mul" else 1 / number
         return product
 
     def lens(self, module: nn.Module, rows: Tensor) -> Callable[[Tensor], Tensor]:

@@ -141,7 +141,7 @@ def branch_kind(graph: Graph, writer: Writer) -> str:
     if any(_is_attention(graph, v) for v in graph.within(writer.cone)):
         return "attn"
     hidden = _hidden(graph, writer)
-    has_activation = any(crossed for crossings in hidden.values() for crossed in crossings)
+    has_activation = any(True in crossings for crossings in hidden.values())
     is_recurrent = any(v.name in _RECURRENT for v in graph.within(writer.cone))
     return "mlp" if hidden and has_activation and not is_recurrent else "other"
 

@@ -8,14 +8,7 @@ from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 
-__all__ = [
-    "BlockSites",
-    "Site",
-    "named_blocks",
-    "named_tensors",
-    "sites_of_block",
-    "tensors_in",
-]
+__all__ = ["BlockSites", "Site", "named_blocks", "named_tensors", "sites_of_block", "tensors_in"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

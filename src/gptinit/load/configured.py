@@ -15,15 +15,7 @@ from gptinit.errors import ConfigError, SubjectError
 from gptinit.facts.names import model_label
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on, guarded, isolated
-from gptinit.load.settings import (
-    MISSING,
-    SCALARS,
-    Setting,
-    kinds_of,
-    resolve,
-    sizes,
-    typed,
-)
+from gptinit.load.settings import MISSING, SCALARS, Setting, kinds_of, resolve, sizes, typed
 
 __all__ = ["Target", "configured_factory", "required_parameters"]
 
@@ -236,7 +228,7 @@ def _fields(config: type) -> dict[str, Setting]:
         hints = _hints(config)
         given = ((f.name, _field_default(f)) for f in dataclasses.fields(config) if f.init)
     elif _parameters(config):
-        hints = _hints(config.__init__)
+        hints = _hints(config.__init__)  # type: ignore[misc]
         given = ((p.name, _default(p)) for p in _parameters(config))
     else:
         hints = _hints(config)

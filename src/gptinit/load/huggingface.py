@@ -29,7 +29,6 @@ _AUTO_CLASSES = (
 )
 """Where a model class is looked up, in this order; `architectures` comes after the first."""
 
-
 _LABELS = ("id2label", "label2id")
 """Tables of a config that name the labels of a task, not settings of a model."""
 
@@ -205,8 +204,7 @@ def _values(label: str, config: Any, overrides: Mapping[str, object]) -> dict[st
     entries = _flat(config.to_dict())
     values = {}
     for name, value in overrides.items():
-        own = config.attribute_map.get(name, name)
-        own = resolve(f"setting of {label}", own, entries)
+        own = resolve(f"setting of {label}", config.attribute_map.get(name, name), entries)
         if own in values:
             raise ConfigError(f"{own} must be given once, got it twice.")
         values[own] = typed(own, value, kinds_of(None, entries[own]))

@@ -231,7 +231,11 @@ def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Fac
     call = getattr(loaded.module, name, None)
     label = f"{loaded.place}:{name}"
     if call is None:
-        raise _no_such_name(loaded, name)
+        names = [*_models(loaded.module), *_functions(loaded.module)]
+        near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        defined = f"only {', '.join(names)}" if names else "no model class and no function"
+        raise SubjectError(f"{loaded.place} must define {name!r}, got {defined}.{hint}")
     if isinstance(call, nn.Module) or not callable(call):
         raise SubjectError(
             f"{label} must be a model class or a function that returns a model, "
@@ -242,14 +246,6 @@ def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Fac
         call=call, label=label, source=loaded.source, namespace=namespace, within=loaded.within
     )
     return configured_factory(target, overrides)
-
-
-def _no_such_name(loaded: _Loaded, name: str) -> SubjectError:
-    names = [*_models(loaded.module), *_functions(loaded.module)]
-    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    defined = f"only {', '.join(names)}" if names else "no model class and no function"
-    return SubjectError(f"{loaded.place} must define {name!r}, got {defined}.{hint}")
 
 
 def _only_model(loaded: _Loaded) -> str:

@@ -2,22 +2,14 @@
 
 import json
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from gptinit.errors import ConfigError, unknown_name
 
-__all__ = [
-    "MISSING",
-    "SCALARS",
-    "Setting",
-    "kinds_of",
-    "resolve",
-    "sizes",
-    "typed",
-]
+__all__ = ["MISSING", "SCALARS", "Setting", "kinds_of", "resolve", "sizes", "typed"]
 
 MISSING = object()
 """Stands for the default of a setting that has none."""
@@ -78,11 +70,9 @@ def sizes(settings: Mapping[str, object]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for size, words in _WORDS.items():
         named = [settings[word] for word in (size, *words) if word in settings]
-        if size == "tied":
-            fit = [v for v in named if isinstance(v, bool)]
-        else:  # -1 and 0 stand for "not set", and True is no count
-            fit = [v for v in named if isinstance(v, int) and not isinstance(v, bool) and v > 0]
-        found[size] = next(iter(fit), None)
+        is_flag = size == "tied"  # True is no count; -1 and 0 stand for "not set"
+        fit = (v for v in named if isinstance(v, bool) == is_flag and isinstance(v, int))
+        found[size] = next((v for v in fit if is_flag or v > 0), None)
     return found
 
 
@@ -128,11 +118,14 @@ def typed(name: str, value: object, kinds: frozenset[type]) -> object:
         (0.1, 12)
     """
     if not kinds and isinstance(value, str) and value[:1] in ("[", "{"):
-        return _from_json(name, value)
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ConfigError(f"{name} must be valid JSON, got {value!r}.") from error
     for kind in SCALARS:
         if kind in kinds or not kinds:
             try:
-                return _READERS[kind](value)
+                return _as(kind, value)
             except (KeyError, ValueError, OverflowError):
                 continue
     if kinds:
@@ -169,62 +162,25 @@ def _flat(hint: object) -> Iterable[Any]:
     return _flat(get_args(hint)[0]) if origin is Annotated else [hint]
 
 
-def _as_bool(value: object) -> object:
-    if isinstance(value, str):
-        return {"true": True, "false": False}[value.lower()]
-    return _only(value, bool)
+def _as(kind: type, value: object) -> object:
+    """A value as one of the plain types; a bool is no int here.
 
-
-def _as_int(value: object) -> object:
-    return int(value) if isinstance(value, str) else _only(value, int)
-
-
-def _as_float(value: object) -> object:
-    if isinstance(value, str) or type(value) is int:
+    Raises:
+        KeyError, ValueError, OverflowError: if it is none.
+    """
+    if type(value) is kind:
+        return value
+    if kind is float and type(value) is int:
         return float(value)
-    return _only(value, float)
-
-
-def _as_none(value: object) -> object:
-    if isinstance(value, str):
-        return {"none": None, "null": None}[value.lower()]
-    return _only(value, type(None))
-
-
-def _as_text(value: object) -> object:
-    return _only(value, str)
-
-
-def _from_json(name: str, text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{name} must be valid JSON, got {text!r}.") from error
-
-
-def _only(value: object, kind: type) -> object:
-    """The value if it has exactly this type; a bool is no int here."""
-    if type(value) is not kind:
+    if not isinstance(value, str) or kind is str:
         raise ValueError(value)
-    return value
+    return _SPELLED[kind][value.lower()] if kind in _SPELLED else kind(value)
 
 
-_READERS: Mapping[type, Callable[[object], object]] = MappingProxyType(
-    {
-        bool: _as_bool,
-        int: _as_int,
-        float: _as_float,
-        type(None): _as_none,
-        str: _as_text,
-    }
+_SPELLED: Mapping[type, Mapping[str, object]] = MappingProxyType(
+    {bool: {"true": True, "false": False}, type(None): {"none": None, "null": None}}
 )
 
 _IN_WORDS: Mapping[type, str] = MappingProxyType(
-    {
-        bool: "true or false",
-        int: "an integer",
-        float: "a number",
-        type(None): "none",
-        str: "a text",
-    }
+    {bool: "true or false", int: "an integer", float: "a number", type(None): "none", str: "a text"}
 )

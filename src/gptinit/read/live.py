@@ -12,7 +12,6 @@ from gptinit.trace.record.tensor import TracedTensor, traced
 
 __all__ = ["LiveLaws", "digest", "stand_ins", "with_dependent_rows"]
 
-
 _FEW, _MANY = 16, 512
 """Fewest rows and columns of a matrix that is tested, and most that are used of it."""
 

@@ -246,16 +246,12 @@ def with_copies(parameters: Program, laws: Mapping[str, Law]) -> Program:
     first: dict[object, str] = {}
     made = []
     for parameter in parameters:
-        law = laws[parameter.name]
-        if law.basis is None:
-            made.append(parameter)
-            continue
-        key = (_hashable(law.basis), parameter.numel)
-        source = first.setdefault(key, parameter.name)
+        basis, source = laws[parameter.name].basis, parameter.name
+        if basis is not None:
+            source = first.setdefault((_hashable(basis), parameter.numel), source)
         copied = Copy(source, parameter.distribution)
-        made.append(
-            parameter if source == parameter.name else replace(parameter, distribution=copied)
-        )
+        is_first = source == parameter.name
+        made.append(parameter if is_first else replace(parameter, distribution=copied))
     return tuple(made)
 
 

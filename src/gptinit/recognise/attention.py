@@ -19,9 +19,9 @@ from gptinit.recognise.evaluate import Values
 from gptinit.theory.parameters import NoFormula
 from gptinit.trace.graph import Read, reads_in
 
-__all__ = ["Attended", "attended", "cores", "score_reads"]
+__all__ = ["NEAR", "Attended", "attended", "cores", "near"]
 
-_NEAR = 1e-6
+NEAR = 1e-6
 """Agreement asked for: above the error of angles in float32, below any difference of formulas."""
 
 _MORE_THAN_HEADS = (
@@ -55,7 +55,7 @@ def cores(graph: Graph, inside: int) -> list[Vertex]:
     return [v for v in vertices if "scaled_dot_product" in v.name or v.name in SOFTMAXES]
 
 
-def score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
+def _score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
     """The queries, keys and values that attention reads.
 
     Raises:
@@ -95,7 +95,7 @@ def attended(graph: Graph, end: Read, products: Mapping[str, int], core: Vertex)
     Raises:
         NoFormula: if it computes anything but the formula.
     """
-    reads = dict(zip("qkv", score_reads(graph, core), strict=True))
+    reads = dict(zip("qkv", _score_reads(graph, core), strict=True))
     sides = [
         _Side(graph, reads[s], products[s if s in products else "qkv"], is_key=s == "k")
         for s in "qkv"
@@ -108,7 +108,7 @@ def attended(graph: Graph, end: Read, products: Mapping[str, int], core: Vertex)
         raise NoFormula("attention", "keys and values have different numbers of heads.")
     _require_columns(sides, graph)
     angles = _angles(q, k)
-    if v.factor != 1.0 or not _near(v.turn, _identity(v.turn)):
+    if v.factor != 1.0 or not near(v.turn, _identity(v.turn)):
         raise NoFormula("attention", "its values are not just the outputs of their matrix.")
     scale = _core_scale(graph, end, sides)
     return Attended(
@@ -147,7 +147,7 @@ class _Side:
         numbered = self.value(numbers.expand(T, out))[:, 0] / (self.factor or 1.0)
         self.columns = numbered.round().long() - 1
         inside = bool((self.columns >= 0).all() and (self.columns < out).all())
-        if self.factor <= 0 or not _near(numbered, self.columns + 1.0) or not inside:
+        if self.factor <= 0 or not near(numbered, self.columns + 1.0) or not inside:
             raise NoFormula("attention", _MORE_THAN_HEADS)
         self.turn = self._turn(T, out)
 
@@ -177,13 +177,13 @@ class _Side:
             outputs = torch.zeros(T, out, dtype=torch.float64)
             outputs[:, self.columns[:, i]] = 1.0
             value = self.value(outputs) / self.factor  # (nh, T, hs)
-            if not _near(value, value[:1].expand_as(value)):
+            if not near(value, value[:1].expand_as(value)):
                 raise NoFormula("attention", "its heads are computed differently.")
             turn[:, :, i] = value[0]
         outputs = torch.randn(T, out, generator=_generator(), dtype=torch.float64)
         outputs[::2] *= 1000.0  # so that a clamp or a norm shows
         expected = torch.einsum("tij,thj->hti", turn, outputs[:, self.columns]) * self.factor
-        if not _near(self.value(outputs), expected):
+        if not near(self.value(outputs), expected):
             raise NoFormula("attention", _MORE_THAN_HEADS)
         return turn
 
@@ -216,13 +216,13 @@ def _require_columns(sides: list[_Side], graph: Graph) -> None:
 
 def _angles(q: _Side, k: _Side) -> tuple[float, ...]:
     """The angles by which pairs of entries are rotated from one position to the next."""
-    if not _near(q.turn, k.turn):
+    if not near(q.turn, k.turn):
         raise NoFormula("attention", "queries and keys are rotated differently.")
     turn = q.turn
     T, width = turn.shape[:2]
-    if _near(turn, _identity(turn)):
+    if near(turn, _identity(turn)):
         return ()
-    if not _near(turn @ turn.mT, _identity(turn)) or width % 2:
+    if not near(turn @ turn.mT, _identity(turn)) or width % 2:
         raise NoFormula("attention", "positions do more to queries and keys than rotate them.")
     # The rotation from position 0 to 1 has eigenvalues exp(+-i angle), whichever entries pair up.
     step = turn[1] @ turn[0].T
@@ -232,7 +232,7 @@ def _angles(q: _Side, k: _Side) -> tuple[float, ...]:
     t = torch.arange(T, dtype=torch.float64)
     apart = (t[:, None] - t)[..., None] * angles
     kept = torch.einsum("iab,jab->ij", turn, turn) / width
-    if not _near(kept, apart.cos().mean(-1)):
+    if not near(kept, apart.cos().mean(-1)):
         raise NoFormula("attention", "the rotary angles are not proportional to the position.")
     return tuple(angles.tolist())
 
@@ -255,7 +255,7 @@ def _core_scale(graph: Graph, end: Read, sides: list[_Side]) -> float:
         weights = (scale * scores).masked_fill(barred, -math.inf).softmax(-1)
         expected = (weights @ v).transpose(0, 1).reshape(T, -1)
         # Sorted, for heads may be merged in any order before the output projection.
-        if out.shape == expected.shape and _near(out.sort(-1).values, expected.sort(-1).values):
+        if near(out.sort(-1).values, expected.sort(-1).values):
             return scale
     raise NoFormula("attention", "it is more than a softmax of scaled scores over all keys so far.")
 
@@ -283,11 +283,12 @@ def _identity(turn: Tensor) -> Tensor:
     return torch.eye(turn.shape[-1], dtype=torch.float64).expand_as(turn)
 
 
-def _near(actual: Tensor, expected: Tensor) -> bool:
-    """Whether all entries agree to the precision of a table of angles in float32."""
+def near(actual: Tensor, expected: Tensor, within: float = NEAR, least: float = 1.0) -> bool:
+    """Whether all entries agree to `within` of the largest, or of `least` if that is larger."""
+    if actual.shape != expected.shape or not bool(torch.isfinite(actual).all()):
+        return False
     size = float(expected.abs().max()) if expected.numel() else 0.0
-    is_finite = bool(torch.isfinite(actual).all())
-    return is_finite and float((actual - expected).abs().max()) <= _NEAR * max(size, 1.0)
+    return float((actual - expected).abs().max()) <= within * max(size, least)
 
 
 def _generator() -> torch.Generator:

@@ -14,15 +14,7 @@ from gptinit.results.program import Program
 from gptinit.theory.parameters import NoFormula
 from gptinit.trace.graph import Read
 
-__all__ = [
-    "Block",
-    "ForwardPass",
-    "Norm",
-    "branch_factors",
-    "norm_before",
-    "read_blocks",
-    "shared",
-]
+__all__ = ["Block", "ForwardPass", "Norm", "branch_factors", "norm_before", "read_blocks", "shared"]
 
 _NORM_ROLES = frozenset({"norm_weight", "norm_bias"})
 
@@ -139,10 +131,7 @@ def _block(view: ForwardPass, layer: int) -> Block:
 
 
 def _shared_norm(view: ForwardPass, products: Sequence[Product]) -> tuple[int, Norm]:
-    inputs = set()
-    for product in products:
-        stream = view.stream_of(product.entry)
-        inputs.add((stream, norm_before(view, product.entry, stream)))
+    inputs = {(s := view.stream_of(p.entry), norm_before(view, p.entry, s)) for p in products}
     if len(inputs) != 1:
         raise NoFormula("norms", "the matrices of one branch do not read the same input.")
     return next(iter(inputs))

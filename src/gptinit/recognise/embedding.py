@@ -54,9 +54,7 @@ def _lookup_role(view: ForwardPass, v: Vertex) -> str:
     if name is None or index is None or name not in view.parameters:
         return "other"
     ids, flat, role = view.seen.ids.flatten(), index.flatten(), view.parameters[name].role
-    if flat.numel() != ids.numel():
-        return "other"
-    if bool((flat == ids).all()):
-        return "tok_emb" if role == "tok_emb" else "other"
-    counts_up = bool((flat.diff() == 1).all())
-    return "pos_emb" if counts_up and role == "pos_emb" else "other"
+    is_whole = flat.shape == ids.shape
+    if is_whole and role == "tok_emb" and bool((flat == ids).all()):
+        return role
+    return role if is_whole and role == "pos_emb" and bool((flat.diff() == 1).all()) else "other"

@@ -102,11 +102,8 @@ class Values:
             return self.read(value)
         if isinstance(value, Tensor):
             return _double(value)
-        if isinstance(value, torch.dtype) and value.is_floating_point:
-            return torch.float64
-        if isinstance(value, torch.dtype) and value.is_complex:
-            return torch.complex128
-        return value
+        is_dtype = isinstance(value, torch.dtype)
+        return _double(torch.empty(0, dtype=value)).dtype if is_dtype else value
 
 
 def _is_product(graph: Graph, v: Vertex) -> bool:

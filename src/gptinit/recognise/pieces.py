@@ -4,13 +4,14 @@ A piece that agrees with a formula to a millionth is taken for it; any other is 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from gptinit.forward.graph import Graph, Vertex
-from gptinit.recognise.attention import Attended, attended
+from gptinit.recognise.attention import NEAR, Attended, attended, near
 from gptinit.recognise.evaluate import Values, fingerprint
 from gptinit.theory.activations import ACTIVATION_CURVES
 from gptinit.theory.parameters import NoFormula
@@ -18,7 +19,7 @@ from gptinit.trace.graph import Read
 
 __all__ = ["Pieces", "rounded"]
 
-_NEAR = 1e-6
+_near = partial(near, least=1e-3)
 
 T_ = TypeVar("T_")
 
@@ -176,7 +177,9 @@ class Pieces:
             if unit.shape != plain.shape:
                 break
             factor = float((unit * plain).sum() / plain.square().sum())
-            eps = self._eps_of(without_weight, x, plain, kind, factor)
+            # Of input so small that eps matters.
+            kept = (without_weight(1e-4 * x) * plain).mean(-1) / (factor or 1.0)  # (T,)
+            eps = _eps_of(kept, (1e-4 * _centred(x.reshape(-1, C), kind)).square().mean(-1))
             gain = zero + 1 if weight is None else w + is_plus_one
             shift = factor * b if bias else zero
             if all(
@@ -185,27 +188,12 @@ class Pieces:
                     factor * gain * _normalised((s * x).reshape(-1, C), kind, eps) + shift,
                     within,
                 )
-                for s, within in ((1.0, _NEAR), (0.01, _NEAR), (0.0001, 10 * _NEAR))  # of eps
+                for s, within in ((1.0, NEAR), (0.01, NEAR), (0.0001, 10 * NEAR))  # of eps
             ):
                 return kind, eps, rounded(factor), is_plus_one
         raise NoFormula(
             "norms", "a matrix does not read exactly one LayerNorm or RMSNorm of the stream."
         )
-
-    def _eps_of(
-        self,
-        without_weight: Callable[[Tensor], Tensor],
-        x: Tensor,
-        plain: Tensor,
-        kind: str,
-        factor: float,
-    ) -> float:
-        """Eps from input so small that it matters: the output is x / sqrt(mean square + eps)."""
-        small = 1e-4 * x
-        kept = (without_weight(small) * plain).mean(-1) / (factor or 1.0)  # (T,)
-        square = (1e-4 * _centred(x.reshape(plain.shape), kind)).square().mean(-1)
-        eps = float((square * (kept.square().clamp(min=1e-30).reciprocal() - 1)).median())
-        return float(f"{eps:.6g}") if eps > 1e-14 else 0.0
 
     def _sum(self, given: tuple[int, ...], read: Read) -> tuple[float, float]:
         vertices = self._graph.vertices
@@ -218,7 +206,7 @@ class Pieces:
         stream, attn, mlp = (p.flatten() for p in parts)
         a = float((output(0, 1, 0) @ attn) / (attn @ attn))
         b = float((output(0, 0, 1) @ mlp) / (mlp @ mlp))
-        a, b = (0.0 if abs(f) < _NEAR else f for f in (a, b))
+        a, b = (0.0 if abs(f) < NEAR else f for f in (a, b))
         # Large and negative branches too, so that a clamp or a gate shows.
         for s, f, g in ((1.0, 1.0, 1.0), (1.0, -30.0, 7.0), (100.0, 3.0, 50.0)):
             if not _near(output(s, f, g), s * stream + f * a * attn + g * b * mlp):
@@ -255,6 +243,12 @@ class Pieces:
         raise NoFormula("mlp", "no formula covers what its MLP does to hidden units.")
 
 
+def _eps_of(kept: Tensor, square: Tensor) -> float:
+    """Eps of a norm that leaves `kept` of an output without eps, for inputs of a mean square."""
+    eps = float((square * (kept.square().clamp(min=1e-30).reciprocal() - 1)).median())
+    return float(f"{eps:.6g}") if eps > 1e-14 else 0.0
+
+
 def rounded(x: float) -> float:
     """To nine digits, so that a number computed in float64 is the one that the code has."""
     return float(f"{x:.9g}")
@@ -267,14 +261,3 @@ def _centred(x: Tensor, kind: str) -> Tensor:
 def _normalised(x: Tensor, kind: str, eps: float = 0.0) -> Tensor:
     x = _centred(x, kind)
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
-
-
-def _near(actual: Tensor, expected: Tensor, within: float = _NEAR) -> bool:
-    """Whether all entries agree to `within` of the largest."""
-    size = float(expected.abs().max()) if expected.numel() else 0.0
-    is_finite = bool(torch.isfinite(actual).all())
-    return (
-        actual.shape == expected.shape
-        and is_finite
-        and float((actual - expected).abs().max()) <= within * max(size, 1e-3)
-    )

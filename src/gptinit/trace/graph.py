@@ -109,6 +109,13 @@ class Node:
         """Number of entries."""
         return math.prod(self.shape)
 
+    @property
+    def name(self) -> str:
+        """Name of the operator without its overload; "draw" or "constant" where there is none."""
+        if self.op is None:
+            return "draw" if self.law is not None else "constant"
+        return str(self.op.overloadpacket.__name__)
+
     def result(self, made: Any) -> Any:
         """The value of this node among all that its operator returned."""
         return made if self.index is None else made[self.index]

@@ -16,7 +16,6 @@ from gptinit.trace.graph import Node, Read, dependencies, draws_behind
 from gptinit.trace.laws.expected import REDUCED, averaged, expected, source_of
 from gptinit.trace.laws.law import Law, LawSource, affine
 from gptinit.trace.laws.pieces import Part, joined
-from gptinit.trace.replay.operators import base_name
 from gptinit.trace.replay.partial import Unanswerable
 from gptinit.trace.replay.replay import LIMIT
 
@@ -140,7 +139,7 @@ def mean(laws: LawSource, node: Node) -> Law | None:
     law = laws.read(read)
     if not isinstance(law.distribution, Normal):
         return None
-    factor = count if base_name(node.op) == "sum" else 1.0
+    factor = count if node.name == "sum" else 1.0
     d = law.distribution
     basis = ("mean", law.basis, node.args[1:], node.shape) if law.basis else None
     return Law(Normal(factor * d.mean, factor * d.std / math.sqrt(count)), basis)
@@ -176,7 +175,7 @@ def _centred(laws: LawSource, node: Node) -> Law | None:
     if not isinstance(whole, Read) or not isinstance(own_mean, Read) or _alpha(node) != 1:
         return None
     source = source_of(own_mean)
-    if source is None or source.op is None or base_name(source.op) != "mean":
+    if source is None or source.name != "mean":
         return None
     reduced = averaged(source)
     law = laws.read(whole)
@@ -214,7 +213,7 @@ def _is_steady(laws: LawSource, law: Law, factor: Read) -> bool:
     what is divided by its own norm has exactly the expected mean square.
     """
     for node in dependencies(factor):
-        reduced = averaged(node) if node.op and base_name(node.op) in REDUCED else None
+        reduced = averaged(node) if node.name in REDUCED else None
         if reduced and reduced[1] < _MANY and not _are_same(laws, law, reduced[0]):
             return False
     return True

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 from gptinit.facts.distributions import Constant, Distribution, Measured
 from gptinit.trace.graph import Node, Read
 from gptinit.trace.laws.law import LawSource
-from gptinit.trace.replay.operators import COPIES, base_name, reduced_dims
+from gptinit.trace.replay.operators import COPIES, reduced_dims
 
 __all__ = ["REDUCED", "averaged", "expected", "source_of"]
 
@@ -39,7 +39,7 @@ def source_of(read: Read) -> Node | None:
     """The one node whose value a view shows, once or expanded, past copies and casts."""
     writes = read.storage.visible(read.version)
     node = writes[0].node if len(writes) == 1 else None
-    while node is not None and node.op is not None and base_name(node.op) in COPIES:
+    while node is not None and node.name in COPIES:
         inner = node.args[0]
         writes = inner.storage.visible(inner.version) if isinstance(inner, Read) else []
         node = writes[0].node if len(writes) == 1 else None
@@ -58,9 +58,9 @@ def averaged(node: Node) -> tuple[Read, int] | None:
 
 def _squared_of(read: Read) -> Read | None:
     node = source_of(read)
-    if node is None or node.op is None or not node.args or not isinstance(node.args[0], Read):
+    if node is None or not node.args or not isinstance(node.args[0], Read):
         return None
-    name = base_name(node.op)
+    name = node.name
     is_power = name == "pow" and node.args[1] == 2
     is_product = name == "mul" and node.args[0] == node.args[1]
     return node.args[0] if is_power or is_product or name == "square" else None
@@ -79,7 +79,7 @@ def _near(laws: LawSource, read: Read) -> Tensor:
         return _single(laws.read(read).distribution)
     if node.is_random:
         raise _NotKnown
-    name = base_name(node.op)
+    name = node.name
     if name in REDUCED:
         return torch.tensor(_reduced(laws, node, name), dtype=torch.float64)
     if torch.Tag.pointwise not in node.op.tags:

@@ -29,7 +29,7 @@ from gptinit.trace.laws import arithmetic, selection
 from gptinit.trace.laws.law import Basis, Law, LawSource
 from gptinit.trace.laws.moments import measured, of_fixed_values, unanswered
 from gptinit.trace.laws.pieces import Part, covers, joined, reshaped, seen_blocks, without_order
-from gptinit.trace.replay.operators import COPIES, base_name
+from gptinit.trace.replay.operators import COPIES
 from gptinit.trace.replay.partial import Unanswerable
 from gptinit.trace.replay.points import sample_positions
 from gptinit.trace.replay.replay import LIMIT, Replay
@@ -140,7 +140,7 @@ class Laws:
             return self._fixed(node)
         if node.is_random:
             return self._sampled(node, basis=("draw", node.key, node.shape))
-        name = base_name(node.op)
+        name = node.name
         if name in COPIES and isinstance(node.args[0], Read):
             law = self.read(node.args[0])
             return self._sampled(node) if _is_lossy(node) else law
@@ -158,7 +158,7 @@ class Laws:
     def _sampled(self, node: Node, basis: Basis = None) -> Law:
         """The law of a value that no rule covers: moments of a sample of its entries."""
         # Signs of R's diagonal, by which orthogonal_ multiplies: that they are signs is enough.
-        signs = base_name(node.op) in {"sgn", "sign"}
+        signs = node.name in {"sgn", "sign"}
         try:
             values = self.replay.at_node(node, sample_positions(node.shape))
         except Unanswerable:

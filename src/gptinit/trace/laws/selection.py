@@ -12,7 +12,6 @@ from gptinit.trace.graph import Node, Read, draws_behind
 from gptinit.trace.laws.arithmetic import shape_of
 from gptinit.trace.laws.law import Law, LawSource
 from gptinit.trace.laws.pieces import Part, joined, mixed
-from gptinit.trace.replay.operators import base_name
 from gptinit.trace.replay.replay import LIMIT
 
 __all__ = [
@@ -63,10 +62,13 @@ def chosen(laws: LawSource, node: Node) -> Law | None:
     if len(node.args) != 3 or not isinstance(node.args[0], Tensor) or node.numel > LIMIT:
         return None
     inside, outside = (laws.argument(a) for a in node.args[1:])
-    if inside is None or outside is None or not is_iid(inside.distribution):
+    if inside is None or outside is None:
         return None
-    if not is_iid(outside.distribution) or _is_broadcast(node, inside, outside):
-        return None
+    for operand, law in zip(node.args[1:], (inside, outside), strict=True):
+        # Were a random one broadcast, its entries would occur several times.
+        is_whole = shape_of(operand) == node.shape or isinstance(law.distribution, Constant)
+        if not is_whole or not is_iid(law.distribution):
+            return None
     return _marked(node.args[0].expand(node.shape), inside, outside)
 
 
@@ -77,14 +79,15 @@ def indexed(laws: LawSource, node: Node) -> Law | None:
         return None
     if not (is_iid(law.distribution) and is_iid(value.distribution)):
         return None
-    if any(i is not None and not isinstance(i, Tensor) for i in indices):
+    is_small = node.numel <= LIMIT
+    if not all(isinstance(i, Tensor | None) for i in indices) or not (
+        is_small or len(indices) == 1
+    ):
         return None
-    if node.numel > LIMIT and len(indices) != 1:
-        return None
-    marks = torch.zeros(node.shape if node.numel <= LIMIT else node.shape[:1], dtype=torch.bool)
+    marks = torch.zeros(node.shape if is_small else node.shape[:1], dtype=torch.bool)
     marks[tuple(slice(None) if i is None else i for i in indices)] = True
     count = int(marks.sum()) * (node.numel // max(1, marks.numel()))
-    if node.numel <= LIMIT and isinstance(value.distribution, Constant):
+    if is_small and isinstance(value.distribution, Constant):
         return _marked(marks, value, law)
     return mixed(node.numel, count, value.distribution, law.distribution)
 
@@ -101,7 +104,7 @@ def triangle(laws: LawSource, node: Node) -> Law | None:
 
 def picked(laws: LawSource, node: Node) -> Law | None:
     """Rows taken at real indices; if one is taken twice, entries are not independent."""
-    is_select = base_name(node.op) == "index_select"  # (tensor, dim, index), not (tensor, indices)
+    is_select = node.name == "index_select"  # (tensor, dim, index), not (tensor, indices)
     law, where = laws.argument(node.args[0]), node.args[2 if is_select else 1]
     if law is None or not is_iid(law.distribution):
         return None
@@ -118,7 +121,7 @@ def picked(laws: LawSource, node: Node) -> Law | None:
         return Law(law.distribution)
     # Picking the same rows again makes a copy.
     rows = tuple(tables[0].flatten().tolist())
-    return Law(law.distribution, (law.basis, base_name(node.op), rows, node.shape))
+    return Law(law.distribution, (law.basis, node.name, rows, node.shape))
 
 
 def shuffled(laws: LawSource, node: Node) -> Law | None:
@@ -126,7 +129,7 @@ def shuffled(laws: LawSource, node: Node) -> Law | None:
     law = laws.argument(node.args[0])
     if law is None or not is_iid(law.distribution):
         return None
-    basis = (law.basis, base_name(node.op), str(node.args[1:])) if law.basis else None
+    basis = (law.basis, node.name, str(node.args[1:])) if law.basis else None
     return Law(law.distribution, basis, law.scale)
 
 
@@ -158,7 +161,7 @@ def clamp(laws: LawSource, node: Node) -> Law | None:
     law = laws.argument(node.args[0])
     low = node.args[1] if len(node.args) > 1 else node.kwargs.get("min")
     high = node.args[2] if len(node.args) > 2 else node.kwargs.get("max")
-    if base_name(node.op) == "clamp_max":
+    if node.name == "clamp_max":
         low, high = None, low
     if law is None or isinstance(low, Read | Tensor) or isinstance(high, Read | Tensor):
         return None
@@ -214,15 +217,6 @@ def _marked(marks: Tensor, inside: Law, outside: Law) -> Law:
         return joined(parts, tuple(marks.shape), in_order=True)
     count = int(marks.sum())
     return mixed(marks.numel(), count, inside.distribution, outside.distribution)
-
-
-def _is_broadcast(node: Node, inside: Law, outside: Law) -> bool:
-    """Whether a random operand is broadcast, so that its entries occur several times."""
-    operands = zip(node.args[1:], (inside, outside), strict=True)
-    return any(
-        shape_of(a) != node.shape and not isinstance(law.distribution, Constant)
-        for a, law in operands
-    )
 
 
 def _dependent(law: Law) -> Law:

@@ -13,7 +13,7 @@ from gptinit.facts.step import Step
 from gptinit.trace.graph import Node, is_traced_dtype
 from gptinit.trace.record.provenance import draw_key, made_here
 from gptinit.trace.record.tensor import TracedTensor, of_node, unset
-from gptinit.trace.replay.operators import Args, Kwargs, base_name
+from gptinit.trace.replay.operators import Args, Kwargs, base_name, named
 
 __all__ = ["created", "drawn", "is_like", "new_like"]
 
@@ -58,8 +58,9 @@ def created(func: Any, args: Args, kwargs: Kwargs) -> TracedTensor | None:
     name, dtype = base_name(func), kwargs.get("dtype") or torch.get_default_dtype()
     generator = kwargs.get("generator")
     if name == "full":
-        dtype = kwargs.get("dtype") or _dtype_of(args[1])
-        return _filled(args[1], tuple(args[0]), dtype, name)
+        value = args[1]
+        inferred = value.dtype if isinstance(value, Tensor) else torch.full((), value).dtype
+        return _filled(value, tuple(args[0]), kwargs.get("dtype") or inferred, name)
     # Complex draws have no law of ours: the caller records the operator itself.
     if not is_traced_dtype(dtype) or (dtype.is_complex and name in {"normal", "rand", "randn"}):
         return None
@@ -77,10 +78,10 @@ def new_like(func: Any, args: Args, kwargs: Kwargs) -> TracedTensor | Tensor:
     name, example = base_name(func), args[0]
     shape = tuple(example.shape if name.endswith("_like") else args[1])
     dtype = kwargs.get("dtype") or example.dtype
-    named = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
-    if "fill_value" in named:
-        made = _filled(named["fill_value"], shape, dtype, name)
-        return torch.full(shape, named["fill_value"], dtype=dtype) if made is None else made
+    given = named(func, args, kwargs)
+    if "fill_value" in given:
+        made = _filled(given["fill_value"], shape, dtype, name)
+        return torch.full(shape, given["fill_value"], dtype=dtype) if made is None else made
     if not is_traced_dtype(dtype):  # indices and masks are real, for code branches on them
         return torch.full(shape, 1 if _kind(name) == "ones" else 0, dtype=dtype)
     return _made(name, shape, dtype, kwargs.get("generator"))
@@ -114,13 +115,3 @@ def constant(value: float, shape: tuple[int, ...], dtype: torch.dtype, called: S
         return drawn(Constant(float(value)), shape, dtype, called)
     full, kwargs = torch.ops.aten.full.default, {"dtype": dtype}
     return made_here(called, op=full, args=(shape, value), kwargs=kwargs, shape=shape, dtype=dtype)
-
-
-def _dtype_of(value: Any) -> torch.dtype:
-    if isinstance(value, Tensor):
-        return value.dtype
-    if isinstance(value, bool):
-        return torch.bool
-    if isinstance(value, complex):
-        return torch.complex64
-    return torch.int64 if isinstance(value, int) else torch.get_default_dtype()

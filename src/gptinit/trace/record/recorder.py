@@ -122,8 +122,11 @@ class Recorder:
         first = args[0]
         if (func.is_view or name in _ALSO_VIEWS) and name not in _NOT_VIEWS:
             return self._view(func, first, args, kwargs)
-        if name == "set_":
-            return _become(func, first, args[1:], kwargs)
+        if name == "set_":  # to another tensor's entries, or to real memory as torch.load does
+            is_tensor = any(isinstance(a, Tensor) for a in args[1:2])
+            empty = torch.empty(0, dtype=first.dtype)
+            first.data = args[1] if is_tensor else func(empty, *args[1:], **kwargs)
+            return first
         if torch.Tag.inplace_view in func.tags:  # t_, unsqueeze_: the tensor itself changes shape
             with no_dispatch():
                 func(*args, **kwargs)
@@ -268,17 +271,6 @@ def _recorded(tensor: Tensor) -> Any:
     if isinstance(tensor, TracedTensor):
         return tensor.read()
     return tensor.detach().clone() if tensor.numel() <= SNAPSHOT else tensor.detach()
-
-
-def _become(
-    func: Any, tensor: TracedTensor, source: tuple[Any, ...], kwargs: Kwargs
-) -> TracedTensor:
-    """Make `tensor` refer to another tensor's entries, or to real memory, as torch.load does."""
-    if source and isinstance(source[0], Tensor):
-        tensor.data = source[0]
-    else:
-        tensor.data = func(torch.empty(0, dtype=tensor.dtype), *source, **kwargs)
-    return tensor
 
 
 def _functional(func: Any, name: str) -> Any:

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from gptinit.trace.graph import is_traced_dtype
 from gptinit.trace.record.tensor import TracedTensor
-from gptinit.trace.replay.operators import REDUCTIONS, Args, Kwargs, base_name, reduced_dims
+from gptinit.trace.replay.operators import REDUCTIONS, Args, Kwargs, base_name, named, reduced_dims
 from gptinit.trace.replay.replay import LIMIT
 
 __all__ = ["broadcast_shape", "dummy_results", "results_like", "twin"]
@@ -158,14 +158,9 @@ def _first(func: Any, args: Args) -> Shape:
 
 
 def _reduced(func: Any, args: Args) -> Shape:
-    names = [a.name for a in func._schema.arguments]
-    dims = reduced_dims(func, args, {}, args[0].dim())
-    keep = (
-        "keepdim" in names and len(args) > names.index("keepdim") and args[names.index("keepdim")]
-    )
-    return tuple(
-        1 if d in dims else n for d, n in enumerate(args[0].shape) if keep or d not in dims
-    )
+    dims, sizes = reduced_dims(func, args, {}, args[0].dim()), enumerate(args[0].shape)
+    keep = named(func, args, {}).get("keepdim", False)
+    return tuple(1 if d in dims else n for d, n in sizes if keep or d not in dims)
 
 
 def _matrix(func: Any, args: Args) -> Shape | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -16,9 +17,6 @@ from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor, handled_by
 
 __all__ = ["recording", "trace"]
-
-_TRUNCATED = ("tensor", "mean", "std", "a", "b", "generator")
-"""Arguments of torch's function that draws truncated normals."""
 
 
 class _Tracing(TorchDispatchMode):
@@ -81,7 +79,7 @@ def _known_initialisers() -> Iterator[None]:
         return
 
     def record(*args: Any, **kwargs: Any) -> Tensor:
-        named = dict(zip(_TRUNCATED, args, strict=False)) | kwargs
+        named = signature(original).bind(*args, **kwargs).arguments
         tensor, mean, a, b = (named[key] for key in ("tensor", "mean", "a", "b"))
         if not isinstance(tensor, TracedTensor) or not a <= mean <= b:
             return original(*args, **kwargs)

@@ -12,7 +12,7 @@ from gptinit.trace.graph import Geometry, Node
 from gptinit.trace.record.creation import constant, drawn
 from gptinit.trace.record.provenance import made_here
 from gptinit.trace.record.tensor import TracedTensor, traced
-from gptinit.trace.replay.operators import Args, Kwargs, base_name
+from gptinit.trace.replay.operators import Args, Kwargs, base_name, named
 
 __all__ = ["DRAWS", "SNAPSHOT", "as_copied", "as_written", "functional_of_out"]
 
@@ -28,13 +28,13 @@ DRAWS = frozenset(
 def as_written(func: Any, target: TracedTensor, args: Args, kwargs: Kwargs) -> Node | None:
     """The node that a draw with a law, or a fill, writes to `target`; None for other operators."""
     name, shape, dtype = base_name(func), tuple(target.shape), target.dtype
-    named = _by_name(func, args, kwargs)
-    generator = named.get("generator")
+    given = named(func, args, kwargs)
+    generator = given.get("generator")
     if name == "normal_" and not dtype.is_complex:
-        mean, std = float(named.get("mean", 0.0)), float(named.get("std", 1.0))
+        mean, std = float(given.get("mean", 0.0)), float(given.get("std", 1.0))
         return drawn(Normal(mean, std), shape, dtype, Step(name, (mean, std)), generator)
     if name == "uniform_":
-        low, high = float(named.get("from", 0.0)), float(named.get("to", 1.0))
+        low, high = float(given.get("from", 0.0)), float(given.get("to", 1.0))
         return drawn(Uniform(low, high), shape, dtype, Step(name, (low, high)), generator)
     if name == "zero_":
         return constant(0.0, shape, dtype, Step(name))
@@ -61,21 +61,13 @@ def functional_of_out(func: Any) -> Any:
     Raises:
         SubjectError: if there is none.
     """
-    wanted = [a.name for a in func._schema.arguments if not a.is_out]
-    kinds = [str(a.type) for a in func._schema.arguments if not a.is_out]
+    wanted = [(a.name, str(a.type)) for a in func._schema.arguments if not a.is_out]
     packet = func.overloadpacket
     for overload in (getattr(packet, name) for name in packet.overloads()):
-        arguments = overload._schema.arguments
-        same_names = [a.name for a in arguments][: len(wanted)] == wanted
-        same_kinds = [str(a.type) for a in arguments][: len(kinds)] == kinds
-        if same_names and same_kinds and not overload._schema.is_mutable:
+        takes = [(a.name, str(a.type)) for a in overload._schema.arguments]
+        if takes[: len(wanted)] == wanted and not overload._schema.is_mutable:
             return overload
     raise SubjectError(f"init code must use operators that can be traced, got {func}.")
-
-
-def _by_name(func: Any, args: Args, kwargs: Kwargs) -> dict[str, Any]:
-    names = [a.name for a in func._schema.arguments]
-    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _expanded(geometry: Geometry, shape: tuple[int, ...]) -> Geometry:

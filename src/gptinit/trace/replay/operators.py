@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["COPIES", "REDUCTIONS", "Args", "Kwargs", "base_name", "reduced_dims"]
+__all__ = ["COPIES", "REDUCTIONS", "Args", "Kwargs", "base_name", "named", "reduced_dims"]
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -23,12 +23,14 @@ def base_name(op: Any) -> str:
     return str(op.overloadpacket.__name__)
 
 
+def named(op: Any, args: Args, kwargs: Kwargs) -> Kwargs:
+    """All arguments of a call by the names that the operator gives them."""
+    return dict(zip((a.name for a in op._schema.arguments), args, strict=False)) | kwargs
+
+
 def reduced_dims(op: Any, args: Args, kwargs: Kwargs, ndim: int) -> set[int]:
     """The dimensions that a reduction removes."""
-    dims = kwargs.get("dim")
-    for argument, value in zip(op._schema.arguments, args, strict=False):
-        if argument.name == "dim":
-            dims = value
+    dims = named(op, args, kwargs).get("dim")
     if dims is None or dims == []:
         return set(range(ndim))
     return {d % ndim for d in ([dims] if isinstance(dims, int) else dims)} if ndim else set()

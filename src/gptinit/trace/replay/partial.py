@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from gptinit.errors import SubjectError
 from gptinit.trace.graph import Node, Read
-from gptinit.trace.replay.operators import REDUCTIONS, base_name, reduced_dims
+from gptinit.trace.replay.operators import REDUCTIONS, reduced_dims
 from gptinit.trace.replay.points import (
     broadcast,
     marked,
@@ -105,7 +105,7 @@ def _reduce_all(values: Values, node: Node, read: Read) -> Tensor:
 
 def _count_factor(node: Node, ratio: float) -> float:
     """The factor from a sum or norm of a sample to that of all entries."""
-    name = base_name(node.op)
+    name = node.name
     if name in {"sum", "nansum"}:
         return ratio
     if name in {"linalg_vector_norm", "norm"}:
@@ -115,7 +115,7 @@ def _count_factor(node: Node, ratio: float) -> float:
 
 
 def _joined(values: Values, node: Node, positions: Tensor) -> Tensor:
-    is_stack = base_name(node.op) == "stack"
+    is_stack = node.name == "stack"
     dim = (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(node.shape)
     index = list(torch.unravel_index(positions, node.shape))
     out = torch.empty(positions.shape, dtype=node.dtype)
@@ -173,7 +173,7 @@ def _overwritten(values: Values, node: Node, positions: Tensor) -> Tensor | None
 def _triangle(values: Values, node: Node, positions: Tensor) -> Tensor:
     *_, row, column = torch.unravel_index(positions, node.shape)
     diagonal = node.args[1] if len(node.args) > 1 else node.kwargs.get("diagonal", 0)
-    is_lower = base_name(node.op) == "tril"
+    is_lower = node.name == "tril"
     kept = column - row <= diagonal if is_lower else column - row >= diagonal
     return torch.where(kept, values.at(node.args[0], positions), 0).to(node.dtype)
 

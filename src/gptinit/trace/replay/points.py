@@ -28,8 +28,13 @@ SAMPLE = 1 << 16
 """Entries of a larger tensor that stand for all of it."""
 
 
-@cache  # of a plain tuple: shapes are torch.Size at some callers
-def _sample(shape: tuple[int, ...]) -> Tensor:
+@cache
+def sample_positions(shape: tuple[int, ...]) -> Tensor:
+    """Flat indices that stand for all entries: all of up to SAMPLE, else whole stretches of rows.
+
+    Shape:
+        result: (M,) int64, M <= SAMPLE, about 256 columns of each of some rows.
+    """
     numel = math.prod(shape)
     if numel <= SAMPLE:
         return torch.arange(numel)
@@ -37,15 +42,6 @@ def _sample(shape: tuple[int, ...]) -> Tensor:
     across = min(columns, max(256, SAMPLE * columns // numel))
     rows = _spread(numel // columns, SAMPLE // across)
     return (rows.unsqueeze(1) * columns + _spread(columns, across)).flatten()
-
-
-def sample_positions(shape: tuple[int, ...]) -> Tensor:
-    """Flat indices that stand for all entries: all of up to SAMPLE, else whole stretches of rows.
-
-    Shape:
-        result: (M,) int64, M <= SAMPLE, about 256 columns of each of some rows.
-    """
-    return _sample(tuple(shape))
 
 
 def _spread(size: int, count: int) -> Tensor:

@@ -14,7 +14,7 @@ from gptinit.trace.graph import Node, Read, draws_behind
 from gptinit.trace.replay.drawing import random_operator
 from gptinit.trace.replay.replay import Replay
 
-__all__ = ["DrawFrom", "Recipe", "recipes"]
+__all__ = ["Recipe", "recipes"]
 
 DrawFrom = Callable[[str, int, tuple[int, ...], Distribution], Tensor]
 """(parameter, number of the draw, shape, law) -> float32 values, the same at every call."""

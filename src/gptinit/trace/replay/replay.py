@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 from gptinit.trace.graph import Node, Read, Storage, dependencies, is_traced_dtype, reads_in
 from gptinit.trace.replay.drawing import draw_by_key, drawn_entries, has_blocks
 from gptinit.trace.replay.noise import draw_at
-from gptinit.trace.replay.operators import COPIES, base_name
+from gptinit.trace.replay.operators import COPIES
 from gptinit.trace.replay.partial import RULES, Unanswerable, pointwise
 from gptinit.trace.replay.points import in_region, moved_from, to_storage
 
@@ -152,11 +152,10 @@ class Replay:
             return entries
         if node.numel <= self.limit or not reads_in(node):
             return self.node(node).reshape(-1)[positions]
-        name = base_name(node.op)
-        raise Unanswerable(f"{name} on {node.numel} drawn entries cannot be replayed in part.")
+        raise Unanswerable(f"{node.name} on {node.numel} drawn entries cannot be replayed in part.")
 
     def _by_rule(self, node: Node, positions: Tensor) -> Tensor | None:
-        name = base_name(node.op)
+        name = node.name
         if name in COPIES:
             return self.at(node.args[0], positions).to(node.dtype)
         if name not in RULES and torch.Tag.pointwise in node.op.tags:
