@@ -61,8 +61,8 @@ def draw_key(generator: torch.Generator | None, numel: int = 1) -> int:
     state = generator.get_state().numpy().tobytes()
     digest = blake2b(state, digest_size=8).digest()
     after = blake2b(digest + numel.to_bytes(16, "little"), digest_size=8).digest()
-    generator.manual_seed(int.from_bytes(after, "little") >> 1)
-    return int.from_bytes(digest, "little") | 1
+    generator.manual_seed(int.from_bytes(after, "little") >> 1)  # below 2^63, as seeds must be
+    return int.from_bytes(digest, "little") | 1  # never 0, which stands for no draw
 
 
 def numbers_in(args: tuple[object, ...]) -> tuple[float, ...]:

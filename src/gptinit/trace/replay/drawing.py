@@ -15,7 +15,7 @@ from gptinit.trace.replay.noise import draw_at
 __all__ = ["draw_by_key", "drawn_entries", "has_blocks", "random_operator"]
 
 _BLOCK = 1 << 12
-_MASK = (1 << 63) - 1
+_MASK = (1 << 63) - 1  # seeds must be below 2^63
 _ODD = 0x9E3779B97F4A7C15  # spreads the numbers of blocks over the bits of a seed
 
 
