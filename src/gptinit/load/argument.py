@@ -38,7 +38,7 @@ def find_factory(
     head, colon, name = model.rpartition(":")
     if not model:
         raise _no_model(model)
-    if colon and not Path(model).exists():
+    if colon and not Path(model).exists():  # a path may have a colon of its own
         if not name or not head:
             raise _no_model(model)
         if head.endswith(".py") or Path(head).is_file():

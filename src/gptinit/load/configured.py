@@ -164,7 +164,7 @@ def _default(parameter: Parameter) -> object:
 
 
 def _annotated_config(hint: object, parameter: Parameter) -> type | None:
-    hinted = [hint, *getattr(hint, "__args__", ())]
+    hinted = [hint, *getattr(hint, "__args__", ())]  # the parts of Config | None
     default = [] if parameter.default is Parameter.empty else [type(parameter.default)]
     for kind in (*hinted, *default):
         if isinstance(kind, type) and _may_configure(kind) and _fields_known(kind):

@@ -30,7 +30,7 @@ def on_meta(factory: Factory, notes: list[Note] | None = None) -> Factory:
     def build() -> nn.Module:
         with torch.device("meta"):
             module = factory.build()
-        module.to_empty(device="cpu")
+        module.to_empty(device="cpu")  # which takes no memory under the trace
         with blamed_on(type(module).__name__, "draw its weights after to_empty"):
             how = initialise(module)
         if notes is not None:

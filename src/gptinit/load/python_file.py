@@ -195,7 +195,7 @@ def _relative_level(file: Path) -> int:
 
 def _execute(file: Path, package: tuple[Path, ...]) -> ModuleType:
     """Run a file as a module under its own name, with underscores if that name is taken."""
-    importlib.invalidate_caches()
+    importlib.invalidate_caches()  # files may be newer than what Python has listed
     name = ".".join([*_packages(package), file.stem.replace(".", "_")])
     while name in sys.modules and _origin(sys.modules[name]) != str(file):
         name += "_"

@@ -51,7 +51,7 @@ def _is_norm(path: str, child: nn.Module, weight: Tensor) -> bool:
 def _gain(child: nn.Module, width: int) -> float | None:
     """RMS of the output of one norm; None if it does not run on a plain vector."""
     generator = torch.Generator().manual_seed(0)
-    # Mean 0 and RMS 1 for every row, so that LayerNorm and RMSNorm leave it as it is.
+    # Mean 0 and RMS 1 for every row, which LayerNorm and RMSNorm do not change.
     x = torch.randn(64, width, generator=generator)
     x -= x.mean(-1, keepdim=True)
     x /= x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)

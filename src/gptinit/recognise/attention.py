@@ -51,8 +51,8 @@ class Attended:
 
 def cores(graph: Graph, inside: int) -> list[Vertex]:
     """The fused attentions and the softmaxes over keys in a set of nodes."""
-    vertices = graph.within(inside)
-    return [v for v in vertices if "scaled_dot_product" in v.name or v.name in SOFTMAXES]
+    inner = graph.within(inside)
+    return [v for v in inner if "scaled_dot_product" in v.name or v.name in SOFTMAXES]
 
 
 def _score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
@@ -72,7 +72,7 @@ def _score_reads(graph: Graph, core: Vertex) -> tuple[Read, Read, Read]:
     )
     if product is None or after is None:
         raise NoFormula("attention", "its scores are not a product of queries and keys.")
-    q, k = reads_in(product.node)[-2:]
+    q, k = reads_in(product.node)[-2:]  # baddbmm reads what it adds first
     values = [
         r
         for r in reads_in(after.node)

@@ -251,6 +251,7 @@ class Recorder:
     ) -> Node:
         args, kwargs = tree_map_only(Tensor, _recorded, (args, kwargs))
         generator = kwargs.get("generator")
+        # A node is computed on the CPU, from a generator that its key seeds.
         kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory", "generator"}}
         node = made_here(
             Step(base_name(func), numbers_in(args)), op=func, args=args, kwargs=kwargs,

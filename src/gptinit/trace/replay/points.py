@@ -78,7 +78,7 @@ def in_region(region: Geometry, flat: Tensor) -> tuple[Tensor, Tensor]:
     index = torch.zeros_like(flat)
     weights = [math.prod(region.size[d + 1 :]) for d in range(len(region.size))]
     dims = sorted(zip(region.stride, region.size, weights, strict=True), reverse=True)
-    for stride, size, weight in dims:
+    for stride, size, weight in dims:  # from the outside in: each leaves the rest to the next
         if size > 1:
             along = rest // stride
             inside &= (along >= 0) & (along < size)
