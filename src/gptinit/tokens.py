@@ -175,7 +175,6 @@ def _zipf_cumulative(vocab_size: int) -> npt.NDArray[np.float64]:
 
 
 def _draw_uniform(rng: np.random.Generator, vocab_size: int, count: int) -> Ids:
-    """`count` tokens, all equally likely."""
     return (rng.random(count) * vocab_size).astype(np.int64)
 
 

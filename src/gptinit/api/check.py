@@ -84,7 +84,6 @@ def make_baseline(
 
 
 def _check_config(config: CheckConfig | str | Path | None) -> CheckConfig:
-    """A configuration, read if need be."""
     if isinstance(config, CheckConfig):
         return config
     return load_check(None if config is None else Path(config), folder=Path.cwd())
@@ -104,7 +103,6 @@ def _check_profiles(
 
 
 def _check_job(spec: ModelSpec) -> Job:
-    """What to measure for one model of a configuration."""
     return make_job(
         spec.model,
         label=spec.name,

@@ -88,7 +88,6 @@ def _jobs(
     *,
     trust: bool,
 ) -> list[Job]:
-    """One job a value, all of them possible."""
     if axis not in {"schemes", "engines"} and not values:
         raise ConfigError(f"no {axis} to compare: name at least one.")
     if axis == "schemes":
@@ -119,13 +118,11 @@ def _jobs(
 
 
 def _refusal(engine: str, error: Exception) -> Note:
-    """A note in the place of an engine that cannot measure a model."""
     kind: NoteKind = "theory-missing" if engine == "theory" else "approximate"
     return Note(kind=kind, where=engine, message=f"Left out: {error}")
 
 
 def _engine(name: object) -> Engine:
-    """An engine that can be compared with others."""
     for engine in ENGINES[1:]:
         if engine == name:
             return engine

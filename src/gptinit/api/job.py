@@ -346,8 +346,6 @@ def make_job(
 
 
 class _Common(TypedDict):
-    """What every kind of job has."""
-
     label: str
     shape: Mapping[str, object]
     roles: Mapping[str, str]

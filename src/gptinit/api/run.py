@@ -108,7 +108,6 @@ def that_apply(bounds: Sequence[Bound], profile: Profile) -> tuple[Bound, ...]:
 
 
 def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
-    """`progress` with the name of what is measured."""
     if progress is None:
         return None
     return lambda done, total: progress(label, done, total)

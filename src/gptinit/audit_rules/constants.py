@@ -72,7 +72,6 @@ def _is_default(weight: ParameterProgram) -> bool:
 
 
 def _is_drawn(d: Distribution) -> bool:
-    """Whether one random distribution covers all entries; parts set differently are meant so."""
     d = simplified(d)
     return is_random(d) and not isinstance(d, Piecewise | Mixture)
 
@@ -111,7 +110,6 @@ def _dead(layer: Layer, context: Context) -> Iterator[Hit]:
 
 
 def _is_zero(parameter: ParameterProgram) -> bool:
-    """Whether it is a matrix of zeros."""
     drawn = simplified(parameter.distribution)
     measured = isinstance(drawn, Measured) and drawn.low == drawn.high == 0
     return len(parameter.shape) > 1 and (drawn == _ZERO or measured)

@@ -136,12 +136,7 @@ class Context:
 
 
 def make_context(program: ModelProgram, claim: Expectations | None = None) -> Context:
-    """Everything that rules share, computed once for a program.
-
-    Args:
-        program: what the trace found.
-        claim: what the scheme that the model is checked against expects of it, if any.
-    """
+    """Everything that rules share, computed once for a program."""
     return Context(
         claim=claim.scheme if claim else None,
         expected=claim.expected if claim else {},
@@ -151,7 +146,6 @@ def make_context(program: ModelProgram, claim: Expectations | None = None) -> Co
 
 
 def _layers(program: ModelProgram) -> tuple[Layer, ...]:
-    """Every block of a program, in order."""
     blocks: dict[int, list[ParameterProgram]] = {}
     for parameter in program.parameters:
         if parameter.layer is not None:
@@ -160,7 +154,6 @@ def _layers(program: ModelProgram) -> tuple[Layer, ...]:
 
 
 def _layer(index: int, parameters: tuple[ParameterProgram, ...]) -> Layer:
-    """One block with its scales."""
     inputs = [p for p in parameters if p.role in INPUT_ROLES and p.distribution.std > 0]
     units = tuple(
         _median([p.distribution.std * _divisor(rule, p) for p in inputs if rule == 0 or p.fan_in])

@@ -27,7 +27,6 @@ def dtype_rounding(program: ModelProgram, _: Context) -> Iterator[Hit]:
 
 
 def _rounded(p: ParameterProgram) -> Iterator[Hit]:
-    """The hit on one parameter of low precision, if there is one."""
     std, drawn = p.distribution.std, p.distribution
     smallest = _SMALLEST_NORMAL.get(p.dtype, 0.0)
     if 0 < std < smallest:

@@ -65,7 +65,6 @@ def _plainly_unscaled(layer: Layer, parameter: ParameterProgram, program: ModelP
 
 
 def _plainly_scaled(layer: Layer, parameter: ParameterProgram, program: ModelProgram) -> bool:
-    """Whether its std is divided by a factor of the depth, and cannot be read as unscaled."""
     scaled = layer.depth_scaled(parameter, program.facts, surely=True)
     return scaled and not layer.unscaled(parameter)
 
@@ -182,7 +181,6 @@ def residual_scaling_wrong_tensor(program: ModelProgram, context: Context) -> It
 
 
 def _astray(layer: Layer, program: ModelProgram) -> Iterator[ParameterProgram]:
-    """Input matrices of a block with 1/sqrt(2 n_layer) times the std of their siblings."""
     if program.facts.n_layer <= _TWO:
         return
     factor = RESIDUAL_EXTRA.value(program.facts, 0.0)

@@ -108,7 +108,6 @@ def audit_module(
 
 
 def _held(program: ModelProgram, claim: Scheme | None) -> Expectations | None:
-    """What the claim expects of a program; None without a claim."""
     return expectations(claim, program) if claim else None
 
 
@@ -121,7 +120,6 @@ def _not_followed(reading: Reading) -> list[Finding]:
 
 
 def _values(factory: Factory, program: ModelProgram, claim: Expectations | None) -> list[Finding]:
-    """What one real draw shows."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _not_known(findings_in_values(factory.build(), program), program, claim)
@@ -159,7 +157,6 @@ def _on_meta_too(
 
 
 def _lost_ties(own: ModelProgram, other: ModelProgram, named: set[str]) -> list[Finding]:
-    """Parameters that are one for the constructor and several after `to_empty`."""
     apart = {p.name for p in other.parameters}
     return [
         _mismatch(
@@ -193,5 +190,4 @@ def _differences(own: ModelProgram, other: ModelProgram, named: set[str]) -> lis
 
 
 def _mismatch(severity: Severity, where: str, message: str) -> Finding:
-    """A finding about the two builds."""
     return Finding(rule="build-mismatch", severity=severity, where=where, fact=message)

@@ -32,12 +32,7 @@ Two equal halves give sqrt(2) (1 + sqrt(r / 2)) / (1 + sqrt(r)) or so: 1.2 for a
 
 
 def findings_in_values(module: nn.Module, program: ModelProgram) -> list[Finding]:
-    """What the drawn values of a model show, beside what its program says.
-
-    Args:
-        module: built for real.
-        program: as it was traced.
-    """
+    """What the drawn values of a model show, beside what its program says."""
     values = {n: p.detach().cpu() for n, p in module.named_parameters() if p.is_floating_point()}
     found: list[Finding] = []
     for parameter in program.parameters:
@@ -121,7 +116,6 @@ def _atoms(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
 
 
 def _equal_tensors(program: ModelProgram, values: Mapping[str, Tensor]) -> Iterator[Finding]:
-    """Tensors of one shape with the same drawn values."""
     first: dict[object, str] = {}
     for parameter in program.parameters:
         tensor = values.get(parameter.name)
@@ -137,5 +131,4 @@ def _equal_tensors(program: ModelProgram, values: Mapping[str, Tensor]) -> Itera
 
 
 def _finding(rule: str, severity: Severity, where: str, message: str) -> Finding:
-    """A finding about one parameter."""
     return Finding(rule=rule, severity=severity, where=where, fact=message)

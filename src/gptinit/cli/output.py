@@ -122,7 +122,6 @@ def _console(stream: object) -> Console:
 
 
 def _plain(made: RenderableType) -> str:
-    """Return a renderable as plain text."""
     text = StringIO()
     console = Console(
         file=text, width=width(), highlight=False, force_terminal=False, color_system=None

@@ -148,10 +148,6 @@ def _fused_rows(fan_out: int | None, shape: GPTConfig | ModelFacts) -> tuple[int
 def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distribution, ...]]:
     """What a scheme draws every role of the built-in GPT from at one shape.
 
-    Args:
-        scheme: the init.
-        config: the shape.
-
     Returns:
         Role to its distribution, or to several: those of the first and the last layer, and of
         biases with different fans, where they differ; none for a role that the model lacks.

@@ -386,19 +386,16 @@ Distribution: TypeAlias = (
 
 
 def _pooled_mean(parts: tuple[tuple[int, "Distribution"], ...]) -> float:
-    """Mean of counted parts taken together."""
     return sum(n * d.mean for n, d in parts) / sum(n for n, _ in parts)
 
 
 def _pooled_std(parts: tuple[tuple[int, "Distribution"], ...]) -> float:
-    """Standard deviation of counted parts taken together."""
     total, mean = sum(n for n, _ in parts), _pooled_mean(parts)
     second = sum(n * (d.std**2 + d.mean**2) for n, d in parts) / total
     return math.sqrt(max(second - mean**2, 0.0))  # in this order NaN stays NaN
 
 
 def _pdf(x: float) -> float:
-    """Density of the standard normal at `x`."""
     return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 

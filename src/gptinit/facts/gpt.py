@@ -35,8 +35,6 @@ def gpt_parameters(config: GPTConfig) -> tuple[GPTParameter, ...]:
 
     A tied head is the token embedding and has no entry of its own.
 
-    Args:
-        config: the shape.
 
     Example:
         >>> [p.name for p in gpt_parameters(GPTConfig(n_layer=1, bias=False))][-2:]

@@ -77,9 +77,6 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
 
     Once n_embd is given and n_head and head_dim are not, there are n_embd / 64 heads.
 
-    Args:
-        preset: a name in PRESETS.
-        overrides: fields of GPTConfig.
 
     Raises:
         ConfigError: if the preset or a field is unknown, or the shape is not possible.
@@ -109,13 +106,7 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
 
 
 def model_facts(config: GPTConfig, *, name: str, source: str) -> ModelFacts:
-    """The built-in GPT of a shape, as results name it.
-
-    Args:
-        config: the shape.
-        name: what to call it.
-        source: where the shape comes from.
-    """
+    """The built-in GPT of a shape, as results name it."""
     return ModelFacts(
         name=name,
         source=source,

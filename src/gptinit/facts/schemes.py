@@ -199,7 +199,6 @@ class Scheme:
 
 @cache
 def _variables(tree: ast.expr) -> frozenset[str]:
-    """Variables that a parsed formula names."""
     names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
     return names & frozenset(VARIABLES)
 
@@ -238,7 +237,6 @@ def get_scheme(name: str) -> Scheme:
 
 
 def _user_scheme(path: Path) -> Scheme:
-    """The one scheme in a file of the user's."""
     found = _schemes(load_toml(path), str(path))
     if len(found) != 1:
         raise ConfigError(
@@ -253,12 +251,10 @@ def _user_scheme(path: Path) -> Scheme:
 
 
 def _schemes(document: Mapping[str, object], where: str) -> dict[str, Scheme]:
-    """Every scheme of a parsed TOML document."""
     return {slug: _scheme(slug, table, f"{where} [{slug}]") for slug, table in document.items()}
 
 
 def _scheme(slug: str, table: object, where: str) -> Scheme:
-    """One scheme from its table."""
     fields = Table(table, where, known=_SCHEME_KEYS)
     roles = Table(fields.values.get("roles"), f"{where} roles", known=_SCHEME_ROLES)
     year = fields.values.get("year")
@@ -277,7 +273,6 @@ def _scheme(slug: str, table: object, where: str) -> Scheme:
 
 
 def _rule(table: object, where: str) -> RoleRule:
-    """One rule from its inline table."""
     fields = dict(Table(table, where, known=_RULE_KEYS).values)
     dist = fields.pop("dist", None)
     if dist not in _FORMULAS or not isinstance(dist, str):

@@ -204,7 +204,6 @@ class _Estimate:
 
 
 def _limits(bound: "Bound | BoundResult", scale: Scale) -> tuple[float, float]:
-    """Both limits on a scale, infinite where there is none."""
     low = -math.inf if bound.min is None else scale.at(bound.min)
     high = math.inf if bound.max is None else scale.at(bound.max)
     return low, high
@@ -443,7 +442,6 @@ def _fact(result: BoundResult) -> str:
 
 
 def _range(result: BoundResult) -> str:
-    """The allowed values in words."""
     if result.min is not None and result.min == result.max:
         return f"{result.min:.6g}"
     if result.min is None:

@@ -119,5 +119,4 @@ def _attention(  # noqa: PLR0913, PLR0917 - the arguments of scaled_dot_product_
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Attention:
-    """The call's arguments by name."""
     return Attention(query=query, key=key, mask=attn_mask, causal=is_causal, scale=scale)

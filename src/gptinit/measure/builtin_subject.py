@@ -33,12 +33,6 @@ __all__ = ["builtin_factory", "builtin_subject"]
 def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Subject:
     """The built-in GPT of the shape `config`, drawn as `scheme` says.
 
-    Args:
-        config: the shape.
-        scheme: the init.
-        name: its name in results.
-        source: where the shape comes from.
-
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
     """
@@ -65,12 +59,6 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
 def builtin_factory(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Factory:
     """A factory of the built-in GPT that draws it with torch.nn.init, as a trainer would.
 
-    Args:
-        config: the shape.
-        scheme: the init.
-        name: its name in results.
-        source: where the shape comes from.
-
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
     """
@@ -78,8 +66,6 @@ def builtin_factory(config: GPTConfig, scheme: Scheme, *, name: str, source: str
 
 
 def _factory(config: GPTConfig, program: Program, *, name: str, source: str) -> Factory:
-    """A factory of the GPT of a shape, drawn from a program."""
-
     def build() -> nn.Module:
         module = GPT(config)
         with torch.no_grad():
@@ -98,7 +84,6 @@ def _factory(config: GPTConfig, program: Program, *, name: str, source: str) -> 
 
 
 def _draw(tensor: Tensor, distribution: Distribution) -> None:
-    """Fill a tensor by torch.nn.init."""
     match distribution:
         case Normal(mean=mean, std=std):
             nn.init.normal_(tensor, mean, std)
@@ -127,7 +112,6 @@ class _NoDraws(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """The tensor that a draw would have filled; the result of any other call."""
         kwargs = kwargs or {}
         if func in _DRAWS:
             return args[0] if args else kwargs["tensor"]
@@ -147,6 +131,5 @@ def _call(module: nn.Module, ids: Tensor) -> Tensor:
 
 
 def _lens(module: nn.Module, rows: Tensor) -> Lens:
-    """The logit lens of the built-in GPT: its final norm and some rows of its head."""
     assert isinstance(module, GPT)  # build() makes nothing else
     return module.lens(rows)

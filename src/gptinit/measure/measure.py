@@ -62,10 +62,6 @@ def measure_seeds(
 def measure_plan(plan: Plan, *, progress: Progress | None = None) -> Profile:
     """The profile of a planned run.
 
-    Args:
-        plan: from `plan_run`.
-        progress: called after every block.
-
     Raises:
         MeasureError: if gradients are wanted and the model's forward keeps none.
     """
@@ -113,13 +109,7 @@ def _run_seeds(
 
 
 class _Steps:
-    """Counts steps and reports them.
-
-    Args:
-        progress: called after each.
-        seeds: how many.
-        each: steps of one seed.
-    """
+    """Counts steps and reports them."""
 
     def __init__(self, progress: Progress | None, *, seeds: int, each: int) -> None:
         self._progress, self._each, self._total = progress, each, seeds * each
@@ -130,14 +120,12 @@ class _Steps:
         self._done = index * self._each
 
     def step(self) -> None:
-        """Count one."""
         self._done += 1
         if self._progress:
             self._progress(self._done, self._total)
 
 
 def _without_lens(subject: Subject) -> tuple[Note, ...]:
-    """A note where layers have no logits."""
     if subject.lens is not None:
         return ()
     message = "What follows the last block is more than a lens can do: layers have no logit_std."
@@ -145,7 +133,6 @@ def _without_lens(subject: Subject) -> tuple[Note, ...]:
 
 
 def _device_name(device: torch.device) -> str:
-    """The maker's name of the device, as well as it can be known."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor_name()

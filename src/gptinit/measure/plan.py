@@ -152,15 +152,7 @@ def _fitting(subject: Subject, work: Workload, engine: str, free: int | None) ->
 def _choose_engine(
     subject: Subject, works: Mapping[Engine, Workload], device: str, seeds: int, free: int | None
 ) -> tuple[Engine, str]:
-    """The engine that `auto` stands for, and why.
-
-    Args:
-        subject: the model.
-        works: engine to what its passes work on.
-        device: its type.
-        seeds: how many.
-        free: bytes of memory; None if not known.
-    """
+    """The engine that `auto` stands for, and why."""
     needed = {e: required_bytes(subject, w, e) for e, w in works.items()}
     fits = [e for e in works if free is None or needed[e] <= free / 2]
     exact = [e for e in fits if e != "lazy" or _is_exact(subject)]

@@ -175,7 +175,6 @@ def _without_branches(sites: tuple[BlockSites, ...]) -> tuple[Note, ...]:
 
 
 def _caller(call: Call) -> Callable[[nn.Module, Tensor], Tensor]:
-    """The function from a module and ids to logits."""
     return lambda module, ids: call_model(module, call, ids)
 
 
@@ -203,7 +202,6 @@ def _sites(reading: Reading, named: Mapping[str, str] | None) -> tuple[BlockSite
 
 
 def _learned_positions(reading: Reading) -> int | None:
-    """Rows of the table of positions."""
     tables = [p for p in reading.program.parameters if p.role == "pos_emb"]
     return tables[0].shape[-2] if tables and len(tables[0].shape) > 1 else None
 

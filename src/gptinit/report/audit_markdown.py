@@ -51,7 +51,6 @@ def rule_markdown(rule: Rule) -> str:
 
 
 def _facts(audit: Audit) -> list[str]:
-    """Model, build and schemes, one line each."""
     return [
         f"model: {shape_words(audit)}",
         *([f"source: {text(audit.model.source)}"] if audit.model.source else []),
@@ -62,13 +61,11 @@ def _facts(audit: Audit) -> list[str]:
 
 
 def _how_to_read(audit: Audit) -> str:
-    """How to read the numbers of the table."""
     by = f" Expected: under {code(audit.against)}." if audit.against else ""
     return f"{ROUNDING}{by} Ratio: actual RMS / expected RMS."
 
 
 def _finding(finding: Finding, audit: Audit) -> str:
-    """A finding as one line."""
     origin = origin_of(finding, audit)
     where = f"{code(finding.rule)} at {code(finding.where)}"
     sentence = f"**{text(finding.severity)}** {where}: {text(finding.message)}"

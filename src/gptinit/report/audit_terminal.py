@@ -72,7 +72,6 @@ def rule_view(rule: Rule) -> RenderableType:
 
 
 def _heading(audit: Audit) -> list[Text]:
-    """Model, build, verdict, closest scheme and notes."""
     title = Text(audit.model.name, style="bold")
     title.append(f" · {shape_words(audit)}", style="default")
     source = [Text(audit.model.source, style="dim")] if audit.model.source else []
@@ -129,7 +128,6 @@ def _column(name: str, cells: Sequence[str]) -> Column:
 
 
 def _add_column(table: Table, column: Column, *, is_number: bool) -> None:
-    """Add a column, numbers to the right."""
     table.add_column(
         column.heading,
         justify="right" if is_number else "left",
@@ -170,7 +168,6 @@ def _hints(rows: Sequence[Row]) -> list[RenderableType]:
 
 
 def _findings(audit: Audit) -> Iterator[RenderableType]:
-    """The findings, worst first."""
     for finding in worst_first(audit.findings):
         yield from _finding(finding, audit)
         yield ""

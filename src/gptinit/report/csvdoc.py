@@ -104,7 +104,6 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
 
 
 def _parameter_row(audited: AuditedParameter) -> tuple[object, ...]:
-    """One parameter with its expected distribution."""
     program, expected = audited.program, audited.expected
     drawn = program.distribution
     wanted = (None,) * 3 if expected is None else (expected, expected.mean, expected.std)
@@ -122,7 +121,6 @@ def _count(stat: str, value: float | None) -> float | None:
 
 
 def _headline_cells(profile: Profile) -> Iterator[float | None]:
-    """Value and standard error of every headline."""
     for where, stat in HEADLINES:
         place = headline_place(profile, where)
         yield place.values.get(stat)

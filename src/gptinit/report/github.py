@@ -16,9 +16,6 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 def check_github(report: CheckReport) -> str:
     """One annotation per finding, and a last line with the number of bounds that hold.
 
-    Args:
-        report: the outcome of a check.
-
     References:
         https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands; the
         escapes are those of actions/toolkit, packages/core/src/command.ts.
@@ -28,11 +25,7 @@ def check_github(report: CheckReport) -> str:
 
 
 def audit_github(audit: Audit) -> str:
-    """One annotation per finding, at its line of code where that is known, and the verdict.
-
-    Args:
-        audit: the result of an audit.
-    """
+    """One annotation per finding, at its line of code where that is known, and the verdict."""
     lines = [_audit_annotation(finding, audit) for finding in worst_first(audit.findings)]
     return "\n".join([*lines, f"{_data(audit.model.name)}: {verdict_of(audit)}"]) + "\n"
 

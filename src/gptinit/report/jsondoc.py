@@ -85,7 +85,6 @@ def comparison_document(comparison: Comparison) -> Document:
 
 
 def _agreement(found: Agreement) -> Document:
-    """Whether two engines agree; unknown values and an infinite difference are absent."""
     known = asdict(found) | {"agrees": found.agrees}
     return {name: value for name, value in known.items() if value not in {None, math.inf}}
 
@@ -157,7 +156,6 @@ def render_json(document: Document) -> str:
 
 
 def _finding(finding: Finding) -> Document:
-    """A finding with its location and its sentences."""
     return {
         "rule": finding.rule,
         "severity": finding.severity,
@@ -167,12 +165,10 @@ def _finding(finding: Finding) -> Document:
 
 
 def _model(model: ModelFacts) -> Document:
-    """The known facts of a model."""
     return {key: value for key, value in asdict(model).items() if value is not None}
 
 
 def _parameter(audited: AuditedParameter) -> Document:
-    """One parameter or buffer with its expected distribution."""
     program = audited.program
     numbers = _finite({"ratio": audited.ratio, "gain": program.gain})
     return {
@@ -271,7 +267,6 @@ def _result(result: BoundResult) -> Document:
 
 
 def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]]) -> Document:
-    """One scheme with its formulas; `values` by role where they are known."""
     return {
         "name": scheme.slug,
         "title": scheme.title,
@@ -285,6 +280,5 @@ def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]]) -> Doc
 
 
 def _rule(rule: RoleRule, values: Sequence[Distribution]) -> Document:
-    """The formulas of one role, and their values at a shape."""
     moments = [{"kind": d.kind, "mean": d.mean, "std": d.std} for d in values]
     return {"dist": rule.dist, **rule.formulas, **({"values": moments} if moments else {})}

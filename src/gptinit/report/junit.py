@@ -20,9 +20,6 @@ def check_junit(report: CheckReport) -> str:
 
     A violated bound is a failure, an inconclusive one is skipped. Findings that no test case shows
     are in a suite "findings", so that a check that fails is red.
-
-    Args:
-        report: the outcome of a check.
     """
     root = ET.Element("testsuites", name="gptinit")
     for model in dict.fromkeys(result.model for result in report.results):
@@ -43,7 +40,6 @@ def check_junit(report: CheckReport) -> str:
 
 
 def _add_result(suite: ET.Element, result: BoundResult) -> None:
-    """One bound at one place as a test case."""
     name = f"{result.stat} at {result.where}"
     case = ET.SubElement(
         suite, "testcase", classname=_clean(f"gptinit.{result.model}"), name=_clean(name)

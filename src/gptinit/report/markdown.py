@@ -98,7 +98,6 @@ def schemes_markdown(
 
 
 def _facts(profile: Profile) -> list[str]:
-    """Model, init and settings of the run, one line each."""
     model, run = profile.model, profile.run
     seeds = f"{plural(run.seeds, 'seed')} from {run.seed}"
     how = f"{run.engine} weights, {run.dtype} on {text(run.device)}"
@@ -112,12 +111,10 @@ def _facts(profile: Profile) -> list[str]:
 
 
 def _cost(cost: Cost | None) -> list[str]:
-    """The cost of the run, where it was timed."""
     return [f"took: {short(cost.seconds)} s, peak memory {cost.peak_bytes} bytes"] if cost else []
 
 
 def _how_to_read(profiles: Iterable[Profile]) -> str:
-    """How to read the numbers of a table."""
     places = [place for profile in profiles for _, place in profile.places()]
     has_theory = any(place.predicted for place in places)
     return f"{ROUNDING} In parentheses: the prediction of theory." if has_theory else ROUNDING
@@ -171,7 +168,6 @@ def _result_row(result: BoundResult) -> list[str]:
 
 
 def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]] | None) -> list[str]:
-    """The parts about one scheme."""
     header = ["role", "rule", *(["value"] if values else [])]
     rows = [[role, code(str(rule))] for role, rule in scheme.rules.items()]
     if values:

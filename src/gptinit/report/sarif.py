@@ -74,7 +74,6 @@ def _rule(name: str, rule: Rule | None) -> Part:
 
 
 def _invocation(notes: Iterable[Note]) -> Part:
-    """The status of the run, with the notes of the audit as notifications."""
     remarks = [
         {"level": "note", "message": {"text": f"{note.kind} at {note.where}: {note.message}"}}
         for note in notes
@@ -97,7 +96,6 @@ def _result(finding: Finding, audit: Audit, indices: Mapping[str, int]) -> Part:
 
 
 def _location(finding: Finding, audit: Audit) -> Part:
-    """The parameters of a finding, and the line of code that drew them if it is known."""
     logical = [{"fullyQualifiedName": finding.where, "kind": "member"}]
     place = place_of(finding, audit)
     if place is None:

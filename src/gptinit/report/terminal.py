@@ -60,12 +60,7 @@ _VERDICT_STYLE = {"ok": "green", "violated": "bold red", "inconclusive": "yellow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Room for a report.
-
-    Attributes:
-        width: columns of the terminal.
-        all_layers: whether to show every layer.
-    """
+    """Room for a report."""
 
     width: int
     all_layers: bool = False
@@ -165,7 +160,6 @@ def scheme_view(
 
 
 def _heading(profile: Profile) -> list[Text]:
-    """Model, init and settings of the run."""
     model = profile.model
     title = Text(model.name, style="bold")
     title.append(f" · {_init_of(profile)} · {large(model.n_params)} parameters")
@@ -174,12 +168,10 @@ def _heading(profile: Profile) -> list[Text]:
 
 
 def _init_of(profile: Profile) -> str:
-    """Where the init comes from."""
     return f"scheme {profile.scheme}" if profile.scheme else "its own init"
 
 
 def _shape_of(model: ModelFacts) -> str:
-    """The shape of a model as far as it is known."""
     activation = [model.activation] if model.activation else []
     bias = "biases" if model.bias else "no biases"
     head = "tied" if model.tied else "untied"
@@ -188,7 +180,6 @@ def _shape_of(model: ModelFacts) -> str:
 
 
 def _shared_heading(comparison: Comparison) -> list[Text]:
-    """Settings that all profiles of a comparison share."""
     first = comparison.profiles[0]
     engines = list(dict.fromkeys(p.run.engine for p in comparison.profiles))
     line = _run_line(first, engines)
@@ -217,7 +208,6 @@ def _run_line(profile: Profile, engines: Sequence[str] = ()) -> Text:
 
 
 def _layer_table(profile: Profile, layout: Layout) -> Table:
-    """The layers, with the variance as a bar, in as many columns as there is room for."""
     shown = _shown_layers(len(profile.layers), all_layers=layout.all_layers)
     places = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
 
@@ -301,12 +291,10 @@ def _variance(place: Place, *, with_stderr: bool) -> str:
 
 
 def _predicted(place: Place, stat: str) -> str:
-    """The prediction of theory for a statistic; empty where there is none."""
     return cell(stat, place.predicted[stat]) if stat in place.predicted else ""
 
 
 def _heading_of(stat: str) -> str:
-    """The heading of a statistic in two lines."""
     return STATISTICS[stat].title.replace(" ", "\n", 1)
 
 
@@ -422,7 +410,6 @@ def new_table() -> Table:
 
 
 def _bulleted(sentences: Sequence[Sentence]) -> list[Text]:
-    """Sentences with their subjects in bold."""
     return [Text.assemble((f"{s.subject}:", "bold"), f" {s.text}") for s in sentences]
 
 

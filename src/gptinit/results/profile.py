@@ -46,14 +46,7 @@ class RunFacts:
 
 
 def run_facts(run: RunConfig, *, vocab_size: int, device_name: str, data_sha256: str) -> RunFacts:
-    """The facts of a run.
-
-    Args:
-        run: its settings with every `auto` resolved: engine, device type and sequence length.
-        vocab_size: tokens that the model knows.
-        device_name: the maker's name of the device.
-        data_sha256: fingerprint of the tokens.
-    """
+    """The facts of a run."""
     return RunFacts(
         engine=run.engine,
         weights=run.weights,

@@ -74,8 +74,6 @@ def model_of_program(
 
 
 class _Reader:
-    """Reads an init program, part by part."""
-
     def __init__(self, facts: ModelFacts, program: Program, forward: ForwardFacts) -> None:
         self._facts, self._forward = facts, forward
         self._at = Parameters(program)
@@ -256,8 +254,6 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    """One block as read from its parameters."""
-
     moments: LayerMoments
     is_gated: bool
     is_parallel: bool

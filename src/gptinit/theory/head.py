@@ -146,7 +146,6 @@ class _Vocabulary:
     squared: Floats
 
     def squares(self, others: Floats | float) -> float:
-        """E of the summed squared probabilities; `others`: of what else is in the sum."""
         return float(np.sum(self.squared * self.absent * others) * (self.t[1] - self.t[0]))
 
 

@@ -128,7 +128,6 @@ def _is_rough(model: TheoryModel, found: Prediction) -> bool:
 
 
 def _sharpest(found: Prediction) -> float:
-    """The largest std of attention scores."""
     return max(place.get("attn_score_std", 0.0) for place in found.layers)
 
 
@@ -142,8 +141,6 @@ def _unpredicted(found: Prediction, why: str) -> Prediction:
 
 
 def _without(found: Prediction, stats: Sequence[str]) -> Prediction:
-    """The same without some statistics."""
-
     def kept(values: Mapping[str, float]) -> dict[str, float]:
         return {stat: value for stat, value in values.items() if stat not in stats}
 
@@ -182,7 +179,6 @@ def _without_averages(found: Prediction, few: Sequence[str]) -> Prediction:
 
 
 def _one_seed(sequences: Sequence[SequencePlaces]) -> SeedResult:
-    """Sequences of one seed together."""
     n_layer = len(sequences[0].layers)
     return with_ratios(
         SeedPlace(values=_pool([s.embedding for s in sequences])),

@@ -36,13 +36,6 @@ def predicted_profile(
 ) -> Profile:
     """The profile that theory expects of a model.
 
-    Args:
-        model: the model as theory sees it.
-        facts: its name, source and shape.
-        run: seeds, batch size, length and data as for a measurement.
-        tokens: the tokens of the prediction.
-        scheme: canonical slug of the scheme that draws it; None where its own code does.
-
     Raises:
         ConfigError: if theory predicts nothing of its layers.
     """

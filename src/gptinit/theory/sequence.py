@@ -163,7 +163,6 @@ class _Pass:
         return x, attention, middle, y
 
     def final(self, K: Gram) -> dict[str, float]:
-        """Statistics of the logits."""
         model, tokens = self._model, self._tokens
         logits = logits_of(K, model)
         loss = predicted_softmax(logits, model).loss(logits, tokens[:-1], tokens[1:])

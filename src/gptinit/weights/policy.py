@@ -34,12 +34,7 @@ class Restart(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SquareSums:
-    """Of one parameter, over all its entries; () both.
-
-    Attributes:
-        gradient: sum of the squares of its gradient.
-        weight: sum of its squares.
-    """
+    """Of one parameter, over all its entries; () both."""
 
     gradient: Tensor
     weight: Tensor

@@ -191,7 +191,6 @@ class LazyPolicy:
 
 
 def _drawn_for(parameter: ParameterProgram, draws: Draws) -> set[str]:
-    """The parameters after which the draws are named that its record replays."""
     recipe = draws.recipes.get(parameter.name)
     if recipe is None or is_drawable(parameter.distribution):
         return set()
@@ -217,14 +216,7 @@ def _is_same(one: ParameterProgram, other: ParameterProgram, draws: Draws) -> bo
 
 @dataclass(slots=True, kw_only=True)
 class _LazyWeights:
-    """The lazy weights of one seed.
-
-    Attributes:
-        program: parameters by name.
-        owners: lazy ones to their owners.
-        blocks: paths of the blocks.
-        tell: notes about a run.
-    """
+    """The lazy weights of one seed."""
 
     program: Mapping[str, ParameterProgram]
     owners: Mapping[str, LazyParameter]
@@ -233,7 +225,6 @@ class _LazyWeights:
     _sums: dict[str, SquareSums | None] = field(default_factory=dict)
 
     def forms_gradient(self, parameter: ParameterProgram) -> bool:
-        """Whether a parameter is a real tensor."""
         return parameter.name not in self.owners
 
     def enter(self, block: str, *, rehearsal: bool) -> None:
@@ -261,7 +252,6 @@ class _LazyWeights:
         forget_last_rows()
 
     def _inside(self, block: str) -> list[LazyParameter]:
-        """The owners of a block's weights."""
         return [owner for owner in self.owners.values() if block in owner.blocks]
 
     def _is_passing(self, owner: LazyParameter) -> bool:
