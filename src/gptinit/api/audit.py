@@ -53,7 +53,7 @@ def audit(
         >>> found.closest.name, found.closest.exact, len(found.findings)
         ('nanogpt', True, 0)
     """
-    claim = None if scheme is None else as_scheme(scheme)
+    claim = as_scheme(scheme)
     job = make_job(model, shape=shape, roles=roles, trust=trust_remote_code)
     found = job.audit(claim, build=build, perturb=perturb, draw=draw)
     if not accept:

@@ -58,8 +58,7 @@ def compare(
     if axis not in AXES:
         raise unknown_name("axis", axis, AXES)
     run = run or RunConfig(grad=True)
-    chosen = None if scheme is None else as_scheme(scheme)
-    jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
+    jobs = _jobs(axis, values, model, as_scheme(scheme), shape, trust=trust_remote_code)
     runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":
         raise ConfigError(f"engine cannot be set when engines are compared, got {run.engine!r}.")

@@ -3,8 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from gptinit.load.factory import Factory
     from gptinit.measure.subject import Subject
-    from gptinit.results.audit import Audit
+    from gptinit.results.audit import Audit, AuditedParameter
 
 __all__ = ["FactoryJob", "Job", "LiveJob", "Model", "PresetJob", "as_scheme", "make_job"]
 
@@ -71,14 +70,7 @@ class Job(ABC):
         """
 
     @abstractmethod
-    def audit(
-        self,
-        claim: Scheme | None,
-        *,
-        build: Build = "own",
-        perturb: bool = False,
-        draw: bool = False,
-    ) -> "Audit":
+    def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
         """The audit of the model; arguments as of `api.audit`.
 
         Raises:
@@ -142,14 +134,7 @@ class PresetJob(Job):
             self.config, self._scheme, name=self._name, source=self.preset.source
         )
 
-    def audit(
-        self,
-        claim: Scheme | None,
-        *,
-        build: Build = "own",
-        perturb: bool = False,
-        draw: bool = False,
-    ) -> "Audit":
+    def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
         """The audit of the built-in GPT, which a claim draws too."""
         config = self.config
         if build != "own" or perturb:
@@ -196,10 +181,12 @@ class FactoryJob(Job):
     """Your own model: built by code, a config, or a callable, and drawn as its code says.
 
     Attributes:
-        factory: finds what builds it, with the settings of `shape`.
+        source: what names or is its builder.
+        trust: whether a config may run code that comes with it.
     """
 
-    factory: "Callable[[], Factory]"
+    source: "Code | Callable[..., nn.Module]"
+    trust: bool = False
 
     def check(self) -> None:
         """Refuse nothing: whatever there is to know takes torch to find out."""
@@ -209,24 +196,24 @@ class FactoryJob(Job):
         from gptinit.measure.reinit import reinit
         from gptinit.measure.traced_subject import foreign_subject
 
-        subject = foreign_subject(self.factory(), roles=self.roles, sites=self.sites)
+        subject = foreign_subject(self._factory(), roles=self.roles, sites=self.sites)
         return subject if self.scheme is None else reinit(subject, self.scheme)
 
-    def audit(
-        self,
-        claim: Scheme | None,
-        *,
-        build: Build = "own",
-        perturb: bool = False,
-        draw: bool = False,
-    ) -> "Audit":
+    def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
         """The audit of the model in the builds asked for."""
         from gptinit.auditing.audit import audit_factory
 
         return audit_factory(
-            self.factory(), claim=claim, build=build, perturbed=perturb, drawn=draw,
+            self._factory(), claim=claim, build=build, perturbed=perturb, drawn=draw,
             roles=self.roles,
         )  # fmt: skip
+
+    def _factory(self) -> "Factory":
+        from gptinit.load.argument import factory_of, find_factory
+
+        if isinstance(self.source, Code):
+            return find_factory(self.source.text, self.shape, trust_remote_code=self.trust)
+        return factory_of(self.source, self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,14 +246,7 @@ class LiveJob(Job):
         module, factory = self._uncompiled()
         return live_subject(module, factory, roles=self.roles, sites=self.sites)
 
-    def audit(
-        self,
-        claim: Scheme | None,
-        *,
-        build: Build = "own",
-        perturb: bool = False,
-        draw: bool = False,
-    ) -> "Audit":
+    def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
         """The audit of its values."""
         if build != "own" or perturb:
             raise ConfigError(
@@ -318,77 +298,39 @@ def make_job(
             "that of your own model."
         )
     name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
-    common: _Common = {
-        "label": label or name,
-        "shape": shape or {},
-        "roles": roles or {},
-        "sites": sites or {},
-    }
     argument = read_model_argument(model) if isinstance(model, str) else model
-    if isinstance(argument, Preset):
-        init = scheme if scheme is not None else reinit
-        return PresetJob(preset=argument, scheme=_looked_up(init), **common)
-    if scheme is not None:
+    if scheme is not None and not isinstance(argument, Preset):
         raise ConfigError(
             "scheme applies to a preset only. Use --reinit SCHEME to re-initialise your model, or "
             "gptinit audit --scheme SCHEME to check that it follows one."
         )
-    init = _looked_up(reinit)
-    if isinstance(argument, Code):
-        find = partial(_factory_of_code, argument, common["shape"], trust=trust)
-        return FactoryJob(factory=find, scheme=init, **common)
-    from torch import nn
+    common: dict[str, Any] = {
+        "label": label or name,
+        "shape": shape or {},
+        "scheme": as_scheme(reinit if scheme is None else scheme),
+        "roles": roles or {},
+        "sites": sites or {},
+    }
+    if isinstance(argument, Preset):
+        return PresetJob(preset=argument, **common)
+    if not isinstance(argument, Code):
+        from torch import nn
 
-    if isinstance(argument, nn.Module):
-        return LiveJob(module=argument, scheme=init, **common)
-    call = partial(_factory_of_callable, argument, common["shape"])
-    return FactoryJob(factory=call, scheme=init, **common)
-
-
-class _Common(TypedDict):
-    label: str
-    shape: Mapping[str, object]
-    roles: Mapping[str, str]
-    sites: Mapping[str, str]
+        if isinstance(argument, nn.Module):
+            return LiveJob(module=argument, **common)
+    return FactoryJob(source=argument, trust=trust, **common)
 
 
 def _without_lines(audit: "Audit") -> "Audit":
     """The audit of a preset without the lines of this package that draw it: the scheme does."""
-    return replace(
-        audit,
-        parameters=tuple(
-            replace(
-                audited,
-                program=replace(
-                    audited.program,
-                    provenance=tuple(
-                        replace(step, file="", line=0) for step in audited.program.provenance
-                    ),
-                ),
-            )
-            for audited in audit.parameters
-        ),
-    )
+
+    def without(audited: "AuditedParameter") -> "AuditedParameter":
+        steps = tuple(replace(step, file="", line=0) for step in audited.program.provenance)
+        return replace(audited, program=replace(audited.program, provenance=steps))
+
+    return replace(audit, parameters=tuple(map(without, audit.parameters)))
 
 
-def _factory_of_code(code: Code, shape: Mapping[str, object], *, trust: bool) -> "Factory":
-    from gptinit.load.argument import find_factory
-
-    return find_factory(code.text, shape, trust_remote_code=trust)
-
-
-def _factory_of_callable(
-    call: "Callable[..., nn.Module]", shape: Mapping[str, object]
-) -> "Factory":
-    from gptinit.load.argument import factory_of
-
-    return factory_of(call, shape)
-
-
-def _looked_up(named: str | Scheme | None) -> Scheme | None:
-    return None if named is None else as_scheme(named)
-
-
-def as_scheme(named: str | Scheme) -> Scheme:
-    """A scheme, looked up where only its name is given."""
-    return named if isinstance(named, Scheme) else get_scheme(named)
+def as_scheme(named: str | Scheme | None) -> Scheme | None:
+    """A scheme, looked up where only its name is given; None for none."""
+    return get_scheme(named) if isinstance(named, str) else named

@@ -136,6 +136,7 @@ class Constant:
     """Every entry equals `value`."""
 
     kind: ClassVar[str] = "constant"
+    std: ClassVar[float] = 0.0
     value: float
 
     def __post_init__(self) -> None:
@@ -145,11 +146,6 @@ class Constant:
     def mean(self) -> float:
         """The value itself."""
         return self.value
-
-    @property
-    def std(self) -> float:
-        """Zero."""
-        return 0.0
 
     def __str__(self) -> str:
         return f"{self.value:.4g}"
@@ -228,13 +224,9 @@ class Orthogonal:
     """
 
     kind: ClassVar[str] = "orthogonal"
+    mean: ClassVar[float] = 0.0
     gain: float
     longest: int
-
-    @property
-    def mean(self) -> float:
-        """Zero."""
-        return 0.0
 
     @property
     def std(self) -> float:
@@ -324,16 +316,8 @@ class Unset:
     """Read from memory that nothing wrote: anything at all. Its moments are NaN."""
 
     kind: ClassVar[str] = "unset"
-
-    @property
-    def mean(self) -> float:
-        """Not known."""
-        return math.nan
-
-    @property
-    def std(self) -> float:
-        """Not known."""
-        return math.nan
+    mean: ClassVar[float] = math.nan
+    std: ClassVar[float] = math.nan
 
     def __str__(self) -> str:
         return "never written"
@@ -344,12 +328,8 @@ class Measured:
     """Known from values alone: a live parameter, or a program that no formula describes.
 
     Attributes:
-        mean: of the values.
-        std: of the values.
-        mean_stderr: standard error of the mean.
-        std_stderr: standard error of the std.
-        low: least value.
-        high: greatest value.
+        mean, std, low, high: of the values.
+        mean_stderr, std_stderr: standard errors of the first two.
         kurtosis: fourth central moment over the squared variance (3 for a normal).
         count: how many values were looked at.
     """

@@ -15,9 +15,6 @@ DEFAULT_PRESET = "gpt2"
 """The model measured when none is named."""
 
 
-_OTHER_MODELS = "A model of your own is path/model.py:NAME, package.module:NAME or a config.json."
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedShape:
     """A published shape: what differs from GPTConfig's defaults, and where it was read."""
@@ -77,7 +74,6 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
 
     Once n_embd is given and n_head and head_dim are not, there are n_embd / 64 heads.
 
-
     Raises:
         ConfigError: if the preset or a field is unknown, or the shape is not possible.
 
@@ -86,7 +82,8 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
         25
     """
     if preset not in PRESETS:
-        raise unknown_name("model", preset, PRESETS, remedy=_OTHER_MODELS)
+        own = "Your own model is path/model.py:NAME, package.module:NAME or a config.json."
+        raise unknown_name("model", preset, PRESETS, remedy=own)
     for name in overrides:
         if name not in GPTConfig.field_names():
             raise unknown_name("shape option", name, GPTConfig.field_names())

@@ -182,17 +182,11 @@ class Scheme:
             raise ConfigError(f"scheme {self.slug}, role {role}: {error}") from error
 
     def expected(
-        self,
-        role: str,
-        shape: GPTConfig | ModelFacts,
-        *,
-        layer: int | None = None,
-        fan_in: int | None = None,
-        fan_out: int | None = None,
+        self, role: str, shape: GPTConfig | ModelFacts, **sizes: int | None
     ) -> Distribution | None:
         """What a parameter of `role` is drawn from; None where `distribution` would raise."""
         try:
-            return self.distribution(role, shape, layer=layer, fan_in=fan_in, fan_out=fan_out)
+            return self.distribution(role, shape, **sizes)
         except ConfigError:
             return None
 

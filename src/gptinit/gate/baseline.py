@@ -33,7 +33,6 @@ def baseline_document(named_profiles: Mapping[str, Profile]) -> str:
     and number of seeds of every statistic at the embedding, the last layer, the logits and the
     whole, with 6 significant digits. A statistic that is not finite is left out.
 
-
     Raises:
         ConfigError: if a profile has fewer than 2 seeds: its noise is unknown.
     """

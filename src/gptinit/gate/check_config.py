@@ -182,7 +182,6 @@ def apply_acceptances(
     The first acceptance that covers a finding gives the reason; all that cover it count as used. A
     finding on several layers is accepted as a whole or not at all: its `where` lists them all.
 
-
     Example:
         >>> late = Finding(
         ...     rule="out-of-bounds", severity="error", model="a", where="final", fact="No."

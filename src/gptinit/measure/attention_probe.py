@@ -46,13 +46,7 @@ class AttentionProbe(TorchFunctionMode):
             self._is_on = False
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record the call if it is attention, then make it."""
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:

@@ -94,7 +94,11 @@ def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
     cells = {name: [_cell(row, name) for row in rows] for name in _columns(rows)}
 
     def excess() -> int:
-        return max(0, width_of(_column(name, cells[name]) for name in cells) - layout.width)
+        columns = (
+            Column(heading=_TITLES.get(name, name), cells=column, most=_WRAP.get(name))
+            for name, column in cells.items()
+        )
+        return max(0, width_of(columns) - layout.width)
 
     for name in _EXPENDABLE:
         if excess():
@@ -104,8 +108,14 @@ def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
     longest = max(_SHORTEST, max(map(len, cells["names"])) - excess())
     cells["names"] = [_tail(name, longest) for name in cells["names"]]
     table = new_table()
-    for name, column in cells.items():
-        _add_column(table, _column(name, column), is_number=name in _NUMBERS)
+    for name in cells:
+        table.add_column(
+            _TITLES.get(name, name),
+            justify="right" if name in _NUMBERS else "left",
+            no_wrap=name not in _WRAP,
+            max_width=_WRAP.get(name),
+            overflow="fold",
+        )
     for row, line in zip(rows, zip(*cells.values(), strict=True), strict=True):
         table.add_row(*(Text(cell) for cell in line), style=SEVERITY_STYLE.get(row.severity))
     table.caption, table.caption_justify = _caption(cells, layout, audit), "left"
@@ -120,21 +130,6 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 def _cell(row: Row, column: str) -> str:
     return _MARKS[row.severity] if column == "severity" else str(getattr(row, column))
-
-
-def _column(name: str, cells: Sequence[str]) -> Column:
-    """A column with its heading; distributions wrap, all else stays on one line."""
-    return Column(heading=_TITLES.get(name, name), cells=cells, most=_WRAP.get(name))
-
-
-def _add_column(table: Table, column: Column, *, is_number: bool) -> None:
-    table.add_column(
-        column.heading,
-        justify="right" if is_number else "left",
-        no_wrap=column.most is None,
-        max_width=column.most,
-        overflow="fold",
-    )
 
 
 def _first(names: str) -> str:

@@ -9,6 +9,7 @@ from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import CheckReport
 from gptinit.report.headlines import HEADLINES, headline_place
+from gptinit.report.numbers import counted
 from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile
 
@@ -94,7 +95,7 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
     """Every number of a place: stat, value, stderr, predicted."""
     for stat in STATISTICS:
         if stat in place.values or stat in place.predicted:
-            measured = (_count(stat, place.values.get(stat)), place.stderr.get(stat))
+            measured = (counted(stat, place.values.get(stat)), place.stderr.get(stat))
             yield (stat, *measured, place.predicted.get(stat))
     for role, grad in place.weight_grad.items():
         for name in WEIGHT_GRAD_NUMBERS:
@@ -111,13 +112,6 @@ def _parameter_row(audited: AuditedParameter) -> tuple[object, ...]:
     shape = "x".join(map(str, program.shape))
     found = (shape, program.dtype, drawn, drawn.mean, drawn.std)
     return (*facts, *found, *wanted, audited.ratio, audited.hint)
-
-
-def _count(stat: str, value: float | None) -> float | None:
-    """A value of a statistic; a count that is whole as an integer."""
-    if value is None or STATISTICS[stat].unit != "count" or not float(value).is_integer():
-        return value
-    return int(value)
 
 
 def _headline_cells(profile: Profile) -> Iterator[float | None]:

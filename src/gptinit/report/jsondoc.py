@@ -12,6 +12,7 @@ from gptinit.facts.schemes import RoleRule, Scheme
 from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.gate.judge import BoundResult, CheckReport
+from gptinit.report.numbers import counted
 from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import (
     WEIGHT_GRAD_NUMBERS,
@@ -229,13 +230,7 @@ def _place(place: Place) -> Document:
 def _numbers(values: Mapping[str, float]) -> Document:
     """Finite statistics, in the order of the vocabulary."""
     names = sorted(values, key=_ORDER.__getitem__)
-    return {name: _number(name, values[name]) for name in names if math.isfinite(values[name])}
-
-
-def _number(stat: str, value: float) -> float:
-    """A value of a statistic; a count that is whole as an integer."""
-    whole = STATISTICS[stat].unit == "count" and float(value).is_integer()
-    return int(value) if whole else value
+    return {name: counted(name, values[name]) for name in names if math.isfinite(values[name])}
 
 
 def _weight_grads(grads: Mapping[ParameterRole, WeightGrad]) -> Document:
@@ -260,7 +255,7 @@ def _result(result: BoundResult) -> Document:
         "model": result.model,
         "stat": result.stat,
         "where": result.where,
-        **{name: _number(result.stat, number) for name, number in numbers.items()},
+        **{name: counted(result.stat, number) for name, number in numbers.items()},
         "verdict": result.verdict,
         "why": result.why,
     }

@@ -7,7 +7,13 @@ from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, CheckReport
-from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
+from gptinit.report.headlines import (
+    bounds_held,
+    found_value,
+    headline_place,
+    shown_headlines,
+    sizes_of,
+)
 from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING, cell, plural, short
 from gptinit.report.summary import summarise_engines
@@ -38,11 +44,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """A comparison: one row per profile, best first if there is a ranking."""
     profiles = dict(zip(comparison.labels, comparison.profiles, strict=True))
     ranking = comparison.ranking
-    columns = [
-        (where, stat)
-        for where, stat in HEADLINES
-        if any(stat in headline_place(p, where).values for p in comparison.profiles)
-    ]
+    columns = shown_headlines(comparison)
     header = [text(comparison.axis.removesuffix("s"))]
     header += [f"{STATISTICS[stat].title}, {where}" for where, stat in columns]
     rows = []
@@ -80,11 +82,7 @@ def schemes_markdown(
 ) -> str:
     """Schemes: a table of all if there are several, then the rules and the source of each.
 
-    Args:
-        schemes: the schemes.
-        shape: the shape that `values` belong to.
-        values: slug to role to its distributions at `shape`: one, or those of the first and the
-            last layer where they differ.
+    Arguments are those of `jsondoc.schemes_document`.
     """
     schemes = tuple(schemes)
     rows = [[code(s.slug), text(s.title), text(s.verified)] for s in schemes]
@@ -159,12 +157,9 @@ def _cell(place: Place, stat: str) -> str:
 
 
 def _result_row(result: BoundResult) -> list[str]:
-    value = "not finite"
-    if result.value is not None:
-        value = cell(result.stat, result.value, result.stderr)
     limits = ["" if limit is None else f"{limit:g}" for limit in (result.min, result.max)]
     verdict = result.verdict if result.verdict == "ok" else f"**{result.verdict}**"
-    return [text(result.model), result.stat, result.where, value, *limits, verdict]
+    return [text(result.model), result.stat, result.where, found_value(result), *limits, verdict]
 
 
 def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]] | None) -> list[str]:

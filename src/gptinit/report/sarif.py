@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from gptinit.report.origins import origin_of, place_of
+from gptinit.report.origins import message_of, place_of
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding, Note, worst_first
 from gptinit.results.rule import Rule
@@ -83,13 +83,11 @@ def _invocation(notes: Iterable[Note]) -> Part:
 
 
 def _result(finding: Finding, audit: Audit, indices: Mapping[str, int]) -> Part:
-    origin = origin_of(finding, audit)
-    message = f"{finding.message} ({origin})" if origin else finding.message
     return {
         "ruleId": finding.rule,
         "ruleIndex": indices[finding.rule],
         "level": finding.severity,
-        "message": {"text": message},
+        "message": {"text": message_of(finding, audit)},
         "locations": [_location(finding, audit)],
         "partialFingerprints": {"gptinitFinding/v1": _fingerprint(finding, audit)},
     }

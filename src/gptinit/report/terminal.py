@@ -16,7 +16,13 @@ from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, CheckReport, by_bound_and_verdict, excess
 from gptinit.report.fit import Column, first_that_fits, width_of
-from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
+from gptinit.report.headlines import (
+    bounds_held,
+    found_value,
+    headline_place,
+    shown_headlines,
+    sizes_of,
+)
 from gptinit.report.numbers import cell, large, plural, short, with_error
 from gptinit.report.summary import Sentence, summarise, summarise_engines
 from gptinit.results.profile import Comparison, Finding, Place, Profile
@@ -91,7 +97,7 @@ def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
     if comparison.ranking:
         table.add_column("#", justify="right")
     table.add_column(comparison.axis.removesuffix("s"), no_wrap=True)
-    shown = _shown_headlines(comparison)
+    shown = shown_headlines(comparison)
     for heading in (*(_heading_of(stat) for _, stat in shown), "bounds\nmissed"):
         table.add_column(heading, justify="right", no_wrap=True)
     cells = _comparison_cells(comparison, shown, layout)
@@ -309,15 +315,6 @@ def _caption(profile: Profile, plan: _Plan, shown: int) -> str:
     return " ".join(parts)
 
 
-def _shown_headlines(comparison: Comparison) -> list[tuple[str, str]]:
-    """The columns of a comparison: what was measured in at least one of its profiles."""
-    return [
-        (place, stat)
-        for place, stat in HEADLINES
-        if any(stat in headline_place(p, place).values for p in comparison.profiles)
-    ]
-
-
 def _comparison_cells(
     comparison: Comparison, shown: Sequence[tuple[str, str]], layout: Layout
 ) -> dict[str, list[str]]:
@@ -345,7 +342,7 @@ def _comparison_cells(
 def _legend(comparison: Comparison) -> list[Text]:
     """How to read a comparison, and which bounds are violated."""
     words = "stream var: after the last layer; growth: variance relative to the embedding; "
-    if ("embedding", "grad_growth") in _shown_headlines(comparison):
+    if ("embedding", "grad_growth") in shown_headlines(comparison):
         words += "grad growth: gradient RMS at the embedding relative to the last layer; "
     legend = [Text(f"{words}loss excess: nats above ln(vocab_size).", style="dim")]
     if comparison.ranking:
@@ -389,9 +386,9 @@ def _check_rows(report: CheckReport) -> list[tuple[str | Text, ...]]:
     for group in by_bound_and_verdict(report.results):
         worst = max(group, key=excess)
         where = worst.where if len(group) == 1 else f"{len(group)} layers, {worst.where}"
-        value = "not finite" if worst.value is None else cell(worst.stat, worst.value, worst.stderr)
         verdict = Text(worst.verdict, style=_VERDICT_STYLE[worst.verdict])
-        rows.append((Text(worst.model), worst.stat, where, value, _range(worst), verdict))
+        limits = _range(worst)
+        rows.append((Text(worst.model), worst.stat, where, found_value(worst), limits, verdict))
     return rows
 
 
