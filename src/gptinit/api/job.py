@@ -144,10 +144,10 @@ class PresetJob(Job):
             )
         from gptinit.auditing.audit import audit_factory
         from gptinit.measure.builtin_subject import builtin_factory
+        from gptinit.results.gpt_program import gpt_program
 
-        factory = builtin_factory(
-            config, claim or self._scheme, name=self._name, source=self.preset.source
-        )
+        program = gpt_program(config, claim or self._scheme)
+        factory = builtin_factory(config, program, name=self._name, source=self.preset.source)
         audit = audit_factory(factory, claim=claim, drawn=draw, roles=self.roles)
         return _without_lines(audit)
 
@@ -194,9 +194,9 @@ class FactoryJob(Job):
     def subject(self) -> "Subject":
         """The model as its trace shows it, re-initialised where a scheme is named."""
         from gptinit.measure.reinit import reinit
-        from gptinit.measure.traced_subject import foreign_subject
+        from gptinit.measure.traced_subject import traced_subject
 
-        subject = foreign_subject(self._factory(), roles=self.roles, sites=self.sites)
+        subject = traced_subject(self._factory(), roles=self.roles, sites=self.sites)
         return subject if self.scheme is None else reinit(subject, self.scheme)
 
     def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":

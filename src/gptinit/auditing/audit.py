@@ -88,12 +88,7 @@ def audit_module(
 ) -> Audit:
     """The audit of a module that is built already, by its values; it stays as it is.
 
-    Args:
-        module: the model.
-        factory: what to call it.
-        claim: the scheme that it is audited against.
-        drawn: whether to look for repeated shards and lost ranks too.
-        roles: the user's map, parameter pattern to role.
+    Arguments are those of `audit_factory`.
 
     Raises:
         SubjectError: if it cannot be read.

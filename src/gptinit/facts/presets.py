@@ -1,7 +1,7 @@
 """Named model shapes, each with its source."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from types import MappingProxyType
 
@@ -107,19 +107,10 @@ def model_facts(config: GPTConfig, *, name: str, source: str) -> ModelFacts:
     return ModelFacts(
         name=name,
         source=source,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
+        **asdict(config),
         n_kv_head=config.n_kv_head,
-        head_dim=config.head_dim,
-        n_embd=config.n_embd,
-        d_ff=config.d_ff,
-        block_size=config.block_size,
-        vocab_size=config.vocab_size,
         norm="layernorm",
         norm_placement="pre",
         positions="learned",
-        activation=config.activation,
-        bias=config.bias,
-        tied=config.tied,
         n_params=sum(prod(p.shape) for p in gpt_parameters(config)),
     )

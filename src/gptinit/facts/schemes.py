@@ -159,17 +159,8 @@ class Scheme:
                 f"scheme {self.slug} must have a rule for the role {role} of this model, "
                 f"got rules for {', '.join(self.rules)}."
             )
-        given: dict[str, int | None] = {
-            "n_layer": shape.n_layer,
-            "layer": layer or 0,
-            "n_embd": shape.n_embd,
-            "d_ff": shape.d_ff,
-            "n_head": shape.n_head,
-            "head_dim": shape.head_dim,
-            "vocab_size": shape.vocab_size,
-            "fan_in": fan_in,
-            "fan_out": fan_out,
-        }
+        sizes = {"layer": layer or 0, "fan_in": fan_in, "fan_out": fan_out}
+        given = {n: sizes[n] if n in sizes else getattr(shape, n) for n in VARIABLES}
         unknown = [name for name in sorted(rule.variables) if given[name] is None]
         if unknown:
             raise ConfigError(

@@ -45,7 +45,7 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
         scheme=scheme.slug,
         program=program,
         build=lambda: _build(config),
-        own=seeded(_factory(config, program, name=name, source=source)),
+        own=seeded(builtin_factory(config, program, name=name, source=source)),
         sites=tuple(
             sites_of_block(f"transformer.h.{layer}", attn="attn", mlp="mlp")
             for layer in range(config.n_layer)
@@ -56,16 +56,9 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
     )
 
 
-def builtin_factory(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Factory:
-    """A factory of the built-in GPT that draws it with torch.nn.init, as a trainer would.
+def builtin_factory(config: GPTConfig, program: Program, *, name: str, source: str) -> Factory:
+    """A factory of the built-in GPT that draws it with torch.nn.init, as a trainer would."""
 
-    Raises:
-        ConfigError: if the scheme lacks a role or a formula fails at this shape.
-    """
-    return _factory(config, gpt_program(config, scheme), name=name, source=source)
-
-
-def _factory(config: GPTConfig, program: Program, *, name: str, source: str) -> Factory:
     def build() -> nn.Module:
         module = GPT(config)
         with torch.no_grad():

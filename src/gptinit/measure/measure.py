@@ -15,7 +15,7 @@ from gptinit.results.machine import processor_name
 from gptinit.results.profile import Note, Profile, run_facts
 from gptinit.weights.policy import Restart
 
-__all__ = ["Progress", "measure", "measure_plan", "measure_seeds"]
+__all__ = ["Progress", "measure", "measure_plan", "run_seeds"]
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all) as a run goes on."""
@@ -43,22 +43,6 @@ def measure(
     return measure_plan(plan_run(subject, run, tokens=tokens), progress=progress)
 
 
-def measure_seeds(
-    subject: Subject,
-    run: RunConfig,
-    *,
-    tokens: npt.ArrayLike | None = None,
-    progress: Progress | None = None,
-) -> tuple[SeedResult, ...]:
-    """What `measure` averages: the statistics of every seed of `run`, in order.
-
-    The engine is chosen and the model is built once for all seeds. Arguments and errors are those
-    of `measure`.
-    """
-    results, _ = _run_seeds(plan_run(subject, run, tokens=tokens), progress)
-    return results
-
-
 def measure_plan(plan: Plan, *, progress: Progress | None = None) -> Profile:
     """The profile of a planned run.
 
@@ -66,7 +50,7 @@ def measure_plan(plan: Plan, *, progress: Progress | None = None) -> Profile:
         MeasureError: if gradients are wanted and the model's forward keeps none.
     """
     subject = plan.subject
-    results, notes = _run_seeds(plan, progress)
+    results, notes = run_seeds(plan, progress)
     layers = zip(*(result.layers for result in results), strict=True)
     return Profile(
         torch=torch.__version__,
@@ -86,8 +70,8 @@ def measure_plan(plan: Plan, *, progress: Progress | None = None) -> Profile:
     )
 
 
-def _run_seeds(
-    plan: Plan, progress: Progress | None
+def run_seeds(
+    plan: Plan, progress: Progress | None = None
 ) -> tuple[tuple[SeedResult, ...], tuple[Note, ...]]:
     """The results of all seeds, and notes on how their numbers came to be."""
     run, n_layer = plan.run, plan.subject.facts.n_layer

@@ -60,10 +60,7 @@ def plan_run(subject: Subject, run: RunConfig, *, tokens: npt.ArrayLike | None =
     Where the engine is `auto`: of those that leave half of the memory free, the one that is
     estimated to be fastest; `lazy` only where it is exact, unless nothing else fits.
 
-    Args:
-        subject: the model.
-        run: how to measure it.
-        tokens: (B, T + 1) ids to run on in place of those that `run` names.
+    Arguments are those of `measure.measure`.
 
     Raises:
         ConfigError: if sequence, data and model do not go together, or the engine cannot take its

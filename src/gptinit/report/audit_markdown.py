@@ -23,10 +23,7 @@ _WORDS = ("role", "layers", "parameter", "drawn from", "expected", "what the rat
 def audit_markdown(audit: Audit, *, all_parameters: bool = False, buffers: bool = False) -> str:
     """An audit: verdict, closest scheme, findings, one row per role and distribution, notes.
 
-    Args:
-        audit: the result of an audit.
-        all_parameters: whether to give every parameter its own row.
-        buffers: whether to show buffers without findings too.
+    Arguments are those of `AuditLayout`.
     """
     rows = rows_of(audit, each=all_parameters, buffers=buffers)
     notes = [f"{note.kind} at {text(note.where)}: {text(note.message)}" for note in audit.notes]

@@ -138,13 +138,7 @@ def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
 def scheme_view(
     scheme: Scheme, values: Mapping[str, Sequence[Distribution]], config: GPTConfig
 ) -> RenderableType:
-    """One scheme: its formulas, their values at a shape, its source.
-
-    Args:
-        scheme: the scheme.
-        values: role to its distributions at that shape: one, or those of the first and last layer.
-        config: the shape.
-    """
+    """One scheme: its formulas, their values at a shape, its source."""
     names = ", ".join([scheme.slug, *(f"also {alias}" for alias in scheme.aliases)])
     table = new_table()
     table.add_column("role", no_wrap=True)

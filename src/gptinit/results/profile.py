@@ -47,17 +47,10 @@ class RunFacts:
 
 def run_facts(run: RunConfig, *, vocab_size: int, device_name: str, data_sha256: str) -> RunFacts:
     """The facts of a run."""
+    settings = {name: getattr(run, name) for name in RunConfig.field_names() if name != "grad"}
     return RunFacts(
-        engine=run.engine,
-        weights=run.weights,
-        device=run.device,
+        **settings,
         device_name=device_name,
-        dtype=run.dtype,
-        seed=run.seed,
-        seeds=run.seeds,
-        batch_size=run.batch_size,
-        seq_len=run.seq_len,
-        data=run.data,
         data_sha256=data_sha256,
         lens_rows=min(LENS_ROWS, vocab_size),
         query_rows=min(QUERY_ROWS, run.seq_len),

@@ -61,11 +61,6 @@ def model_of_program(
     Covered are pre-norm decoders with full causal attention, learned, rotary or no positions, one
     MLP a block, gated or not, and weights drawn around 0. Not covered, and said so: post-norm and
     sandwich norms, experts, norms of queries and keys, ALiBi, and any parameter without a role.
-
-    Args:
-        facts: the model's shape.
-        program: its parameters with their roles; fans whatever the layout.
-        forward: what parameters do not show; None means the usual.
     """
     try:
         return _Reader(facts, program, forward or ForwardFacts()).model()

@@ -91,14 +91,7 @@ layers, 256 tokens and both passes it saves a third of the time, no statistic mo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    """What one block adds to a stream.
-
-    Attributes:
-        layer: its weights.
-        entered: E|x|^2 / C of the stream that it read.
-        added: Gram of what it adds. Shape: (T, T).
-        statistics: of its branches.
-    """
+    """What one block adds to a stream; `added` is a Gram, (T, T), `entered` E|x|^2 / C."""
 
     layer: LayerMoments
     entered: float
