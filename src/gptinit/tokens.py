@@ -33,8 +33,8 @@ __all__ = [
 ZIPF_EXPONENT = 1.1
 """The token of rank r is drawn with probability proportional to r ** -1.1.
 
-A choice of ours beside the exponents near 1 that texts show: Piantadosi 2014, "Zipf's word
-frequency law in natural language: a critical review and future directions".
+Our choice; texts show exponents near 1: Piantadosi 2014, "Zipf's word frequency law in natural
+language: a critical review and future directions".
 """
 
 Ids = npt.NDArray[np.int64]
@@ -92,9 +92,8 @@ class RunTokens:
 def open_tokens(data: str, *, vocab_size: int, batch_size: int, seq_len: int) -> TokenSource:
     """The source of a run's tokens, with all that can be wrong with it found now.
 
-    "zipf" and "uniform" are drawn anew by each seed. "text" is an English text of our own, read as
-    bytes. Anything else is a file: a `.bin` holds little-endian uint16 tokens, as nanoGPT writes
-    them, and any other file is read as bytes, tokens 0 to 255. A file called like a kind is reached
+    "zipf" and "uniform" are drawn anew by each seed. "text" is an English text, read as bytes.
+    Anything else is a file: a `.bin` holds little-endian uint16 tokens, as nanoGPT writes them, and any other file is read as bytes, tokens 0 to 255. A file called like a kind is reached
     as "./zipf". The sequences of a file start evenly spaced: the first at its first token, the last
     so that it ends with its last token.
 

@@ -42,13 +42,13 @@ def compare(
             each scheme.
         scheme: the init, where depths, widths, models or engines are compared.
         run: how to measure; with gradients if None.
-        trust_remote_code: whether Python code beside a Hugging Face config may run.
+        trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         timing: whether to add seconds and peak memory to every profile.
         progress: called as work goes on.
         shape: settings that replace the model's.
 
     Returns:
-        The profiles in the order asked for; schemes are ranked as `ranking.by` says.
+        The profiles in the order of `values`; schemes are ranked as `ranking.by` says.
 
     Raises:
         ConfigError: if a name, a value or a file cannot be used; nothing is measured then.
@@ -68,7 +68,7 @@ def compare(
         try:
             found[job.label] = measure_job(job, its, timing=timing, progress=progress)
         except (ConfigError, MeasureError) as error:
-            if not is_all or job.label == "dense":  # asked for by name, or wrong for all of them
+            if not is_all or job.label == "dense":  # requested by name, or wrong for all
                 raise
             refused.append(_refusal(job.label, error))
     labels, profiles = tuple(found), tuple(found.values())

@@ -74,7 +74,7 @@ class Job(ABC):
         """The audit of the model; arguments as of `api.audit`.
 
         Raises:
-            ConfigError: if the model cannot be built, moved or drawn as asked.
+            ConfigError: if the model cannot be built, moved or drawn as requested.
             SubjectError: if the model cannot be built, or has no repeated block.
         """
 
@@ -200,7 +200,7 @@ class FactoryJob(Job):
         return subject if self.scheme is None else reinit(subject, self.scheme)
 
     def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
-        """The audit of the model in the builds asked for."""
+        """The audit of the model in the requested builds."""
         from gptinit.auditing.audit import audit_factory
 
         return audit_factory(

@@ -1,4 +1,4 @@
-"""Theory's predictions, set beside the statistics of a measured profile."""
+"""Theory's predictions, added to the statistics of a measured profile."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

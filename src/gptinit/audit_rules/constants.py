@@ -54,7 +54,11 @@ def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
         weight = weights.get(f"{p.name.removesuffix('bias')}weight")
         left = p.role == "linear_bias" and (weight is None or _is_default(weight))
         severity: Severity = "note" if left else "warning"
-        why = "as torch leaves it, like its weight" if left else "beside a weight with its own rule"
+        why = (
+            "as torch leaves it, like its weight"
+            if left
+            else "while its weight has an explicit init"
+        )
         message = f"A bias starts at 0 by any known scheme, got {p.distribution} ({why})."
         yield p, severity, message
 

@@ -100,7 +100,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a rule knows besides the program.
+    """What a rule knows in addition to the program.
 
     Attributes:
         claim: the scheme that the model is checked against; None if none was named.

@@ -102,7 +102,7 @@ def _two_claims(head: ParameterProgram, program: ModelProgram, context: Context)
 
 
 def tie_broken(program: ModelProgram, _: Context) -> Iterator[Hit]:
-    """The head, if the settings tie it to the embedding and it is a tensor of its own."""
+    """The head, if the settings tie it to the embedding and it is a separate tensor."""
     heads = [p for p in program.parameters if p.role == "lm_head"]
     embedded = [p for p in program.parameters if p.role == "tok_emb"]
     if not (program.claims_tied and heads and embedded) or program.facts.tied:
@@ -120,7 +120,7 @@ def tie_unexpected(program: ModelProgram, _: Context) -> Iterator[Hit]:
     if program.claims_tied is not False or not program.facts.tied or not shared:
         return
     message = (
-        f"The settings say that the head is a tensor of its own, got one tensor for it and the "
+        f"The settings say that the head is a separate tensor, got one tensor for it and the "
         f"embedding ({', '.join((shared[0].name, *shared[0].aliases))})."
     )
     yield shared[0], "error", message

@@ -141,8 +141,8 @@ def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 continue
             if program.facts.n_layer > 1 and not scaled and layer.is_factor(p, twice, room=SURE):
                 message = (
-                    f"The residual scaling must be applied once, got {p.distribution} beside input "
-                    f"matrices of std {layer.std:.4g}: ratio {RESIDUAL_TWICE.formula}, which is "
+                    f"The residual scaling must be applied once, got {p.distribution} while input "
+                    f"matrices have std {layer.std:.4g}: ratio {RESIDUAL_TWICE.formula}, which is "
                     f"{RESIDUAL_EXTRA.formula} twice."
                 )
                 yield p, "error", message
@@ -197,7 +197,7 @@ def _wrong(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hi
         partner = "mlp_down" if parameter.role.startswith("mlp") else "attn_out"
         plain = any(_plainly_unscaled(layer, p, program) for p in layer.of(partner))
         also = f"{partner}, which writes to the stream, is " + (
-            "not scaled" if plain else "scaled besides, so the branch is damped twice"
+            "not scaled" if plain else "scaled too, so the branch is damped twice"
         )
         message = (
             f"A matrix that reads from the stream must have the std of its siblings, "

@@ -1,4 +1,4 @@
-"""An audit of one model: read in the ways asked for, judged by every rule."""
+"""An audit of one model: read in the requested ways, judged by every rule."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -86,7 +86,7 @@ def audit_module(
     drawn: bool = False,
     roles: Mapping[str, str] | None = None,
 ) -> Audit:
-    """The audit of a module that is built already, by its values; it stays as it is.
+    """The audit of a module that is built already, by its values; it is not changed.
 
     Arguments are those of `audit_factory`.
 
@@ -158,7 +158,7 @@ def _lost_ties(own: ModelProgram, other: ModelProgram, named: set[str]) -> list[
             "warning",
             alias,
             f"Both ways to build must tie the same tensors, got {alias} tied to {p.name} by the "
-            "constructor and a tensor of its own on meta: to_empty takes ties apart.",
+            "constructor and a separate tensor on meta: to_empty takes ties apart.",
         )
         for p in own.parameters
         for alias in p.aliases

@@ -32,7 +32,7 @@ Two equal halves give sqrt(2) (1 + sqrt(r / 2)) / (1 + sqrt(r)) or so: 1.2 for a
 
 
 def findings_in_values(module: nn.Module, program: ModelProgram) -> list[Finding]:
-    """What the drawn values of a model show, beside what its program says."""
+    """What the drawn values of a model show that its program does not."""
     values = {n: p.detach().cpu() for n, p in module.named_parameters() if p.is_floating_point()}
     found: list[Finding] = []
     for parameter in program.parameters:
@@ -92,7 +92,7 @@ def _off_moments(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Findin
     off = abs(seen.std - law.std) / max(seen.std_stderr, 1e-12)
     if off > STANDARD_ERRORS and abs(seen.std / law.std - 1) > 2.0**-7:
         message = (
-            f"Values must have the std that the code asks for, {law.std:.4g}, got "
+            f"Values must have the std that the code sets, {law.std:.4g}, got "
             f"{seen.std:.4g} ± {seen.std_stderr:.1g}."
         )
         yield _finding("wrong-distribution", "error", parameter.name, message)

@@ -99,7 +99,7 @@ def _write(what: CheckOptions, output: OutputOptions) -> None:
     """Write the starter configuration, or the baseline.
 
     Raises:
-        ConfigError: if there is a configuration already, or a report is asked for as well.
+        ConfigError: if there is a configuration already, or a report is requested as well.
     """
     if output.output:
         other = "--init" if what.init else "--update-baseline"

@@ -238,7 +238,7 @@ class RunOptions:
     ] = _RUN.data
 
     def config(self, *, grad: bool) -> RunConfig:
-        """Return the run that was asked for.
+        """Return the requested run.
 
         Raises:
             ConfigError: if a value is out of range or not a known name.
@@ -265,7 +265,7 @@ def _writable(value: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
-    """Where the result goes, and what is said beside it."""
+    """Where the result goes, and what else is said."""
 
     output: Annotated[
         str | None,

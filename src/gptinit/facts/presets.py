@@ -82,7 +82,7 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
         25
     """
     if preset not in PRESETS:
-        own = "Your own model is path/model.py:NAME, package.module:NAME or a config.json."
+        own = "A model of your own is path/model.py:NAME, package.module:NAME or a config.json."
         raise unknown_name("model", preset, PRESETS, remedy=own)
     for name in overrides:
         if name not in GPTConfig.field_names():

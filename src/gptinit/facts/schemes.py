@@ -230,7 +230,7 @@ def _user_scheme(path: Path) -> Scheme:
     scheme = next(iter(found.values()))
     if scheme.slug in scheme_names():
         raise ConfigError(
-            f"{path} must give its scheme a name of its own, got the built-in [{scheme.slug}]."
+            f"{path} must give its scheme an unused name, got the built-in [{scheme.slug}]."
         )
     return scheme
 

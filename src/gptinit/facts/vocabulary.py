@@ -71,7 +71,7 @@ Build: TypeAlias = Literal["own", "meta", "both", "live"]
 in both ways; or before gptinit saw it."""
 
 BUILDS: tuple[Build, ...] = ("own", "meta", "both")
-"""The builds that an audit can be asked for."""
+"""The builds that an audit can be given."""
 
 Axis: TypeAlias = Literal["schemes", "depths", "widths", "models", "engines"]
 """What a comparison varies."""

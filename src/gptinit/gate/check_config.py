@@ -36,7 +36,7 @@ CONFIG_NAME = "gptinit.toml"
 """The file that is read when none is named; [tool.gptinit] of pyproject.toml comes second."""
 
 LEAST_SEEDS = 6
-"""Seeds of a check unless it asks for more; with fewer the Student quantile is out of reach."""
+"""Seeds of a check unless it sets more; with fewer the Student quantile is out of reach."""
 
 _TOP_KEYS = ("run", "models", "bounds", "accept", "baseline")
 _BOUND_KEYS = ("stat", "where", "min", "max", "why", "source", "models")

@@ -424,7 +424,7 @@ def _doubt(result: BoundResult) -> float:
 
 
 def _fact(result: BoundResult) -> str:
-    """What the bound asks and what was found."""
+    """What the bound allows and what was found."""
     limits = [x for x in (result.min, result.max) if x is not None]
     value = "no finite value"
     if result.value is not None:

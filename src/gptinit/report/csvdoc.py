@@ -46,7 +46,7 @@ def profile_csv(profile: Profile) -> str:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """One row per profile, in the order asked for: its label, its shape and its headlines.
+    """One row per profile, in the order of the comparison: its label, its shape and its headlines.
 
     resid_var is that of the last layer, resid_growth of the whole, logit_std and loss_excess
     final, grad_growth that of the embedding; each is followed by its standard error.

@@ -185,7 +185,7 @@ class Profile:
     Attributes:
         torch: version that computed it, or None where theory did.
         scheme: slug of the init, or None for the init of your own model.
-        cost: present when timing was asked for, so that equal runs give equal profiles.
+        cost: present when timing was requested, so that equal runs give equal profiles.
     """
 
     torch: str | None
@@ -234,7 +234,7 @@ class Comparison:
     Attributes:
         axis: what varies: "schemes", "depths", "widths", "models" or "engines".
         labels: one label a profile: a slug, a depth, a width.
-        profiles: the profiles, in the order asked for.
+        profiles: the profiles, in the order requested.
         ranking: an order of the labels, or None where nothing is ranked.
     """
 

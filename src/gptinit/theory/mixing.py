@@ -186,7 +186,7 @@ def mix(
 def _squares(R: Gram, width: int) -> Gram:
     """E of the squared product of two normed vectors, which overlap in few dimensions; (T, T)."""
     squared: Gram = R * R
-    # 1 behind a norm, less where its eps is not small beside the stream.
+    # 1 behind a norm, less where its eps is not small compared to the stream.
     most = np.float32(max(float(R.diagonal().mean()) ** 2, 1e-30))
     squared += np.square(most - squared) / (most * np.float32(width))
     return squared
