@@ -93,9 +93,10 @@ def open_tokens(data: str, *, vocab_size: int, batch_size: int, seq_len: int) ->
     """The source of a run's tokens, with all that can be wrong with it found now.
 
     "zipf" and "uniform" are drawn anew by each seed. "text" is an English text, read as bytes.
-    Anything else is a file: a `.bin` holds little-endian uint16 tokens, as nanoGPT writes them, and any other file is read as bytes, tokens 0 to 255. A file called like a kind is reached
-    as "./zipf". The sequences of a file start evenly spaced: the first at its first token, the last
-    so that it ends with its last token.
+    Anything else is a file: a `.bin` holds little-endian uint16 tokens, as nanoGPT writes them, and
+    any other file is read as bytes, tokens 0 to 255. A file called like a kind is reached as
+    "./zipf". The sequences of a file start evenly spaced: the first at its first token, the last so
+    that it ends with its last token.
 
     Args:
         data: one of `config.DATA_KINDS`, or the path of a file.

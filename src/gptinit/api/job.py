@@ -86,7 +86,7 @@ class Job(ABC):
             SubjectError: if it cannot be built or read.
         """
         from gptinit.api.prediction import theory_of_run
-        from gptinit.theory import TheoryModel, no_formulas, predicted_profile
+        from gptinit.theory import predicted_profile
         from gptinit.tokens import tokens_of_run
 
         subject = self.subject()
@@ -94,9 +94,6 @@ class Job(ABC):
             run, tokens, vocab_size=subject.vocab_size, block_size=subject.block_size
         )
         theory = theory_of_run(subject, source.ids)
-        if not isinstance(theory, TheoryModel):
-            why = f"{theory.where}: {theory.message}" if theory else ""
-            raise no_formulas(subject.facts.name, why)
         return predicted_profile(theory, subject.facts, run, source, scheme=subject.scheme)
 
 
@@ -154,7 +151,7 @@ class PresetJob(Job):
     def predicted(self, run: RunConfig, tokens: "ArrayLike | None" = None) -> Profile:
         """Its profile by theory alone; torch is not needed for that."""
         from gptinit.results.gpt_program import gpt_program
-        from gptinit.theory import TheoryModel, model_of_program, no_formulas, predicted_profile
+        from gptinit.theory import model_of_program, predicted_profile
         from gptinit.tokens import tokens_of_run
 
         config = self.config
@@ -163,8 +160,6 @@ class PresetJob(Job):
             run, tokens, vocab_size=config.vocab_size, block_size=config.block_size
         )
         theory = model_of_program(facts, gpt_program(config, self._scheme))
-        if not isinstance(theory, TheoryModel):
-            raise no_formulas(facts.name, f"{theory.where}: {theory.message}")
         return predicted_profile(theory, facts, run, source, scheme=self._scheme.slug)
 
     @property

@@ -185,8 +185,7 @@ class RunOptions:
     """How to measure; the defaults are RunConfig's."""
 
     scheme: Annotated[
-        str | None,
-        scheme_option("--scheme", "Init of a preset", RUN, show_default=DEFAULT_SCHEME),
+        str | None, scheme_option("--scheme", "Init of a preset", RUN, show_default=DEFAULT_SCHEME)
     ] = None
     engine: Annotated[
         str,
@@ -291,8 +290,7 @@ TrustRemoteCode = Annotated[
     ),
 ]
 ModelArgument = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help=MODEL_FORMS, autocompletion=completion.presets),
+    str, typer.Argument(metavar="MODEL", help=MODEL_FORMS, autocompletion=completion.presets)
 ]
 Grad = Annotated[bool, option("--grad/--no-grad", "Run the backward pass too.", RUN)]
 FailOn = Annotated[

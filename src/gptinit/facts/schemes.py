@@ -10,25 +10,12 @@ from types import MappingProxyType
 
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.facts.distributions import (
-    Constant,
-    Distribution,
-    Normal,
-    TruncatedNormal,
-    Uniform,
-)
+from gptinit.facts.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.formulas import VARIABLES, evaluate, parse
 from gptinit.facts.vocabulary import ROLES
 from gptinit.tomlfile import Table, load_toml, parse_toml
 
-__all__ = [
-    "DEFAULT_SCHEME",
-    "RoleRule",
-    "Scheme",
-    "get_scheme",
-    "load_schemes",
-    "scheme_names",
-]
+__all__ = ["DEFAULT_SCHEME", "RoleRule", "Scheme", "get_scheme", "load_schemes", "scheme_names"]
 
 DEFAULT_SCHEME = "nanogpt"
 """The init of the built-in model when none is named."""

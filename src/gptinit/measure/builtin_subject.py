@@ -50,7 +50,7 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
             sites_of_block(f"transformer.h.{layer}", attn="attn", mlp="mlp")
             for layer in range(config.n_layer)
         ),
-        call=_call,
+        call=lambda module, ids: module(ids),
         lens=_lens,
         theory=model_of_program(facts, program),
     )
@@ -109,12 +109,6 @@ def _build(config: GPTConfig) -> GPT:
     """The module with parameters without storage."""
     with torch.device("meta"), _NoDraws():
         return GPT(config)
-
-
-def _call(module: nn.Module, ids: Tensor) -> Tensor:
-    """The logits, (B, T, V), of ids, (B, T)."""
-    logits: Tensor = module(ids)
-    return logits
 
 
 def _lens(module: nn.Module, rows: Tensor) -> Lens:

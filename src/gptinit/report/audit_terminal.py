@@ -20,7 +20,7 @@ from gptinit.report.fit import Column, width_of
 from gptinit.report.origins import origin_of
 from gptinit.report.terminal import SEVERITY_STYLE, new_table
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding, worst_first
+from gptinit.results.profile import worst_first
 from gptinit.results.rule import Rule
 
 __all__ = ["AuditLayout", "audit_view", "rule_view"]
@@ -163,20 +163,16 @@ def _hints(rows: Sequence[Row]) -> list[RenderableType]:
 
 
 def _findings(audit: Audit) -> Iterator[RenderableType]:
+    """Rule, parameters and message of every finding, and how the parameters were drawn."""
     for finding in worst_first(audit.findings):
-        yield from _finding(finding, audit)
+        title = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
+        title.append(f"{finding.rule}", style="bold default")
+        yield title
+        yield _indented(Text(finding.where, style="cyan"))
+        yield _indented(Text(finding.message))
+        if origin := origin_of(finding, audit):
+            yield _indented(Text(origin, style="dim"))
         yield ""
-
-
-def _finding(finding: Finding, audit: Audit) -> Iterator[RenderableType]:
-    """A finding: rule, parameters, message, and how the parameters were drawn."""
-    title = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
-    title.append(f"{finding.rule}", style="bold default")
-    yield title
-    yield _indented(Text(finding.where, style="cyan"))
-    yield _indented(Text(finding.message))
-    if origin := origin_of(finding, audit):
-        yield _indented(Text(origin, style="dim"))
 
 
 def _closing(audit: Audit) -> list[Text]:

@@ -89,12 +89,7 @@ _PANELS = (
         stats=("attn_entropy", "token_cosine"),
         unit_interval=True,
     ),
-    _Panel(
-        title="Gradient of the stream",
-        quantity="RMS",
-        stats=("grad_rms",),
-        log=True,
-    ),
+    _Panel(title="Gradient of the stream", quantity="RMS", stats=("grad_rms",), log=True),
 )
 
 

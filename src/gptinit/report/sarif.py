@@ -98,10 +98,7 @@ def _location(finding: Finding, audit: Audit) -> Part:
     place = place_of(finding, audit)
     if place is None:
         return {"logicalLocations": logical}
-    physical = {
-        "artifactLocation": {"uri": _uri(place.file)},
-        "region": {"startLine": place.line},
-    }
+    physical = {"artifactLocation": {"uri": _uri(place.file)}, "region": {"startLine": place.line}}
     return {"physicalLocation": physical, "logicalLocations": logical}
 
 

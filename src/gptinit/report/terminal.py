@@ -268,7 +268,7 @@ def _layer_columns(
     variances = [_variance(place, with_stderr=plan.stderr) for place in shown]
     yield Column(heading="stream\nvar", cells=[*variances, ""])
     if _has_theory(profile):
-        predicted = [_predicted(place, "resid_var") for place in shown]
+        predicted = [cell("resid_var", place.predicted.get("resid_var")) for place in shown]
         yield Column(heading="theory\nvar", cells=[*predicted, ""])
     if plan.bar:
         sizes = [_finite(place.values.get("resid_var")) for place in shown]
@@ -288,10 +288,6 @@ def _variance(place: Place, *, with_stderr: bool) -> str:
     if "resid_var" not in place.values and place.values.get("nonfinite"):
         return "not finite"
     return _value(place, "resid_var", with_stderr=with_stderr)
-
-
-def _predicted(place: Place, stat: str) -> str:
-    return cell(stat, place.predicted[stat]) if stat in place.predicted else ""
 
 
 def _heading_of(stat: str) -> str:

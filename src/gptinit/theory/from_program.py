@@ -192,10 +192,8 @@ class _Reader:
         self, layer: int, *, has_gate: bool
     ) -> tuple[dict[str, Moments], dict[str, Moments]]:
         """What the MLP's first matrices are drawn from: (up, gate), gate empty without one."""
-        up, hidden = (
-            self._at.role("mlp_up", layer),
-            self._at.fans(self._at.role("mlp_down", layer))[0],
-        )
+        up = self._at.role("mlp_up", layer)
+        hidden = self._at.fans(self._at.role("mlp_down", layer))[0]
         made = self._at.fans(up)[1]
         if has_gate:
             gate = self._at.role("mlp_gate", layer)

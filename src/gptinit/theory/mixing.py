@@ -126,11 +126,7 @@ class Mixing:
 
 
 def mix(
-    R: Gram,
-    queries: Gram,
-    key: tuple[float, float],
-    shape: TheoryModel,
-    rotary: Gram | None,
+    R: Gram, queries: Gram, key: tuple[float, float], shape: TheoryModel, rotary: Gram | None
 ) -> Mixing:
     """The averages of one attention layer.
 
@@ -229,12 +225,7 @@ def _varied(keys: Gram, keys_average: Gram) -> Floats:
     return varied
 
 
-def _effective_rows(
-    varied: Floats,
-    own: Gram,
-    score_variance: Floats,
-    head_dim: int,
-) -> Rows:
+def _effective_rows(varied: Floats, own: Gram, score_variance: Floats, head_dim: int) -> Rows:
     """The rows as if their scores were independent, with as many keys as act like that."""
     counts = np.arange(1, len(varied) + 1)
     square = np.maximum(own.diagonal().astype(np.float64), 1e-12)

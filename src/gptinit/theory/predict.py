@@ -9,13 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
-from gptinit.results.averaging import (
-    SeedPlace,
-    SeedResult,
-    average_place,
-    whole_of,
-    with_ratios,
-)
+from gptinit.results.averaging import SeedPlace, SeedResult, average_place, whole_of, with_ratios
 from gptinit.results.profile import Note
 from gptinit.theory.model import TheoryModel
 from gptinit.theory.sequence import SequencePlaces, follow
@@ -135,8 +129,7 @@ def _unpredicted(found: Prediction, why: str) -> Prediction:
     """Nothing but the embedding, and a note that says why."""
     note = Note(kind="theory-missing", where="layers", message=f"No prediction: {why}")
     first = {s: v for s, v in found.embedding.items() if s not in _GRADIENTS}
-    nothing: Mapping[str, float] = {}
-    layers = tuple(nothing for _ in found.layers)
+    layers: tuple[Mapping[str, float], ...] = ({},) * len(found.layers)
     return Prediction(embedding=first, layers=layers, final={}, whole={}, notes=(note,))
 
 

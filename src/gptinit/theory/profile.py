@@ -10,7 +10,7 @@ from gptinit.theory.model import TheoryModel
 from gptinit.theory.predict import predict
 from gptinit.tokens import RunTokens
 
-__all__ = ["no_formulas", "predicted_profile"]
+__all__ = ["predicted_profile"]
 
 
 _NO_EXTREMES = Note(
@@ -20,14 +20,14 @@ _NO_EXTREMES = Note(
 )
 
 
-def no_formulas(name: str, why: str) -> ConfigError:
+def _no_formulas(name: str, why: str) -> ConfigError:
     """The error for a model that theory has no formulas for."""
     parts = (f"theory has no formulas for {name}.", why, "Use an engine that measures.")
     return ConfigError(" ".join(filter(None, parts)))
 
 
 def predicted_profile(
-    model: TheoryModel,
+    model: TheoryModel | Note | None,
     facts: ModelFacts,
     run: RunConfig,
     tokens: RunTokens,
@@ -37,8 +37,10 @@ def predicted_profile(
     """The profile that theory expects of a model.
 
     Raises:
-        ConfigError: if theory predicts nothing of its layers.
+        ConfigError: if theory has no formulas for it, or predicts nothing of its layers.
     """
+    if not isinstance(model, TheoryModel):
+        raise _no_formulas(facts.name, f"{model.where}: {model.message}" if model else "")
     run = replace(run, engine="theory", device="cpu", dtype="float32")
     facts_of_run = run_facts(
         run,
@@ -55,7 +57,7 @@ def predicted_profile(
     )
     if not any(expected.layers):
         why = expected.notes[0].message if expected.notes else "Its numbers overflow."
-        raise no_formulas(facts.name, why)
+        raise _no_formulas(facts.name, why)
     return Profile(
         torch=None,
         model=facts,

@@ -95,11 +95,7 @@ def _products(
 
 
 def _forward(
-    x: list[Tensor],
-    weight: WeightTensor,
-    areas: list[Rectangle],
-    sides: list[bool],
-    alpha: float,
+    x: list[Tensor], weight: WeightTensor, areas: list[Rectangle], sides: list[bool], alpha: float
 ) -> list[Tensor]:
     """Products of a forward pass; what a backward pass will need is noted."""
     owner = _owner(weight)
