@@ -1,7 +1,7 @@
 """From an init program to the model as theory sees it, or to a note on what has no formula."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from gptinit.config import ModelFacts
 from gptinit.results.profile import Note
@@ -53,6 +53,12 @@ class ForwardFacts:
     logit_multiplier: float = 1.0
 
 
+_AS_GIVEN = [
+    f.name for f in fields(ForwardFacts) if f.name not in {"parallel", "has_plain_branches"}
+]
+"""Facts of a forward pass that a TheoryModel has under the same names."""
+
+
 def model_of_program(
     facts: ModelFacts, program: Program, forward: ForwardFacts | None = None
 ) -> TheoryModel | Note:
@@ -75,7 +81,7 @@ class _Reader:
 
     def model(self) -> TheoryModel:
         """The model; raises NoFormula where a part has none."""
-        facts, forward = self._facts, self._forward
+        facts = self._facts
         self._require_known_architecture()
         blocks = [self._block(layer) for layer in range(facts.n_layer)]
         outside = self._at.inside(None)
@@ -85,14 +91,13 @@ class _Reader:
         token, silent = self._at.table(tok_emb)
         gain, shift = self._norms(outside, "the final norm", most=1)[0]
         head_bias = self._at.bias(lm_head) if lm_head else Moments()
-        first = self._at.role("mlp_down", 0)
         model = TheoryModel(
             n_layer=facts.n_layer,
             n_head=self._size("n_head"),
             n_kv_head=facts.n_kv_head or self._size("n_head"),
             head_dim=self._size("head_dim"),
             n_embd=facts.n_embd,
-            d_ff=self._at.fans(first)[0],
+            d_ff=self._at.fans(self._at.role("mlp_down", 0))[0],
             vocab_size=self._size("vocab_size"),
             layers=tuple(block.moments for block in blocks),
             tok_emb=token,
@@ -104,19 +109,11 @@ class _Reader:
             lm_head_bias=head_bias,
             activation=str(facts.activation),
             norm=str(facts.norm),
-            norm_eps=forward.norm_eps,
             positions=str(facts.positions),
-            rotary_base=forward.rotary_base,
-            rotary_dim=forward.rotary_dim,
-            rotary_angles=forward.rotary_angles,
             gated=self._same([b.is_gated for b in blocks], "MLPs are gated"),
             tied=facts.tied,
             parallel=self._same([b.is_parallel for b in blocks], "blocks are parallel"),
-            attn_multiplier=forward.attn_multiplier,
-            mlp_multiplier=forward.mlp_multiplier,
-            embedding_multiplier=forward.embedding_multiplier,
-            score_ratio=forward.score_ratio,
-            logit_multiplier=forward.logit_multiplier,
+            **{name: getattr(self._forward, name) for name in _AS_GIVEN},
         )
         self._at.require_all_used()
         return model

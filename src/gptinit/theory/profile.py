@@ -41,20 +41,14 @@ def predicted_profile(
     """
     if not isinstance(model, TheoryModel):
         raise _no_formulas(facts.name, f"{model.where}: {model.message}" if model else "")
-    run = replace(run, engine="theory", device="cpu", dtype="float32")
-    facts_of_run = run_facts(
-        run,
+    settings = run_facts(
+        replace(run, engine="theory", device="cpu", dtype="float32"),
         vocab_size=model.vocab_size,
         device_name=processor_name(),
         data_sha256=tokens.fingerprint,
     )
-    expected = predict(
-        model,
-        tokens.ids,
-        grad=run.grad,
-        lens_rows=facts_of_run.lens_rows,
-        query_rows=facts_of_run.query_rows,
-    )
+    rows = {"lens_rows": settings.lens_rows, "query_rows": settings.query_rows}
+    expected = predict(model, tokens.ids, grad=run.grad, **rows)
     if not any(expected.layers):
         why = expected.notes[0].message if expected.notes else "Its numbers overflow."
         raise _no_formulas(facts.name, why)
@@ -62,7 +56,7 @@ def predicted_profile(
         torch=None,
         model=facts,
         scheme=scheme,
-        run=facts_of_run,
+        run=settings,
         embedding=Place(values=expected.embedding),
         layers=tuple(Place(values=values) for values in expected.layers),
         final=Place(values=expected.final),
