@@ -83,11 +83,6 @@ def tied_role_std_conflict(program: ModelProgram, context: Context) -> Iterator[
         )
         yield head, "error", message
         return
-    yield from _two_claims(head, program, context)
-
-
-def _two_claims(head: ParameterProgram, program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """The tied tensor, if the claim draws its two roles differently."""
     if context.claim is None:
         return
     fans = {"fan_in": program.facts.n_embd, "fan_out": program.facts.vocab_size}
