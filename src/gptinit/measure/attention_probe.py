@@ -24,9 +24,9 @@ _SOFTMAXES = frozenset({F.softmax, torch.softmax, Tensor.softmax})
 
 
 class AttentionProbe(TorchFunctionMode):
-    """While on, passes the arguments of every attention call to `record` before the call is made.
+    """Calls `record` with the arguments of every attention call while it is on, before that runs.
 
-    That is scaled_dot_product_attention, or a softmax over (B, nh, T, S) scores.
+    An attention call is scaled_dot_product_attention, or a softmax over (B, nh, T, S) scores.
     """
 
     def __init__(self, record: Callable[[Attention], None]) -> None:
