@@ -19,7 +19,7 @@ from gptinit.facts.presets import get_config
 from gptinit.load.argument import find_factory
 from gptinit.measure.measure import measure
 from gptinit.measure.subject import Subject
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 from gptinit.results.profile import Profile
 
 __all__ = ["crossing", "main"]
@@ -120,7 +120,7 @@ def _transformers(config: Mapping[str, object]) -> Subject:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(config), encoding="utf-8")
-        return foreign_subject(find_factory(str(path)))
+        return traced_subject(find_factory(str(path)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from gptinit.errors import MeasureError
 from gptinit.gate.student_t import student_quantile
 from gptinit.load.factory import Factory
 from gptinit.measure.measure import measure
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 from gptinit.results.profile import Place, Profile
 from gptinit.theory import TheoryModel
 
@@ -232,7 +232,7 @@ def _predict(outcome: Outcome, model_class: Any, make: Callable[[], Any]) -> Out
     """The same with the largest deviation of theory from a measurement of a wider model."""
     try:
         factory = _factory(outcome.name, model_class, _own(model_class, make()))
-        found = predicted(measure_with_prediction(foreign_subject(factory), _PREDICTED))
+        found = predicted(measure_with_prediction(traced_subject(factory), _PREDICTED))
     except Exception as error:  # whatever a class does with these sizes
         return replace(outcome, prediction=f"{type(error).__name__}: {error}"[:150])
     if not found:
@@ -301,7 +301,7 @@ def _come_far(name: str, model_class: Any, make: Callable[[], Any]) -> Outcome:
             f"{f.rule} ({f.severity}) {f.where}" for f in audit.findings if f.severity != "note"
         )
         reason = "; ".join(n.message for n in audit.notes if n.kind == "approximate")
-        subject = foreign_subject(factory)
+        subject = traced_subject(factory)
         reached.append("flows")
         is_predicted = isinstance(subject.theory, TheoryModel)
         prediction = getattr(subject.theory, "message", "").removeprefix("No prediction: ")

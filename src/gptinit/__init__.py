@@ -49,7 +49,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for: `import gptinit` imports no torch."""
+    """Load a public name when it is first used: `import gptinit` imports no torch."""
     for module, names in _HOME.items():
         if name in names:
             from importlib import import_module

@@ -22,7 +22,7 @@ from gptinit.errors import ConfigError, unknown_name
 
 __all__ = [
     "ZIPF_EXPONENT",
-    "GivenTokens",
+    "FixedTokens",
     "RunTokens",
     "TokenSource",
     "given_tokens",
@@ -33,8 +33,8 @@ __all__ = [
 ZIPF_EXPONENT = 1.1
 """The token of rank r is drawn with probability proportional to r ** -1.1.
 
-A choice of ours beside the exponents near 1 that texts show: Piantadosi 2014, "Zipf's word
-frequency law in natural language: a critical review and future directions".
+Our choice; texts show exponents near 1: Piantadosi 2014, "Zipf's word frequency law in natural
+language: a critical review and future directions".
 """
 
 Ids = npt.NDArray[np.int64]
@@ -92,11 +92,11 @@ class RunTokens:
 def open_tokens(data: str, *, vocab_size: int, batch_size: int, seq_len: int) -> TokenSource:
     """The source of a run's tokens, with all that can be wrong with it found now.
 
-    "zipf" and "uniform" are drawn anew by each seed. "text" is an English text of our own, read as
-    bytes. Anything else is a file: a `.bin` holds little-endian uint16 tokens, as nanoGPT writes
-    them, and any other file is read as bytes, tokens 0 to 255. A file called like a kind is reached
-    as "./zipf". The sequences of a file start evenly spaced: the first at its first token, the last
-    so that it ends with its last token.
+    "zipf" and "uniform" are drawn anew by each seed. "text" is an English text, read as bytes.
+    Anything else is a file: a `.bin` holds little-endian uint16 tokens, as nanoGPT writes them, and
+    any other file is read as bytes, tokens 0 to 255. A file called like a kind is reached as
+    "./zipf". The sequences of a file start evenly spaced: the first at its first token, the last so
+    that it ends with its last token.
 
     Args:
         data: one of `config.DATA_KINDS`, or the path of a file.
@@ -119,11 +119,8 @@ def open_tokens(data: str, *, vocab_size: int, batch_size: int, seq_len: int) ->
     References:
         karpathy/nanoGPT data/openwebtext/prepare.py @04cc18e9: uint16 tokens written to `.bin`.
     """
-    for name, size in (
-        ("vocab_size", vocab_size),
-        ("batch_size", batch_size),
-        ("seq_len", seq_len),
-    ):
+    sizes = {"vocab_size": vocab_size, "batch_size": batch_size, "seq_len": seq_len}
+    for name, size in sizes.items():
         if size < 1:
             raise ConfigError(f"{name} must be a positive integer, got {size!r}.")
     if data in _DRAWS:
@@ -175,7 +172,6 @@ def _zipf_cumulative(vocab_size: int) -> npt.NDArray[np.float64]:
 
 
 def _draw_uniform(rng: np.random.Generator, vocab_size: int, count: int) -> Ids:
-    """`count` tokens, all equally likely."""
     return (rng.random(count) * vocab_size).astype(np.int64)
 
 
@@ -197,10 +193,14 @@ class _RandomTokens:
         return drawn.reshape(self.shape)
 
     def fingerprint(self, drawn: Iterable[Ids]) -> str:
-        digest = hashlib.sha256()
-        for ids in drawn:
-            digest.update(ids.astype("<i8").tobytes())
-        return digest.hexdigest()
+        return _sha256(drawn)
+
+
+def _sha256(drawn: Iterable[Ids]) -> str:
+    digest = hashlib.sha256()
+    for ids in drawn:
+        digest.update(ids.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _generator(data: str, seed: int) -> np.random.Generator:
@@ -213,20 +213,29 @@ def _generator(data: str, seed: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # an array has no one-bool equality
-class _FileTokens:
+class FixedTokens:
+    """Ids of a file or of the caller's own, the same for every seed."""
+
     data: str
     ids: Ids
     sha256: str
     fixed: bool = True
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T): sequences and input positions."""
+        return self.ids.shape[0], self.ids.shape[1] - 1
+
     def draw(self, seed: int) -> Ids:
+        """A copy of the ids."""
         return self.ids.copy()
 
     def fingerprint(self, drawn: Iterable[Ids]) -> str:
+        """SHA-256 of the file, or of the caller's ids as little-endian int64."""
         return self.sha256
 
 
-def _open_file(data: str, vocab_size: int, batch_size: int, seq_len: int) -> _FileTokens:
+def _open_file(data: str, vocab_size: int, batch_size: int, seq_len: int) -> FixedTokens:
     """The tokens of a user's file; every way of not being one is named."""
     path = Path(data)
     try:
@@ -246,29 +255,7 @@ def _open_file(data: str, vocab_size: int, batch_size: int, seq_len: int) -> _Fi
         ) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # an array has no one-bool equality
-class GivenTokens:
-    """Ids that the caller has; `given_tokens` makes one and has checked it."""
-
-    ids: Ids
-    data: str = "given"
-    fixed: bool = True
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(B, T): sequences and input positions."""
-        return self.ids.shape[0], self.ids.shape[1] - 1
-
-    def draw(self, seed: int) -> Ids:
-        """The same ids for every seed."""
-        return self.ids.copy()
-
-    def fingerprint(self, drawn: Iterable[Ids]) -> str:
-        """SHA-256 of the ids as little-endian int64."""
-        return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
-
-
-def given_tokens(tokens: npt.ArrayLike, *, vocab_size: int, block_size: int) -> GivenTokens:
+def given_tokens(tokens: npt.ArrayLike, *, vocab_size: int, block_size: int) -> FixedTokens:
     """A source of the caller's own ids.
 
     Args:
@@ -302,7 +289,8 @@ def given_tokens(tokens: npt.ArrayLike, *, vocab_size: int, block_size: int) -> 
         raise ConfigError(
             f"tokens must have at most block_size={block_size} positions, got {ids.shape[1] - 1}."
         )
-    return GivenTokens(ids=ids.astype(np.int64))
+    ids = ids.astype(np.int64)
+    return FixedTokens(data="given", ids=ids, sha256=_sha256([ids]))
 
 
 def _missing(data: str) -> ConfigError:
@@ -315,14 +303,14 @@ def _missing(data: str) -> ConfigError:
 
 def _read_file(
     path: Path, name: str, vocab_size: int, batch_size: int, seq_len: int
-) -> _FileTokens:
+) -> FixedTokens:
     """The sequences of a file and its hash; the rest of it never stays in memory."""
     with path.open("rb") as file:
         tokens = _map_tokens(file, name, two_bytes=path.suffix == ".bin")
         _require_length(len(tokens), name, batch_size, seq_len)
         ids = _cut(tokens, batch_size, seq_len + 1)
         _require_vocabulary(ids, name, vocab_size, one_byte=tokens.itemsize == 1)
-        return _FileTokens(data=name, ids=ids, sha256=_hash(file))  # the long part last
+        return FixedTokens(data=name, ids=ids, sha256=_hash(file))  # the long part last
 
 
 def _map_tokens(file: BinaryIO, name: str, *, two_bytes: bool) -> Stored:

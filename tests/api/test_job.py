@@ -40,7 +40,7 @@ def test_what_a_model_argument_is_is_decided_once(model: Any, kind: type[Job], l
 def test_a_preset_is_the_built_in_gpt_with_its_scheme() -> None:
     made = job("nanogpt-char", shape={"n_layer": 2}, scheme="plain")
 
-    subject, audit = made.subject(), made.audit(None)
+    subject, audit = made.subject(), made.audit(None, build="own", perturb=False, draw=False)
 
     assert (subject.scheme, subject.facts.n_layer) == ("plain", 2)
     assert subject.facts.name == audit.model.name == "nanogpt-char, n_layer=2"

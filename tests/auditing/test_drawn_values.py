@@ -74,9 +74,7 @@ def test_values_that_have_not_the_std_that_was_read_are_named() -> None:
     (found,) = findings(a=drawn(64, 64, std=0.03))
 
     assert (found.rule, found.severity) == ("wrong-distribution", "error")
-    assert found.message.startswith(
-        "Values must have the std that the code asks for, 0.02, got 0.0"
-    )
+    assert found.message.startswith("Values must have the std that the code sets, 0.02, got 0.0")
 
 
 def test_five_standard_errors_are_no_finding_where_the_difference_is_tiny() -> None:

@@ -166,7 +166,7 @@ CASES: tuple[tuple[str, str], ...] = (
     ("inspect --scheme unknown.toml", r"unknown\.toml \[mine\] key must be one of .*'colour'\..*"),
     ("inspect --scheme two.toml", r"two\.toml must hold exactly one scheme, got 2: a, b\."),
     ("inspect --scheme none.toml", r"none\.toml must hold exactly one scheme, got 0: none\."),
-    ("inspect --scheme plain.toml", r"plain\.toml must give its scheme a name of its own, .*"),
+    ("inspect --scheme plain.toml", r"plain\.toml must give its scheme an unused name, .*"),
     ("inspect TINY --scheme partial.toml", r"scheme partial must have a rule for the role .*"),
     ("inspect --scheme evil.toml", r"evil\.toml \[evil\] tok_emb: formula must use only .*"),
     ("inspect --scheme power.toml", r"scheme power, role tok_emb: formula must have a finite .*"),

@@ -153,7 +153,7 @@ def test_a_role_the_file_lacks_is_named(tmp_path: Path) -> None:
         ),
         ("[mine.roles]\nq = {dist = 'normal', std = 'n_layr'}", "q: variable in formula 'n_layr'"),
         ("[mine]\nsource = 3\n[mine.roles]\n", "source must be a list of texts, got 3"),
-        ("[plain.roles]\n", r"must give its scheme a name of its own, got the built-in \[plain\]"),
+        ("[plain.roles]\n", r"must give its scheme an unused name, got the built-in \[plain\]"),
     ],
 )
 def test_broken_files_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:

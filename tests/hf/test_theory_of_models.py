@@ -10,7 +10,7 @@ from gptinit.api.prediction import measure_with_prediction
 from gptinit.config import RunConfig
 from gptinit.gate.student_t import student_quantile
 from gptinit.load.factory import Factory
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 from gptinit.theory import TheoryModel
 
 C, SEEDS = 128, 8
@@ -59,7 +59,7 @@ def test_a_family_of_transformers_is_predicted_as_it_is_measured(
     config = getattr(transformers, f"{family}Config")(**sizes)
     head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
     build = getattr(transformers, family + head)
-    subject = foreign_subject(
+    subject = traced_subject(
         Factory(
             name=name, source="tests", build=lambda: build(config), settings={},
             with_settings=None, block_size=64,

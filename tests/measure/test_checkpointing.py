@@ -14,7 +14,7 @@ from gptinit.measure import plan
 from gptinit.measure.checkpointing import entering_blocks
 from gptinit.measure.measure import measure
 from gptinit.measure.subject import Subject
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 from gptinit.results.profile import Place, Profile
 from gptinit.weights.policy import Resident
 
@@ -61,7 +61,7 @@ def test_foreign_blocks_run_again(
 ) -> None:
     run = RunConfig(engine=engine, seeds=1, seq_len=8, grad=True, device="cpu")
 
-    kept, again = both(foreign_subject(factory_of(FOREIGN[name], {})), run, monkeypatch)
+    kept, again = both(traced_subject(factory_of(FOREIGN[name], {})), run, monkeypatch)
 
     for one, other in zip(places(kept), places(again), strict=True):
         assert one.values == pytest.approx(other.values, rel=1e-5)

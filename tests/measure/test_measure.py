@@ -17,9 +17,9 @@ from gptinit.facts.distributions import Normal
 from gptinit.facts.schemes import load_schemes
 from gptinit.gate.judge import nonfinite_findings
 from gptinit.load.argument import factory_of
-from gptinit.measure.measure import measure, measure_seeds
-from gptinit.measure.plan import choose_device
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.measure import measure, run_seeds
+from gptinit.measure.plan import choose_device, plan_run
+from gptinit.measure.traced_subject import traced_subject
 from gptinit.model import GPT
 from gptinit.results.profile import Profile
 from gptinit.tokens import open_tokens
@@ -116,7 +116,7 @@ def test_several_seeds_are_the_mean_of_single_ones() -> None:
 def test_measuring_seeds_gives_what_a_profile_of_each_alone_has() -> None:
     run = RunConfig(seed=4, seeds=3, grad=True)
 
-    found = measure_seeds(tiny_subject(n_layer=4), run)
+    found, _ = run_seeds(plan_run(tiny_subject(n_layer=4), run))
 
     assert len(found) == 3
     for i, result in enumerate(found):
@@ -137,7 +137,7 @@ def test_seeds_are_measured_with_one_build() -> None:
         built.append(None)
         return subject.build()
 
-    measure_seeds(replace(subject, build=counted), RunConfig(seeds=5))
+    run_seeds(plan_run(replace(subject, build=counted), RunConfig(seeds=5)))
 
     assert len(built) == 1
 
@@ -237,11 +237,10 @@ def test_progress_counts_every_block_of_both_passes() -> None:
 def test_a_pass_that_starts_over_counts_its_blocks_anew() -> None:
     told: list[int] = []
 
-    results = measure_seeds(
-        foreign_subject(factory_of(Borrowing, {})),
-        RunConfig(engine="lazy", seeds=2, seq_len=8, device="cpu"),
-        progress=lambda done, total: told.append(done),
-    )
+    run = RunConfig(engine="lazy", seeds=2, seq_len=8, device="cpu")
+    plan = plan_run(traced_subject(factory_of(Borrowing, {})), run)
+
+    results, _ = run_seeds(plan, lambda done, total: told.append(done))
 
     # Two passes end in the second block, which uses a weight of the first; the third goes through.
     assert len(results) == 2

@@ -14,13 +14,13 @@ from gptinit.facts.schemes import get_scheme
 from gptinit.measure.measure import measure
 from gptinit.measure.reinit import reinit
 from gptinit.measure.subject import Subject
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 from gptinit.theory import TheoryModel
 
 
 def redrawn(name: str, scheme: str) -> tuple[Subject, Subject]:
     """A model as it is, and by a scheme."""
-    subject = foreign_subject(factory(FOREIGN[name]))
+    subject = traced_subject(factory(FOREIGN[name]))
     return subject, reinit(subject, get_scheme(scheme))
 
 
@@ -98,7 +98,7 @@ def test_a_fused_matrix_is_drawn_as_q_k_and_v(tmp_path: Path, v: str, law: Distr
 def test_columns_of_q_k_and_v_must_be_drawn_alike(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(SCHEME.replace("V", "0.5"), encoding="utf-8")
-    subject = foreign_subject(factory(FOREIGN["pre-norm"]))
+    subject = traced_subject(factory(FOREIGN["pre-norm"]))
     turned = tuple(
         replace(p, shape=p.shape[::-1]) if p.role == "qkv" and len(p.shape) == 2 else p
         for p in subject.program

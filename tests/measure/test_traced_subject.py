@@ -38,7 +38,7 @@ from gptinit.load.argument import live_factory
 from gptinit.measure.builtin_subject import builtin_subject
 from gptinit.measure.measure import measure
 from gptinit.measure.subject import Subject
-from gptinit.measure.traced_subject import foreign_subject, live_subject
+from gptinit.measure.traced_subject import live_subject, traced_subject
 from gptinit.results.profile import Note, Place, Profile
 from gptinit.theory import TheoryModel
 from gptinit.tokens import open_tokens
@@ -50,7 +50,7 @@ RUN = RunConfig(seeds=1, seq_len=T, batch_size=2, device="cpu", engine="dense")
 
 def subject_of(build: Callable[[], nn.Module], **more: Any) -> Subject:
     """A model of which nothing is known."""
-    return foreign_subject(factory(build), **more)
+    return traced_subject(factory(build), **more)
 
 
 def entropy(scores: Tensor) -> float:

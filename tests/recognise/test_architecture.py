@@ -24,14 +24,14 @@ from support.foreign_models import (
 from torch import Tensor, nn
 
 from gptinit.measure.subject import Subject
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 from gptinit.results.profile import Note
 from gptinit.theory import TheoryModel
 
 
 def subject_of(build: Callable[[], nn.Module]) -> Subject:
     """A model of which nothing is known."""
-    return foreign_subject(factory(build))
+    return traced_subject(factory(build))
 
 
 def model_of(build: Callable[[], nn.Module]) -> TheoryModel:

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
@@ -15,7 +15,7 @@ import gptinit
 from gptinit.config import GPTConfig
 from gptinit.facts.distributions import Constant, Normal
 from gptinit.facts.schemes import get_scheme, load_schemes
-from gptinit.facts.vocabulary import PLACES, ROLES, STATISTICS
+from gptinit.facts.vocabulary import ROLES, STATISTICS, PlaceKind
 from gptinit.gate.judge import CheckReport
 from gptinit.report.jsondoc import (
     check_document,
@@ -48,7 +48,7 @@ def test_the_schema_has_every_statistic_with_its_definition_and_unit() -> None:
         assert described[name]["description"] == f"{statistic.definition} [{statistic.unit}]"
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", get_args(PlaceKind))
 def test_the_schema_has_the_statistics_of_every_place(place: str) -> None:
     schema = load_schema("profile")["$defs"]
 

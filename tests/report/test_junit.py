@@ -42,6 +42,21 @@ def test_findings_that_the_gate_makes_of_bounds_are_not_counted_twice() -> None:
     assert [suite.get("name") for suite in root] == ["gpt2", "wide"]
 
 
+def test_a_finding_on_several_layers_is_not_counted_again() -> None:
+    late = [
+        bound_result(stat="resid_var", where=f"layer {i}", verdict="violated") for i in (3, 8, 9)
+    ]
+    noisy = [
+        bound_result(stat="logit_std", where=f"layer {i}", verdict="inconclusive") for i in (0, 1)
+    ]
+    findings = findings_of([*late, *noisy])
+    root = ET.fromstring(check_junit(CheckReport(results=(*late, *noisy), findings=findings)))
+
+    assert [f.where for f in findings] == ["layers 3, 8-9", "layers 0-1"]
+    assert [suite.get("name") for suite in root] == ["gpt2"]
+    assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("5", "3", "2")
+
+
 def test_an_error_that_is_no_bound_turns_the_check_red() -> None:
     findings = (
         Finding(rule="nonfinite", severity="error", model="gpt2", where="layer 3", fact="NaN."),

@@ -22,9 +22,10 @@ from torch import nn
 
 from gptinit.config import Engine, RunConfig
 from gptinit.load.huggingface import huggingface_factory
-from gptinit.measure.measure import measure_seeds
+from gptinit.measure.measure import run_seeds
+from gptinit.measure.plan import plan_run
 from gptinit.measure.subject import Subject
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 from support.foreign_models import FOREIGN, factory
 from support.lazy_models import ODD
 from support.subjects import tiny_subject
@@ -41,7 +42,7 @@ Samples = Mapping[tuple[str, str], npt.NDArray[np.float64]]
 
 def ours(model: Callable[[], nn.Module]) -> Subject:
     """A model of the tests, read as anybody's."""
-    return foreign_subject(factory(model))
+    return traced_subject(factory(model))
 
 
 def _transformers(**config: Any) -> Subject:
@@ -50,7 +51,7 @@ def _transformers(**config: Any) -> Subject:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(common | config), encoding="utf-8")
-        return foreign_subject(huggingface_factory(path))
+        return traced_subject(huggingface_factory(path))
 
 
 _LLAMA = {
@@ -103,7 +104,8 @@ def run_of(engine: Engine, seed: int, *, seeds: int = 1, **settings: Any) -> Run
 def samples(model: Subject, engine: Engine, *, seed: int, seeds: int, **settings: Any) -> Samples:
     """Every statistic of every seed, gradients and sizes of weights included."""
     found: dict[tuple[str, str], list[float]] = {}
-    for result in measure_seeds(model, run_of(engine, seed, seeds=seeds, **settings)):
+    results, _ = run_seeds(plan_run(model, run_of(engine, seed, seeds=seeds, **settings)))
+    for result in results:
         for where, place in result.places():
             values = dict(place.values)
             for role, (grad, weight) in place.weight_grad.items():

@@ -9,7 +9,7 @@ from gptinit.config import Engine, RunConfig
 from gptinit.load.argument import factory_of
 from gptinit.measure.measure import measure
 from gptinit.measure.subject import Subject
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 
 C, V, T = 16, 31, 8
 
@@ -72,7 +72,7 @@ def subject_of(entangle: Callable[[Block], None]) -> Subject:
     def build() -> nn.Module:
         return Model(entangle)
 
-    return foreign_subject(factory_of(build, {}))
+    return traced_subject(factory_of(build, {}))
 
 
 def assert_drawn_together(entangle: Callable[[Block], None], engine: Engine) -> None:

@@ -41,7 +41,7 @@ def audit(
         draw: whether to build the model for real too and check the drawn values.
         roles: parameter pattern (as of fnmatch) to role; overrides the roles that were recognised.
         accept: findings accepted with a stated reason.
-        trust_remote_code: whether Python code beside a Hugging Face config may run.
+        trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         shape: settings that replace the model's, such as n_layer=48.
 
     Raises:
@@ -53,7 +53,7 @@ def audit(
         >>> found.closest.name, found.closest.exact, len(found.findings)
         ('nanogpt', True, 0)
     """
-    claim = None if scheme is None else as_scheme(scheme)
+    claim = as_scheme(scheme)
     job = make_job(model, shape=shape, roles=roles, trust=trust_remote_code)
     found = job.audit(claim, build=build, perturb=perturb, draw=draw)
     if not accept:

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gptinit.api.job import Job, make_job
+from gptinit.api.job import Job, as_scheme, make_job
 from gptinit.api.run import Progress, measure_job, that_apply
 from gptinit.errors import ConfigError
-from gptinit.facts.schemes import get_scheme
 from gptinit.gate.baseline import baseline_document, compare_to_baseline
 from gptinit.gate.check_config import CheckConfig, ModelSpec, apply_acceptances, load_check
 from gptinit.gate.judge import CheckReport, findings_of, judge, nonfinite_findings
@@ -84,7 +83,6 @@ def make_baseline(
 
 
 def _check_config(config: CheckConfig | str | Path | None) -> CheckConfig:
-    """A configuration, read if need be."""
     if isinstance(config, CheckConfig):
         return config
     return load_check(None if config is None else Path(config), folder=Path.cwd())
@@ -104,7 +102,6 @@ def _check_profiles(
 
 
 def _check_job(spec: ModelSpec) -> Job:
-    """What to measure for one model of a configuration."""
     return make_job(
         spec.model,
         label=spec.name,
@@ -118,8 +115,8 @@ def _check_job(spec: ModelSpec) -> Job:
 def _check_audits(config: CheckConfig) -> Iterator[Finding]:
     """What the audit finds in the models of a configuration, each named before its parameter."""
     for spec in config.models:
-        claim = None if spec.scheme is None else get_scheme(spec.scheme)
-        for finding in _check_job(spec).audit(claim).findings:
+        job, claim = _check_job(spec), as_scheme(spec.scheme)
+        for finding in job.audit(claim, build="own", perturb=False, draw=False).findings:
             yield replace(finding, model=spec.name)
 
 
@@ -142,5 +139,4 @@ def _unbounded_nonfinite(config: CheckConfig, profiles: Mapping[str, Profile]) -
     """NaN and infinity in models that no bound on them watches: an error all the same."""
     for name, profile in profiles.items():
         if all(bound.stat != "nonfinite" for bound in config.bounds_for(name)):
-            for finding in nonfinite_findings(profile):
-                yield replace(finding, model=name)
+            yield from (replace(finding, model=name) for finding in nonfinite_findings(profile))

@@ -42,13 +42,13 @@ def compare(
             each scheme.
         scheme: the init, where depths, widths, models or engines are compared.
         run: how to measure; with gradients if None.
-        trust_remote_code: whether Python code beside a Hugging Face config may run.
+        trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         timing: whether to add seconds and peak memory to every profile.
         progress: called as work goes on.
         shape: settings that replace the model's.
 
     Returns:
-        The profiles in the order asked for; schemes are ranked as `ranking.by` says.
+        The profiles in the order of `values`; schemes are ranked as `ranking.by` says.
 
     Raises:
         ConfigError: if a name, a value or a file cannot be used; nothing is measured then.
@@ -58,8 +58,7 @@ def compare(
     if axis not in AXES:
         raise unknown_name("axis", axis, AXES)
     run = run or RunConfig(grad=True)
-    chosen = None if scheme is None else as_scheme(scheme)
-    jobs = _jobs(axis, values, model, chosen, shape, trust=trust_remote_code)
+    jobs = _jobs(axis, values, model, as_scheme(scheme), shape, trust=trust_remote_code)
     runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":
         raise ConfigError(f"engine cannot be set when engines are compared, got {run.engine!r}.")
@@ -69,7 +68,7 @@ def compare(
         try:
             found[job.label] = measure_job(job, its, timing=timing, progress=progress)
         except (ConfigError, MeasureError) as error:
-            if not is_all or job.label == "dense":  # asked for by name, or wrong for all of them
+            if not is_all or job.label == "dense":  # requested by name, or wrong for all
                 raise
             refused.append(_refusal(job.label, error))
     labels, profiles = tuple(found), tuple(found.values())
@@ -88,7 +87,6 @@ def _jobs(
     *,
     trust: bool,
 ) -> list[Job]:
-    """One job a value, all of them possible."""
     if axis not in {"schemes", "engines"} and not values:
         raise ConfigError(f"no {axis} to compare: name at least one.")
     if axis == "schemes":
@@ -119,13 +117,11 @@ def _jobs(
 
 
 def _refusal(engine: str, error: Exception) -> Note:
-    """A note in the place of an engine that cannot measure a model."""
     kind: NoteKind = "theory-missing" if engine == "theory" else "approximate"
     return Note(kind=kind, where=engine, message=f"Left out: {error}")
 
 
 def _engine(name: object) -> Engine:
-    """An engine that can be compared with others."""
     for engine in ENGINES[1:]:
         if engine == name:
             return engine

@@ -44,7 +44,7 @@ def inspect(
         roles: parameter pattern (as of fnmatch) to role; overrides the roles that were recognised.
         sites: module paths of "blocks" and, inside a block, of "attn" and "mlp", where they are not
             found.
-        trust_remote_code: whether Python code beside a Hugging Face config may run.
+        trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         timing: whether to add seconds and peak memory, which differ from run to run.
         progress: called as work goes on.
         shape: settings that replace the model's, such as n_layer=48.

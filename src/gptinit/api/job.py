@@ -3,8 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.errors import ConfigError
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from gptinit.load.factory import Factory
     from gptinit.measure.subject import Subject
-    from gptinit.results.audit import Audit
+    from gptinit.results.audit import Audit, AuditedParameter
 
 __all__ = ["FactoryJob", "Job", "LiveJob", "Model", "PresetJob", "as_scheme", "make_job"]
 
@@ -71,18 +70,11 @@ class Job(ABC):
         """
 
     @abstractmethod
-    def audit(
-        self,
-        claim: Scheme | None,
-        *,
-        build: Build = "own",
-        perturb: bool = False,
-        draw: bool = False,
-    ) -> "Audit":
+    def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
         """The audit of the model; arguments as of `api.audit`.
 
         Raises:
-            ConfigError: if the model cannot be built, moved or drawn as asked.
+            ConfigError: if the model cannot be built, moved or drawn as requested.
             SubjectError: if the model cannot be built, or has no repeated block.
         """
 
@@ -94,7 +86,7 @@ class Job(ABC):
             SubjectError: if it cannot be built or read.
         """
         from gptinit.api.prediction import theory_of_run
-        from gptinit.theory import TheoryModel, no_formulas, predicted_profile
+        from gptinit.theory import predicted_profile
         from gptinit.tokens import tokens_of_run
 
         subject = self.subject()
@@ -102,9 +94,6 @@ class Job(ABC):
             run, tokens, vocab_size=subject.vocab_size, block_size=subject.block_size
         )
         theory = theory_of_run(subject, source.ids)
-        if not isinstance(theory, TheoryModel):
-            why = f"{theory.where}: {theory.message}" if theory else ""
-            raise no_formulas(subject.facts.name, why)
         return predicted_profile(theory, subject.facts, run, source, scheme=subject.scheme)
 
 
@@ -142,14 +131,7 @@ class PresetJob(Job):
             self.config, self._scheme, name=self._name, source=self.preset.source
         )
 
-    def audit(
-        self,
-        claim: Scheme | None,
-        *,
-        build: Build = "own",
-        perturb: bool = False,
-        draw: bool = False,
-    ) -> "Audit":
+    def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
         """The audit of the built-in GPT, which a claim draws too."""
         config = self.config
         if build != "own" or perturb:
@@ -159,17 +141,17 @@ class PresetJob(Job):
             )
         from gptinit.auditing.audit import audit_factory
         from gptinit.measure.builtin_subject import builtin_factory
+        from gptinit.results.gpt_program import gpt_program
 
-        factory = builtin_factory(
-            config, claim or self._scheme, name=self._name, source=self.preset.source
-        )
+        program = gpt_program(config, claim or self._scheme)
+        factory = builtin_factory(config, program, name=self._name, source=self.preset.source)
         audit = audit_factory(factory, claim=claim, drawn=draw, roles=self.roles)
         return _without_lines(audit)
 
     def predicted(self, run: RunConfig, tokens: "ArrayLike | None" = None) -> Profile:
         """Its profile by theory alone; torch is not needed for that."""
         from gptinit.results.gpt_program import gpt_program
-        from gptinit.theory import TheoryModel, model_of_program, no_formulas, predicted_profile
+        from gptinit.theory import model_of_program, predicted_profile
         from gptinit.tokens import tokens_of_run
 
         config = self.config
@@ -178,8 +160,6 @@ class PresetJob(Job):
             run, tokens, vocab_size=config.vocab_size, block_size=config.block_size
         )
         theory = model_of_program(facts, gpt_program(config, self._scheme))
-        if not isinstance(theory, TheoryModel):
-            raise no_formulas(facts.name, f"{theory.where}: {theory.message}")
         return predicted_profile(theory, facts, run, source, scheme=self._scheme.slug)
 
     @property
@@ -196,10 +176,12 @@ class FactoryJob(Job):
     """Your own model: built by code, a config, or a callable, and drawn as its code says.
 
     Attributes:
-        factory: finds what builds it, with the settings of `shape`.
+        source: what names or is its builder.
+        trust: whether a config may run code that comes with it.
     """
 
-    factory: "Callable[[], Factory]"
+    source: "Code | Callable[..., nn.Module]"
+    trust: bool = False
 
     def check(self) -> None:
         """Refuse nothing: whatever there is to know takes torch to find out."""
@@ -207,26 +189,26 @@ class FactoryJob(Job):
     def subject(self) -> "Subject":
         """The model as its trace shows it, re-initialised where a scheme is named."""
         from gptinit.measure.reinit import reinit
-        from gptinit.measure.traced_subject import foreign_subject
+        from gptinit.measure.traced_subject import traced_subject
 
-        subject = foreign_subject(self.factory(), roles=self.roles, sites=self.sites)
+        subject = traced_subject(self._factory(), roles=self.roles, sites=self.sites)
         return subject if self.scheme is None else reinit(subject, self.scheme)
 
-    def audit(
-        self,
-        claim: Scheme | None,
-        *,
-        build: Build = "own",
-        perturb: bool = False,
-        draw: bool = False,
-    ) -> "Audit":
-        """The audit of the model in the builds asked for."""
+    def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
+        """The audit of the model in the requested builds."""
         from gptinit.auditing.audit import audit_factory
 
         return audit_factory(
-            self.factory(), claim=claim, build=build, perturbed=perturb, drawn=draw,
+            self._factory(), claim=claim, build=build, perturbed=perturb, drawn=draw,
             roles=self.roles,
         )  # fmt: skip
+
+    def _factory(self) -> "Factory":
+        from gptinit.load.argument import factory_of, find_factory
+
+        if isinstance(self.source, Code):
+            return find_factory(self.source.text, self.shape, trust_remote_code=self.trust)
+        return factory_of(self.source, self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,14 +241,7 @@ class LiveJob(Job):
         module, factory = self._uncompiled()
         return live_subject(module, factory, roles=self.roles, sites=self.sites)
 
-    def audit(
-        self,
-        claim: Scheme | None,
-        *,
-        build: Build = "own",
-        perturb: bool = False,
-        draw: bool = False,
-    ) -> "Audit":
+    def audit(self, claim: Scheme | None, *, build: Build, perturb: bool, draw: bool) -> "Audit":
         """The audit of its values."""
         if build != "own" or perturb:
             raise ConfigError(
@@ -318,79 +293,39 @@ def make_job(
             "that of your own model."
         )
     name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
-    common: _Common = {
-        "label": label or name,
-        "shape": shape or {},
-        "roles": roles or {},
-        "sites": sites or {},
-    }
     argument = read_model_argument(model) if isinstance(model, str) else model
-    if isinstance(argument, Preset):
-        init = scheme if scheme is not None else reinit
-        return PresetJob(preset=argument, scheme=_looked_up(init), **common)
-    if scheme is not None:
+    if scheme is not None and not isinstance(argument, Preset):
         raise ConfigError(
             "scheme applies to a preset only. Use --reinit SCHEME to re-initialise your model, or "
             "gptinit audit --scheme SCHEME to check that it follows one."
         )
-    init = _looked_up(reinit)
-    if isinstance(argument, Code):
-        find = partial(_factory_of_code, argument, common["shape"], trust=trust)
-        return FactoryJob(factory=find, scheme=init, **common)
-    from torch import nn
+    common: dict[str, Any] = {
+        "label": label or name,
+        "shape": shape or {},
+        "scheme": as_scheme(reinit if scheme is None else scheme),
+        "roles": roles or {},
+        "sites": sites or {},
+    }
+    if isinstance(argument, Preset):
+        return PresetJob(preset=argument, **common)
+    if not isinstance(argument, Code):
+        from torch import nn
 
-    if isinstance(argument, nn.Module):
-        return LiveJob(module=argument, scheme=init, **common)
-    call = partial(_factory_of_callable, argument, common["shape"])
-    return FactoryJob(factory=call, scheme=init, **common)
-
-
-class _Common(TypedDict):
-    """What every kind of job has."""
-
-    label: str
-    shape: Mapping[str, object]
-    roles: Mapping[str, str]
-    sites: Mapping[str, str]
+        if isinstance(argument, nn.Module):
+            return LiveJob(module=argument, **common)
+    return FactoryJob(source=argument, trust=trust, **common)
 
 
 def _without_lines(audit: "Audit") -> "Audit":
     """The audit of a preset without the lines of this package that draw it: the scheme does."""
-    return replace(
-        audit,
-        parameters=tuple(
-            replace(
-                audited,
-                program=replace(
-                    audited.program,
-                    provenance=tuple(
-                        replace(step, file="", line=0) for step in audited.program.provenance
-                    ),
-                ),
-            )
-            for audited in audit.parameters
-        ),
-    )
+
+    def without(audited: "AuditedParameter") -> "AuditedParameter":
+        steps = tuple(replace(step, file="", line=0) for step in audited.program.provenance)
+        return replace(audited, program=replace(audited.program, provenance=steps))
+
+    return replace(audit, parameters=tuple(map(without, audit.parameters)))
 
 
-def _factory_of_code(code: Code, shape: Mapping[str, object], *, trust: bool) -> "Factory":
-    from gptinit.load.argument import find_factory
-
-    return find_factory(code.text, shape, trust_remote_code=trust)
-
-
-def _factory_of_callable(
-    call: "Callable[..., nn.Module]", shape: Mapping[str, object]
-) -> "Factory":
-    from gptinit.load.argument import factory_of
-
-    return factory_of(call, shape)
-
-
-def _looked_up(named: str | Scheme | None) -> Scheme | None:
-    return None if named is None else as_scheme(named)
-
-
-def as_scheme(named: str | Scheme) -> Scheme:
-    """A scheme, looked up where only its name is given."""
-    return named if isinstance(named, Scheme) else get_scheme(named)
+def as_scheme(named: str | Scheme | None) -> Scheme | None:
+    """A scheme, looked up where only its name is given; None for none."""
+    return get_scheme(named) if isinstance(named, str) else named

@@ -1,4 +1,4 @@
-"""Theory's predictions, set beside the statistics of a measured profile."""
+"""Theory's predictions, added to the statistics of a measured profile."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,11 +35,6 @@ def measure_with_prediction(
 def with_prediction(profile: Profile, subject: Subject, ids: npt.NDArray[np.int64]) -> Profile:
     """Add theory's predictions, or a note on why there are none.
 
-    Args:
-        profile: what was measured.
-        subject: the model.
-        ids: tokens of every seed, with one more for the last target.
-
     Shape:
         ids: (seeds, B, T + 1).
     """
@@ -72,10 +67,6 @@ def with_prediction(profile: Profile, subject: Subject, ids: npt.NDArray[np.int6
 
 def theory_of_run(subject: Subject, ids: npt.NDArray[np.int64]) -> TheoryModel | Note | None:
     """Theory's model of a subject, or a note on why it has no formula for these tokens.
-
-    Args:
-        subject: the model.
-        ids: tokens of every seed, with one more for the last target.
 
     Shape:
         ids: (seeds, B, T + 1).

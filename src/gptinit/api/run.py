@@ -31,13 +31,6 @@ def measure_job(
 ) -> Profile:
     """Measure one job, or predict it, and judge it by the default bounds.
 
-    Args:
-        job: what to measure.
-        run: how.
-        tokens: (B, T + 1) token ids in place of those that `run` names.
-        timing: whether to add seconds and peak memory.
-        progress: called as work goes on.
-
     Raises:
         ConfigError: if a name, a value or a file cannot be used.
         SubjectError: if the model cannot be built, run, or has no repeated block.
@@ -108,7 +101,6 @@ def that_apply(bounds: Sequence[Bound], profile: Profile) -> tuple[Bound, ...]:
 
 
 def _labelled(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
-    """`progress` with the name of what is measured."""
     if progress is None:
         return None
     return lambda done, total: progress(label, done, total)

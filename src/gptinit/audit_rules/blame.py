@@ -104,7 +104,6 @@ def _causes(
 
 
 def _scales_by_depth(parameter: ParameterProgram, context: Context) -> bool:
-    """Whether it is a residual projection and the claim draws it by a formula of the depth."""
     rule = context.claim.rules.get(parameter.role) if context.claim else None
     return (
         rule is not None

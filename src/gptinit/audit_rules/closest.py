@@ -21,10 +21,6 @@ def closest_scheme(
 ) -> ClosestScheme | None:
     """The scheme with the fewest roles that differ, then the smallest sum of |ln ratio|.
 
-    Args:
-        program: what the trace found.
-        schemes: those to choose from; the built-in ones unless given.
-
     Returns:
         None if no scheme has a rule for any role of the model.
     """
@@ -45,7 +41,6 @@ def closest_scheme(
 
 
 def _asks_layer(scheme: Scheme) -> bool:
-    """Whether any of its formulas depends on the layer."""
     return any("layer" in rule.variables for rule in scheme.rules.values())
 
 

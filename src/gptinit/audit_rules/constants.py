@@ -54,7 +54,11 @@ def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
         weight = weights.get(f"{p.name.removesuffix('bias')}weight")
         left = p.role == "linear_bias" and (weight is None or _is_default(weight))
         severity: Severity = "note" if left else "warning"
-        why = "as torch leaves it, like its weight" if left else "beside a weight with its own rule"
+        why = (
+            "as torch leaves it, like its weight"
+            if left
+            else "while its weight has an explicit init"
+        )
         message = f"A bias starts at 0 by any known scheme, got {p.distribution} ({why})."
         yield p, severity, message
 
@@ -72,7 +76,6 @@ def _is_default(weight: ParameterProgram) -> bool:
 
 
 def _is_drawn(d: Distribution) -> bool:
-    """Whether one random distribution covers all entries; parts set differently are meant so."""
     d = simplified(d)
     return is_random(d) and not isinstance(d, Piecewise | Mixture)
 
@@ -111,7 +114,6 @@ def _dead(layer: Layer, context: Context) -> Iterator[Hit]:
 
 
 def _is_zero(parameter: ParameterProgram) -> bool:
-    """Whether it is a matrix of zeros."""
     drawn = simplified(parameter.distribution)
     measured = isinstance(drawn, Measured) and drawn.low == drawn.high == 0
     return len(parameter.shape) > 1 and (drawn == _ZERO or measured)

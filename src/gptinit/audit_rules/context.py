@@ -5,12 +5,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gptinit.audit_rules.matching import (
-    STANDARD_ERRORS,
-    Expectations,
-    relative_error,
-    same_law,
-)
+from gptinit.audit_rules.matching import STANDARD_ERRORS, Expectations, relative_error, same_law
 from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
@@ -100,7 +95,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a rule knows besides the program.
+    """What a rule knows in addition to the program.
 
     Attributes:
         claim: the scheme that the model is checked against; None if none was named.
@@ -136,12 +131,7 @@ class Context:
 
 
 def make_context(program: ModelProgram, claim: Expectations | None = None) -> Context:
-    """Everything that rules share, computed once for a program.
-
-    Args:
-        program: what the trace found.
-        claim: what the scheme that the model is checked against expects of it, if any.
-    """
+    """Everything that rules share, computed once for a program."""
     return Context(
         claim=claim.scheme if claim else None,
         expected=claim.expected if claim else {},
@@ -151,7 +141,6 @@ def make_context(program: ModelProgram, claim: Expectations | None = None) -> Co
 
 
 def _layers(program: ModelProgram) -> tuple[Layer, ...]:
-    """Every block of a program, in order."""
     blocks: dict[int, list[ParameterProgram]] = {}
     for parameter in program.parameters:
         if parameter.layer is not None:
@@ -160,10 +149,12 @@ def _layers(program: ModelProgram) -> tuple[Layer, ...]:
 
 
 def _layer(index: int, parameters: tuple[ParameterProgram, ...]) -> Layer:
-    """One block with its scales."""
     inputs = [p for p in parameters if p.role in INPUT_ROLES and p.distribution.std > 0]
     units = tuple(
-        _median([p.distribution.std * _divisor(rule, p) for p in inputs if rule == 0 or p.fan_in])
+        statistics.median_high(  # one of the values
+            [p.distribution.std * _divisor(rule, p) for p in inputs if rule == 0 or p.fan_in]
+            or [0.0]
+        )
         for rule in range(_RULES)
     )
     return Layer(index=index, parameters=parameters, units=units)
@@ -183,8 +174,3 @@ def _divisor(rule: int, parameter: ParameterProgram) -> float:
         return math.sqrt(fan_in)
     both = fan_in + fan_out if rule == _XAVIER else fan_in * max(1.0, fan_in / fan_out)
     return math.sqrt(both)
-
-
-def _median(values: list[float]) -> float:
-    """The upper median, which is one of the values; 0 if there is none."""
-    return statistics.median_high(values) if values else 0.0

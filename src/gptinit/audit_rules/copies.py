@@ -53,7 +53,6 @@ def _duplicates(kind: _Kind, program: ModelProgram) -> Iterator[Hit]:
 
 
 def _copies(d: Distribution) -> Iterator[Copy]:
-    """Every copy in a distribution."""
     match d:
         case Copy():
             yield d
@@ -63,7 +62,6 @@ def _copies(d: Distribution) -> Iterator[Copy]:
 
 
 def _kind(p: ParameterProgram, copy: Copy, source: ParameterProgram | None) -> _Kind:
-    """What `p` has in common with the parameter that it copies."""
     if copy.of == p.name:
         return "experts" if len(p.shape) >= _STACKED else "shards"
     layer = source.layer if source else None

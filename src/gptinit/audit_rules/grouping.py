@@ -15,13 +15,7 @@ Hit = tuple[ParameterProgram | None, Severity, str]
 
 
 def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[Finding]:
-    """One finding for each pattern of names and severity, with the message of the first hit.
-
-    Args:
-        rule: name of the rule that found them.
-        hits: what it found.
-        program: the whole model, to say which of its layers are meant.
-    """
+    """One finding for each pattern of names and severity, with the message of the first hit."""
     groups: dict[tuple[str, Severity], list[tuple[ParameterProgram, str]]] = {}
     for parameter, severity, message in hits:
         if parameter is None:

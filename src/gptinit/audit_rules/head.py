@@ -83,11 +83,6 @@ def tied_role_std_conflict(program: ModelProgram, context: Context) -> Iterator[
         )
         yield head, "error", message
         return
-    yield from _two_claims(head, program, context)
-
-
-def _two_claims(head: ParameterProgram, program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """The tied tensor, if the claim draws its two roles differently."""
     if context.claim is None:
         return
     fans = {"fan_in": program.facts.n_embd, "fan_out": program.facts.vocab_size}
@@ -102,7 +97,7 @@ def _two_claims(head: ParameterProgram, program: ModelProgram, context: Context)
 
 
 def tie_broken(program: ModelProgram, _: Context) -> Iterator[Hit]:
-    """The head, if the settings tie it to the embedding and it is a tensor of its own."""
+    """The head, if the settings tie it to the embedding and it is a separate tensor."""
     heads = [p for p in program.parameters if p.role == "lm_head"]
     embedded = [p for p in program.parameters if p.role == "tok_emb"]
     if not (program.claims_tied and heads and embedded) or program.facts.tied:
@@ -120,7 +115,7 @@ def tie_unexpected(program: ModelProgram, _: Context) -> Iterator[Hit]:
     if program.claims_tied is not False or not program.facts.tied or not shared:
         return
     message = (
-        f"The settings say that the head is a tensor of its own, got one tensor for it and the "
+        f"The settings say that the head is a separate tensor, got one tensor for it and the "
         f"embedding ({', '.join((shared[0].name, *shared[0].aliases))})."
     )
     yield shared[0], "error", message

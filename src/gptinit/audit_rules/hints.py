@@ -25,7 +25,7 @@ ANY_ROLE = "*"
 """Key of `Hint.rules` for parameters of every role."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Hint:
     """A ratio of a real to an expected std with a known cause.
 
@@ -57,22 +57,22 @@ def _cut(sigmas: float) -> float:
 
 
 RESIDUAL_MISSING = Hint(
-    formula="sqrt(2 n_layer)",
-    meaning="residual scaling missing",
-    value=lambda m, _: math.sqrt(2 * m.n_layer),
+    "sqrt(2 n_layer)",
+    "residual scaling missing",
+    lambda m, _: math.sqrt(2 * m.n_layer),
     rules=dict.fromkeys(RESIDUAL_ROLES, "residual-scaling-missing"),
 )
 RESIDUAL_EXTRA = Hint(
-    formula="1/sqrt(2 n_layer)",
-    meaning="residual scaling applied where none is expected, or applied twice",
-    value=lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
+    "1/sqrt(2 n_layer)",
+    "residual scaling applied where none is expected, or applied twice",
+    lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
     rules=dict.fromkeys(RESIDUAL_ROLES, "scaled-twice")
     | dict.fromkeys(INPUT_ROLES, "residual-scaling-wrong-tensor"),
 )
 RESIDUAL_TWICE = Hint(
-    formula="1/(2 n_layer)",
-    meaning="residual scaling twice where none is expected",
-    value=lambda m, _: _over(1, 2 * m.n_layer),
+    "1/(2 n_layer)",
+    "residual scaling twice where none is expected",
+    lambda m, _: _over(1, 2 * m.n_layer),
     rules=dict.fromkeys(RESIDUAL_ROLES, "scaled-twice"),
 )
 
@@ -80,82 +80,62 @@ HINTS: tuple[Hint, ...] = (
     RESIDUAL_MISSING,
     RESIDUAL_EXTRA,
     Hint(
-        formula="sqrt(n_layer)",
-        meaning="residual scaling by 1/sqrt(n_layer) missing",
-        value=lambda m, _: math.sqrt(m.n_layer),
+        "sqrt(n_layer)",
+        "residual scaling by 1/sqrt(n_layer) missing",
+        lambda m, _: math.sqrt(m.n_layer),
     ),
     Hint(
-        formula="1/sqrt(n_layer)",
-        meaning="residual scaling by 1/sqrt(n_layer) where none is expected",
-        value=lambda m, _: _over(1, math.sqrt(m.n_layer)),
+        "1/sqrt(n_layer)",
+        "residual scaling by 1/sqrt(n_layer) where none is expected",
+        lambda m, _: _over(1, math.sqrt(m.n_layer)),
     ),
     RESIDUAL_TWICE,
     Hint(
-        formula="sqrt(n_layer/(n_layer + 1))",
-        meaning="n_layer + 1 in place of n_layer",
-        value=lambda m, _: math.sqrt(m.n_layer / (m.n_layer + 1)),
+        "sqrt(n_layer/(n_layer + 1))",
+        "n_layer + 1 in place of n_layer",
+        lambda m, _: math.sqrt(m.n_layer / (m.n_layer + 1)),
     ),
     Hint(
-        formula="sqrt((n_layer + 1)/n_layer)",
-        meaning="n_layer in place of n_layer + 1",
-        value=lambda m, _: math.sqrt(_over(m.n_layer + 1, m.n_layer)),
+        "sqrt((n_layer + 1)/n_layer)",
+        "n_layer in place of n_layer + 1",
+        lambda m, _: math.sqrt(_over(m.n_layer + 1, m.n_layer)),
     ),
     Hint(
-        formula="sqrt(2)",
-        meaning="one branch a layer counted where there are two, or a gain of sqrt(2) added",
-        value=lambda _, __: math.sqrt(2),
+        "sqrt(2)",
+        "one branch a layer counted where there are two, or a gain of sqrt(2) added",
+        lambda _, __: math.sqrt(2),
     ),
     Hint(
-        formula="1/sqrt(2)",
-        meaning="q, k and v counted as one matrix of fan_out 3 n_embd, or a factor 2 in a root",
-        value=lambda _, __: math.sqrt(0.5),
+        "1/sqrt(2)",
+        "q, k and v counted as one matrix of fan_out 3 n_embd, or a factor 2 in a root",
+        lambda _, __: math.sqrt(0.5),
+    ),
+    Hint("1/sqrt(3)", "a std used as the bound of a uniform", lambda _, __: math.sqrt(1 / 3)),
+    Hint("sqrt(3)", "the bound of a uniform used as a std", lambda _, __: math.sqrt(3)),
+    Hint(
+        "sqrt(n_embd)",
+        "unit variance where 1/sqrt(n_embd) is expected",
+        lambda m, _: math.sqrt(m.n_embd),
     ),
     Hint(
-        formula="1/sqrt(3)",
-        meaning="a std used as the bound of a uniform",
-        value=lambda _, __: math.sqrt(1 / 3),
+        "1/sqrt(n_embd)",
+        "divided by sqrt(n_embd) once more",
+        lambda m, _: _over(1, math.sqrt(m.n_embd)),
     ),
+    Hint("0.9866", "cut at 3 sigma without correction, not a fault", lambda _, __: _cut(3)),
+    Hint("0.8796", "cut at 2 sigma without correction", lambda _, __: _cut(2)),
+    Hint("1/0.8796", "a cut at 2 sigma is missing", lambda _, __: 1 / _cut(2)),
+    Hint("0.02", "multiplied by 0.02", lambda _, __: 0.02),
     Hint(
-        formula="sqrt(3)",
-        meaning="the bound of a uniform used as a std",
-        value=lambda _, __: math.sqrt(3),
-    ),
-    Hint(
-        formula="sqrt(n_embd)",
-        meaning="unit variance where 1/sqrt(n_embd) is expected",
-        value=lambda m, _: math.sqrt(m.n_embd),
-    ),
-    Hint(
-        formula="1/sqrt(n_embd)",
-        meaning="divided by sqrt(n_embd) once more",
-        value=lambda m, _: _over(1, math.sqrt(m.n_embd)),
-    ),
-    Hint(
-        formula="0.9866",
-        meaning="cut at 3 sigma without correction, not a fault",
-        value=lambda _, __: _cut(3),
-    ),
-    Hint(
-        formula="0.8796",
-        meaning="cut at 2 sigma without correction",
-        value=lambda _, __: _cut(2),
-    ),
-    Hint(
-        formula="1/0.8796",
-        meaning="a cut at 2 sigma is missing",
-        value=lambda _, __: 1 / _cut(2),
-    ),
-    Hint(formula="0.02", meaning="multiplied by 0.02", value=lambda _, __: 0.02),
-    Hint(
-        formula="the expected std",
-        meaning="variance given for std",
-        value=lambda _, std: std if std < 1 else math.nan,
+        "the expected std",
+        "variance given for std",
+        lambda _, std: std if std < 1 else math.nan,
         rules={ANY_ROLE: "std-vs-variance"},
     ),
     Hint(
-        formula="1/sqrt(the expected std)",
-        meaning="square root of the std taken once too often",
-        value=lambda _, std: _over(1, math.sqrt(std)) if std < 1 else math.nan,
+        "1/sqrt(the expected std)",
+        "square root of the std taken once too often",
+        lambda _, std: _over(1, math.sqrt(std)) if std < 1 else math.nan,
         rules={ANY_ROLE: "std-vs-variance"},
     ),
 )

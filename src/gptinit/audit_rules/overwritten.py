@@ -71,7 +71,6 @@ def _is_deliberate(draw: Draw) -> bool:
 
 
 def _differ(first: Draw, second: Draw) -> bool:
-    """Whether two draws have clearly different distributions."""
     a, b = simplified(first.distribution), simplified(second.distribution)
     if isinstance(a, Constant) and isinstance(b, Constant):
         return a != b

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit
 from gptinit.facts.distributions import Measured
-from gptinit.results.program import ModelProgram, ParameterProgram
+from gptinit.results.program import ModelProgram
 
 __all__ = ["dtype_rounding"]
 
@@ -21,29 +21,22 @@ _ATOM = 10.0  # stds: further than a normal reaches, and where trunc_normal_'s b
 
 def dtype_rounding(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """Draws that their dtype cannot hold, or that were spoilt by being made in it."""
-    for p in program.parameters:
-        if p.dtype in _LOW:
-            yield from _rounded(p)
-
-
-def _rounded(p: ParameterProgram) -> Iterator[Hit]:
-    """The hit on one parameter of low precision, if there is one."""
-    std, drawn = p.distribution.std, p.distribution
-    smallest = _SMALLEST_NORMAL.get(p.dtype, 0.0)
-    if 0 < std < smallest:
-        message = (
-            f"Values must be above {smallest:.3g} to keep their digits in {p.dtype}, got {drawn}: "
-            "most are rounded, some to 0."
-        )
-        yield p, "warning", message
-    elif isinstance(drawn, Measured) and _is_spoilt(drawn):
-        message = (
-            f"A draw must follow its distribution, got values in {p.dtype} with std "
-            f"{drawn.std:.4g}, mean {drawn.mean:.2g}, kurtosis {drawn.kurtosis:.0f} and a least "
-            f"value of {drawn.low:.4g}: the inverse of the normal distribution was rounded, and "
-            "its end values stand on the bound."
-        )
-        yield p, "error", message
+    for p in (p for p in program.parameters if p.dtype in _LOW):
+        drawn, smallest = p.distribution, _SMALLEST_NORMAL.get(p.dtype, 0.0)
+        if 0 < drawn.std < smallest:
+            message = (
+                f"Values must be above {smallest:.3g} to keep their digits in {p.dtype}, got "
+                f"{drawn}: most are rounded, some to 0."
+            )
+            yield p, "warning", message
+        elif isinstance(drawn, Measured) and _is_spoilt(drawn):
+            message = (
+                f"A draw must follow its distribution, got values in {p.dtype} with std "
+                f"{drawn.std:.4g}, mean {drawn.mean:.2g}, kurtosis {drawn.kurtosis:.0f} and a "
+                f"least value of {drawn.low:.4g}: the inverse of the normal distribution was "
+                "rounded, and its end values stand on the bound."
+            )
+            yield p, "error", message
 
 
 def _is_spoilt(drawn: Measured) -> bool:

@@ -75,7 +75,6 @@ _BEYOND_ONE_PROGRAM = (
 
 
 def _rules() -> Mapping[str, Rule]:
-    """Every rule with its documentation."""
     where, names = "rule_docs.toml", (*FINDERS, *_BEYOND_ONE_PROGRAM)
     text = (resources.files("gptinit.audit_rules") / where).read_text(encoding="utf-8")
     docs = Table(parse_toml(text, where), where, known=names)
@@ -83,7 +82,6 @@ def _rules() -> Mapping[str, Rule]:
 
 
 def _rule(name: str, table: object) -> Rule:
-    """One rule from its table."""
     keys = ("severity", "title", "what", "why", "bug", "fix")
     fields = Table(table, f"rule_docs.toml [{name}]", known=(*keys, "silenced_by"))
     words = {key: fields.text(key) for key in keys}

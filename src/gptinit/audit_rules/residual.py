@@ -65,7 +65,6 @@ def _plainly_unscaled(layer: Layer, parameter: ParameterProgram, program: ModelP
 
 
 def _plainly_scaled(layer: Layer, parameter: ParameterProgram, program: ModelProgram) -> bool:
-    """Whether its std is divided by a factor of the depth, and cannot be read as unscaled."""
     scaled = layer.depth_scaled(parameter, program.facts, surely=True)
     return scaled and not layer.unscaled(parameter)
 
@@ -142,8 +141,8 @@ def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 continue
             if program.facts.n_layer > 1 and not scaled and layer.is_factor(p, twice, room=SURE):
                 message = (
-                    f"The residual scaling must be applied once, got {p.distribution} beside input "
-                    f"matrices of std {layer.std:.4g}: ratio {RESIDUAL_TWICE.formula}, which is "
+                    f"The residual scaling must be applied once, got {p.distribution} while input "
+                    f"matrices have std {layer.std:.4g}: ratio {RESIDUAL_TWICE.formula}, which is "
                     f"{RESIDUAL_EXTRA.formula} twice."
                 )
                 yield p, "error", message
@@ -182,7 +181,6 @@ def residual_scaling_wrong_tensor(program: ModelProgram, context: Context) -> It
 
 
 def _astray(layer: Layer, program: ModelProgram) -> Iterator[ParameterProgram]:
-    """Input matrices of a block with 1/sqrt(2 n_layer) times the std of their siblings."""
     if program.facts.n_layer <= _TWO:
         return
     factor = RESIDUAL_EXTRA.value(program.facts, 0.0)
@@ -199,7 +197,7 @@ def _wrong(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hi
         partner = "mlp_down" if parameter.role.startswith("mlp") else "attn_out"
         plain = any(_plainly_unscaled(layer, p, program) for p in layer.of(partner))
         also = f"{partner}, which writes to the stream, is " + (
-            "not scaled" if plain else "scaled besides, so the branch is damped twice"
+            "not scaled" if plain else "scaled too, so the branch is damped twice"
         )
         message = (
             f"A matrix that reads from the stream must have the std of its siblings, "

@@ -1,4 +1,4 @@
-"""Stds and distributions that nobody can have meant: squared, by the wrong fans, off centre."""
+"""Stds and distributions that cannot be intended: squared, by the wrong fans, off centre."""
 
 import math
 from collections.abc import Iterator
@@ -51,8 +51,8 @@ def std_vs_variance(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 likely = layer.unscaled(p) or layer.depth_scaled(p, program.facts)
                 if context.free(p) and _is(p, layer.std**power) and not likely:
                     message = (
-                        f"A std must be given where a std is asked for, got {p.distribution} "
-                        f"beside input matrices of std {layer.std:.4g}: exactly {words} of it, as "
+                        f"A std must be passed where a std is expected, got {p.distribution} "
+                        f"while input matrices have std {layer.std:.4g}: exactly {words} of it, as "
                         "when a variance is taken for a std."
                     )
                     yield p, "warning", message

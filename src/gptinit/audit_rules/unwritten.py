@@ -35,7 +35,6 @@ def uninitialised(program: ModelProgram, _: Context) -> Iterator[Hit]:
 
 
 def _nothing_written(program: ModelProgram) -> bool:
-    """Whether the model has parameters and all of them are wholly unset."""
     return bool(program.parameters) and all(map(_is_unset, program.parameters))
 
 

@@ -1,1 +1,1 @@
-"""Build a model in the ways asked for, and judge its init program."""
+"""Build a model in the requested ways, and judge its init program."""

@@ -1,4 +1,4 @@
-"""An audit of one model: read in the ways asked for, judged by every rule."""
+"""An audit of one model: read in the requested ways, judged by every rule."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -86,14 +86,9 @@ def audit_module(
     drawn: bool = False,
     roles: Mapping[str, str] | None = None,
 ) -> Audit:
-    """The audit of a module that is built already, by its values; it stays as it is.
+    """The audit of a module that is built already, by its values; it is not changed.
 
-    Args:
-        module: the model.
-        factory: what to call it.
-        claim: the scheme that it is audited against.
-        drawn: whether to look for repeated shards and lost ranks too.
-        roles: the user's map, parameter pattern to role.
+    Arguments are those of `audit_factory`.
 
     Raises:
         SubjectError: if it cannot be read.
@@ -108,7 +103,6 @@ def audit_module(
 
 
 def _held(program: ModelProgram, claim: Scheme | None) -> Expectations | None:
-    """What the claim expects of a program; None without a claim."""
     return expectations(claim, program) if claim else None
 
 
@@ -121,7 +115,6 @@ def _not_followed(reading: Reading) -> list[Finding]:
 
 
 def _values(factory: Factory, program: ModelProgram, claim: Expectations | None) -> list[Finding]:
-    """What one real draw shows."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _not_known(findings_in_values(factory.build(), program), program, claim)
@@ -159,14 +152,13 @@ def _on_meta_too(
 
 
 def _lost_ties(own: ModelProgram, other: ModelProgram, named: set[str]) -> list[Finding]:
-    """Parameters that are one for the constructor and several after `to_empty`."""
     apart = {p.name for p in other.parameters}
     return [
         _mismatch(
             "warning",
             alias,
             f"Both ways to build must tie the same tensors, got {alias} tied to {p.name} by the "
-            "constructor and a tensor of its own on meta: to_empty takes ties apart.",
+            "constructor and a separate tensor on meta: to_empty takes ties apart.",
         )
         for p in own.parameters
         for alias in p.aliases
@@ -193,5 +185,4 @@ def _differences(own: ModelProgram, other: ModelProgram, named: set[str]) -> lis
 
 
 def _mismatch(severity: Severity, where: str, message: str) -> Finding:
-    """A finding about the two builds."""
     return Finding(rule="build-mismatch", severity=severity, where=where, fact=message)

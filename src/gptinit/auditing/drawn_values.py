@@ -20,6 +20,7 @@ STANDARD_ERRORS = 5.0
 _UNREACHED = 10.0
 """Standard deviations from the mean that no draw of a normal or a narrower law ever reaches."""
 
+_DRAWN = ("normal", "uniform", "truncated_normal")
 _SHARDS = (2, 4, 8, 16)
 _ENTRIES = 1 << 22
 """Entries up to which all singular values of a matrix are computed."""
@@ -32,27 +33,21 @@ Two equal halves give sqrt(2) (1 + sqrt(r / 2)) / (1 + sqrt(r)) or so: 1.2 for a
 
 
 def findings_in_values(module: nn.Module, program: ModelProgram) -> list[Finding]:
-    """What the drawn values of a model show, beside what its program says.
-
-    Args:
-        module: built for real.
-        program: as it was traced.
-    """
+    """What the drawn values of a model show that its program does not."""
     values = {n: p.detach().cpu() for n, p in module.named_parameters() if p.is_floating_point()}
     found: list[Finding] = []
     for parameter in program.parameters:
         tensor = values.get(parameter.name)
         if tensor is None or not tensor.numel() or not parameter.distribution.std > 0:
             continue
-        blocks = [*_repeated_blocks(parameter, tensor)]
-        spoilt = [*_atoms(parameter, tensor)] or [*_off_moments(parameter, tensor)]
-        found += [*blocks, *spoilt]
-        if not blocks and not spoilt:
-            found += _rank(parameter, tensor)
+        blocks = _repeated_blocks(parameter, tensor)
+        spoilt = _atoms(parameter, tensor) or _off_moments(parameter, tensor)
+        shown = (blocks, spoilt) if blocks or spoilt else (_rank(parameter, tensor),)
+        found += [finding for finding in shown if finding]
     return [*found, *_equal_tensors(program, values)]
 
 
-def _repeated_blocks(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
+def _repeated_blocks(parameter: ParameterProgram, tensor: Tensor) -> Finding | None:
     """Equal blocks of rows or columns: every shard drawn alike."""
     for dim, what in ((0, "rows"), (1, "columns")):
         if dim >= tensor.ndim:
@@ -66,17 +61,17 @@ def _repeated_blocks(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Fi
                     f"Shards must be drawn apart, got {count} equal blocks of {what}: the std "
                     "looks right, the rank is a fraction. Seed each rank apart, or draw whole."
                 )
-                yield _finding("duplicate-shards", "error", parameter.name, message)
-                return
+                return _finding("duplicate-shards", "error", parameter.name, message)
+    return None
 
 
-def _rank(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
+def _rank(parameter: ParameterProgram, tensor: Tensor) -> Finding | None:
     """A matrix whose largest singular value or rank is not that of independent entries."""
     law = parameter.distribution
     if tensor.ndim != 2 or tensor.numel() > _ENTRIES or min(tensor.shape) < 16:
-        return
-    if law.kind not in {"normal", "uniform", "truncated_normal"} or law.mean:
-        return
+        return None
+    if law.kind not in _DRAWN or law.mean:
+        return None
     spectrum = torch.linalg.svdvals(tensor.float())
     rows, columns = tensor.shape
     expected = law.std * (math.sqrt(rows) + math.sqrt(columns))
@@ -86,28 +81,30 @@ def _rank(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
             f"Entries must be independent, got largest singular value {float(spectrum[0]):.4g} "
             f"where {expected:.4g} is expected, and rank {rank} of {min(rows, columns)}."
         )
-        yield _finding("duplicate-shards", "warning", parameter.name, message)
+        return _finding("duplicate-shards", "warning", parameter.name, message)
+    return None
 
 
-def _off_moments(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
+def _off_moments(parameter: ParameterProgram, tensor: Tensor) -> Finding | None:
     """Values that do not have the moments that were read: the trace, or the draw, is wrong."""
     law, seen = parameter.distribution, measured(tensor)
-    if law.kind not in {"normal", "uniform", "truncated_normal"}:
-        return
+    if law.kind not in _DRAWN:
+        return None
     off = abs(seen.std - law.std) / max(seen.std_stderr, 1e-12)
     if off > STANDARD_ERRORS and abs(seen.std / law.std - 1) > 2.0**-7:
         message = (
-            f"Values must have the std that the code asks for, {law.std:.4g}, got "
+            f"Values must have the std that the code sets, {law.std:.4g}, got "
             f"{seen.std:.4g} ± {seen.std_stderr:.1g}."
         )
-        yield _finding("wrong-distribution", "error", parameter.name, message)
+        return _finding("wrong-distribution", "error", parameter.name, message)
+    return None
 
 
-def _atoms(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
+def _atoms(parameter: ParameterProgram, tensor: Tensor) -> Finding | None:
     """Values that pile up at the ends of their range, as erfinv in bfloat16 makes them."""
     low, law = tensor.dtype in {torch.bfloat16, torch.float16}, parameter.distribution
-    if not low or law.kind not in {"normal", "uniform", "truncated_normal"}:
-        return
+    if not low or law.kind not in _DRAWN:
+        return None
     for end in (tensor.min(), tensor.max()):
         share = float((tensor == end).float().mean())
         far = abs(float(end) - law.mean) / law.std
@@ -116,12 +113,11 @@ def _atoms(parameter: ParameterProgram, tensor: Tensor) -> Iterator[Finding]:
                 f"Rounding must not pile values up, got {share:.2%} of them at {float(end):.4g}, "
                 f"in {tensor.dtype}. Draw in float32 and cast."
             )
-            yield _finding("dtype-rounding", "error", parameter.name, message)
-            return
+            return _finding("dtype-rounding", "error", parameter.name, message)
+    return None
 
 
 def _equal_tensors(program: ModelProgram, values: Mapping[str, Tensor]) -> Iterator[Finding]:
-    """Tensors of one shape with the same drawn values."""
     first: dict[object, str] = {}
     for parameter in program.parameters:
         tensor = values.get(parameter.name)
@@ -137,5 +133,4 @@ def _equal_tensors(program: ModelProgram, values: Mapping[str, Tensor]) -> Itera
 
 
 def _finding(rule: str, severity: Severity, where: str, message: str) -> Finding:
-    """A finding about one parameter."""
     return Finding(rule=rule, severity=severity, where=where, fact=message)

@@ -37,13 +37,7 @@ def init_settings(factory: Factory) -> dict[str, float]:
 def perturb(
     factory: Factory, program: ModelProgram, read: Callable[[Factory], ModelProgram]
 ) -> list[Finding]:
-    """A finding for every init setting that no role, or only some roles, follow.
-
-    Args:
-        factory: the model.
-        program: as it is with its own settings.
-        read: reads the program of a factory.
-    """
+    """A finding for every init setting that no role, or only some roles, follow."""
     if factory.with_settings is None:
         return []
     found = []
@@ -61,7 +55,6 @@ def perturb(
 def _judge(
     name: str, value: float, moved_to: float, before: Program, after: Program
 ) -> list[Finding]:
-    """What one move says."""
     followed = _random_roles(before, after)
     still = sorted(role for role, has_moved in followed.items() if not has_moved)
     change = f"{name} was moved from {value:g} to {moved_to:g}"
@@ -101,5 +94,4 @@ def _random_roles(before: Program, after: Program) -> Mapping[str, bool]:
 
 
 def _finding(severity: Severity, where: str, message: str) -> Finding:
-    """A finding about a setting."""
     return Finding(rule="setting-ignored", severity=severity, where=where, fact=message)

@@ -67,7 +67,6 @@ def findings_of(program: ModelProgram, claim: Expectations | None = None) -> tup
 
 
 def _documented(program: ModelProgram) -> Expectations | None:
-    """What the architecture is documented to be drawn from."""
     known = KNOWN_CLAIMS.get(program.architecture or "")
     if known is None:
         return None
@@ -81,12 +80,10 @@ def _documented(program: ModelProgram) -> Expectations | None:
 
 
 def _of_closest(closest: ClosestScheme | None, program: ModelProgram) -> Expectations | None:
-    """What the closest scheme expects of the whole program."""
     return expectations(load_schemes()[closest.name], program) if closest else None
 
 
 def _audited(program: ModelProgram, held: Expectations | None) -> tuple[AuditedParameter, ...]:
-    """Every parameter and buffer with what is expected of it."""
     expected = held.expected if held else {}
     everything = (*program.parameters, *program.buffers)
     return tuple(_beside(p, expected.get(p.name), program) for p in everything)
@@ -124,6 +121,5 @@ def _without_effects(found: Sequence[Finding], program: ModelProgram) -> list[Fi
 
 
 def _names(finding: Finding, program: ModelProgram) -> frozenset[str]:
-    """Every parameter that a finding is about."""
     names = (p.name for p in (*program.parameters, *program.buffers))
     return frozenset(name for name in names if fnmatchcase(name, finding.where))

@@ -26,7 +26,6 @@ class _Command(TyperCommand):
     """A command whose help shows no type beside a switch, and --help among its own options."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters as the help shows them."""
         return [_shown(param, OUTPUT) for param in super().get_params(ctx)]
 
 
@@ -34,7 +33,6 @@ class _Group(TyperGroup):
     """A group of commands whose help shows no type beside a switch."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters as the help shows them."""
         return [_shown(param, None) for param in super().get_params(ctx)]
 
 
@@ -67,7 +65,6 @@ def _application(commands: Iterable[str]) -> typer.Typer:
 
 
 def _version(asked: bool) -> None:
-    """Print the version and stop."""
     if asked:
         sys.stdout.write(f"gptinit {__version__}\n")
         raise typer.Exit
@@ -145,6 +142,5 @@ def _usage(error: Any) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    """Write one line on stderr and return the exit code."""
     sys.stderr.write(f"gptinit: {' '.join(message.split())}\n")
     return code

@@ -130,7 +130,6 @@ def audit(
 
 
 def _deliver(found: Audit, format: str, output: OutputOptions, *, all_parameters: bool) -> None:
-    """Write an audit in the format asked for."""
     layout = AuditLayout(width=width(), all_parameters=all_parameters, buffers=all_parameters)
     renderers = {
         "table": lambda: audit_view(found, layout),

@@ -16,14 +16,7 @@ from gptinit.cli.options import (
     option,
     with_option_groups,
 )
-from gptinit.cli.output import (
-    deliver,
-    exit_code,
-    progress_on_stderr,
-    say,
-    width,
-    write_whole,
-)
+from gptinit.cli.output import deliver, exit_code, progress_on_stderr, say, width, write_whole
 from gptinit.errors import ConfigError
 from gptinit.gate.check_config import starter_config
 from gptinit.report.csvdoc import check_csv
@@ -99,7 +92,7 @@ def _write(what: CheckOptions, output: OutputOptions) -> None:
     """Write the starter configuration, or the baseline.
 
     Raises:
-        ConfigError: if there is a configuration already, or a report is asked for as well.
+        ConfigError: if there is a configuration already, or a report is requested as well.
     """
     if output.output:
         other = "--init" if what.init else "--update-baseline"

@@ -126,7 +126,6 @@ def compare(
 
 
 def _deliver(comparison: Comparison, format: str, output: OutputOptions) -> None:
-    """Write a comparison in the format asked for."""
     renderers = {
         "table": lambda: comparison_view(comparison, Layout(width=width())),
         "json": lambda: render_json(comparison_document(comparison)),

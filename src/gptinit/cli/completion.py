@@ -11,7 +11,7 @@ from gptinit.facts.schemes import load_schemes
 __all__ = ["compared_values", "known", "presets", "schemes"]
 
 Completions = list[str] | list[tuple[str, str]]
-"""Names, or names with the line that zsh and fish show beside them."""
+"""Names, or names with the line that zsh and fish show with them."""
 
 
 def known(names: Iterable[str]) -> Callable[[str], list[str]]:

@@ -121,7 +121,6 @@ def inspect(
 
 
 def _deliver(profile: Profile, format: str, output: OutputOptions, *, all_layers: bool) -> None:
-    """Write a profile in the format asked for."""
     layout = Layout(width=width(), all_layers=all_layers)
     renderers = {
         "table": lambda: profile_view(profile, layout),

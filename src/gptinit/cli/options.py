@@ -185,8 +185,7 @@ class RunOptions:
     """How to measure; the defaults are RunConfig's."""
 
     scheme: Annotated[
-        str | None,
-        scheme_option("--scheme", "Init of a preset", RUN, show_default=DEFAULT_SCHEME),
+        str | None, scheme_option("--scheme", "Init of a preset", RUN, show_default=DEFAULT_SCHEME)
     ] = None
     engine: Annotated[
         str,
@@ -238,7 +237,7 @@ class RunOptions:
     ] = _RUN.data
 
     def config(self, *, grad: bool) -> RunConfig:
-        """Return the run that was asked for.
+        """Return the requested run.
 
         Raises:
             ConfigError: if a value is out of range or not a known name.
@@ -265,7 +264,7 @@ def _writable(value: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
-    """Where the result goes, and what is said beside it."""
+    """Where the result goes, and what else is said."""
 
     output: Annotated[
         str | None,
@@ -291,8 +290,7 @@ TrustRemoteCode = Annotated[
     ),
 ]
 ModelArgument = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help=MODEL_FORMS, autocompletion=completion.presets),
+    str, typer.Argument(metavar="MODEL", help=MODEL_FORMS, autocompletion=completion.presets)
 ]
 Grad = Annotated[bool, option("--grad/--no-grad", "Run the backward pass too.", RUN)]
 FailOn = Annotated[

@@ -33,7 +33,7 @@ Renderers = Mapping[str, Callable[[], str | RenderableType]]
 
 
 def deliver(format: str, options: OutputOptions, renderers: Renderers) -> None:
-    """Write the result in the format asked for, to stdout or as a whole to the file."""
+    """Write the result in the requested format, to stdout or as a whole to the file."""
     made = renderers[format]()
     if options.output is not None:
         write_whole(Path(options.output), made if isinstance(made, str) else _plain(made))
@@ -122,7 +122,6 @@ def _console(stream: object) -> Console:
 
 
 def _plain(made: RenderableType) -> str:
-    """Return a renderable as plain text."""
     text = StringIO()
     console = Console(
         file=text, width=width(), highlight=False, force_terminal=False, color_system=None

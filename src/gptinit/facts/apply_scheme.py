@@ -11,44 +11,29 @@ from gptinit.facts.gpt import GPTParameter, gpt_parameters
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import Role
 
-__all__ = ["Parameter", "apply_scheme", "distributions_at"]
+__all__ = ["apply_scheme", "distributions_at"]
 
 
-_QKV: tuple[Role, ...] = ("q", "k", "v")
-"""The projections that a qkv matrix holds, in its order."""
-
-
-class Parameter(Protocol):
+class _Parameter(Protocol):
     """What a scheme has to know of a parameter: a GPTParameter has it, and so has a trace's."""
 
     @property
-    def name(self) -> str:
-        """Its dotted name."""
-
+    def name(self) -> str: ...
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-
+    def shape(self) -> tuple[int, ...]: ...
     @property
-    def role(self) -> str:
-        """One of `vocabulary.ROLES`, or "other"."""
-
+    def role(self) -> str: ...
     @property
-    def layer(self) -> int | None:
-        """0-based block index; None outside the blocks."""
-
+    def layer(self) -> int | None: ...
     @property
-    def fan_in(self) -> int | None:
-        """Inputs that one output sums over; None if unknown."""
-
+    def fan_in(self) -> int | None: ...
     @property
-    def fan_out(self) -> int | None:
-        """Outputs; None if unknown."""
+    def fan_out(self) -> int | None: ...
 
 
 def apply_scheme(
     scheme: Scheme,
-    parameters: Sequence[Parameter],
+    parameters: Sequence[_Parameter],
     shape: GPTConfig | ModelFacts,
     *,
     complete: bool = False,
@@ -100,7 +85,7 @@ def apply_scheme(
 _Fans = tuple[int | None, int | None]
 
 
-def _fans(parameter: Parameter, matrices: Mapping[str, Parameter]) -> _Fans:
+def _fans(parameter: _Parameter, matrices: Mapping[str, _Parameter]) -> _Fans:
     """(fan_in, fan_out) as torch.nn.init counts; of a bias those of its matrix."""
     if parameter.role in ("tok_emb", "pos_emb") and len(parameter.shape) == 2:
         return parameter.shape[1], parameter.shape[0]
@@ -111,7 +96,7 @@ def _fans(parameter: Parameter, matrices: Mapping[str, Parameter]) -> _Fans:
 
 
 def _drawn(
-    scheme: Scheme, parameter: Parameter, fans: _Fans, shape: GPTConfig | ModelFacts
+    scheme: Scheme, parameter: _Parameter, fans: _Fans, shape: GPTConfig | ModelFacts
 ) -> Distribution:
     """What a scheme draws one parameter from; raises ConfigError where it cannot say."""
     layer, (fan_in, fan_out) = parameter.layer, fans
@@ -148,10 +133,6 @@ def _fused_rows(fan_out: int | None, shape: GPTConfig | ModelFacts) -> tuple[int
 def distributions_at(scheme: Scheme, config: GPTConfig) -> dict[str, tuple[Distribution, ...]]:
     """What a scheme draws every role of the built-in GPT from at one shape.
 
-    Args:
-        scheme: the init.
-        config: the shape.
-
     Returns:
         Role to its distribution, or to several: those of the first and the last layer, and of
         biases with different fans, where they differ; none for a role that the model lacks.
@@ -178,9 +159,6 @@ def _unfused(parameter: GPTParameter) -> tuple[GPTParameter, ...]:
     """A fused projection as its three; any other parameter alone."""
     if parameter.role != "qkv":
         return (parameter,)
-    return tuple(
-        replace(
-            parameter, name=f"{parameter.name} {role}", role=role, fan_out=parameter.fan_out // 3
-        )
-        for role in _QKV
-    )
+    roles: tuple[Role, ...] = ("q", "k", "v")
+    each = replace(parameter, fan_out=parameter.fan_out // 3)
+    return tuple(replace(each, name=f"{parameter.name} {role}", role=role) for role in roles)

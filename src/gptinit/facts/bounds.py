@@ -52,7 +52,7 @@ class Bound:
 
     @property
     def place(self) -> str:
-        """The kind of place that `where` names: one of `vocabulary.PLACES`."""
+        """The kind of place that `where` names: one of `vocabulary.PlaceKind`."""
         return "layer" if "layer" in self.where else self.where
 
     def _require_range(self) -> None:

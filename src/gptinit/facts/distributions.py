@@ -136,6 +136,7 @@ class Constant:
     """Every entry equals `value`."""
 
     kind: ClassVar[str] = "constant"
+    std: ClassVar[float] = 0.0
     value: float
 
     def __post_init__(self) -> None:
@@ -145,11 +146,6 @@ class Constant:
     def mean(self) -> float:
         """The value itself."""
         return self.value
-
-    @property
-    def std(self) -> float:
-        """Zero."""
-        return 0.0
 
     def __str__(self) -> str:
         return f"{self.value:.4g}"
@@ -228,13 +224,9 @@ class Orthogonal:
     """
 
     kind: ClassVar[str] = "orthogonal"
+    mean: ClassVar[float] = 0.0
     gain: float
     longest: int
-
-    @property
-    def mean(self) -> float:
-        """Zero."""
-        return 0.0
 
     @property
     def std(self) -> float:
@@ -324,16 +316,8 @@ class Unset:
     """Read from memory that nothing wrote: anything at all. Its moments are NaN."""
 
     kind: ClassVar[str] = "unset"
-
-    @property
-    def mean(self) -> float:
-        """Not known."""
-        return math.nan
-
-    @property
-    def std(self) -> float:
-        """Not known."""
-        return math.nan
+    mean: ClassVar[float] = math.nan
+    std: ClassVar[float] = math.nan
 
     def __str__(self) -> str:
         return "never written"
@@ -344,12 +328,8 @@ class Measured:
     """Known from values alone: a live parameter, or a program that no formula describes.
 
     Attributes:
-        mean: of the values.
-        std: of the values.
-        mean_stderr: standard error of the mean.
-        std_stderr: standard error of the std.
-        low: least value.
-        high: greatest value.
+        mean, std, low, high: of the values.
+        mean_stderr, std_stderr: standard errors of the first two.
         kurtosis: fourth central moment over the squared variance (3 for a normal).
         count: how many values were looked at.
     """
@@ -386,19 +366,16 @@ Distribution: TypeAlias = (
 
 
 def _pooled_mean(parts: tuple[tuple[int, "Distribution"], ...]) -> float:
-    """Mean of counted parts taken together."""
     return sum(n * d.mean for n, d in parts) / sum(n for n, _ in parts)
 
 
 def _pooled_std(parts: tuple[tuple[int, "Distribution"], ...]) -> float:
-    """Standard deviation of counted parts taken together."""
     total, mean = sum(n for n, _ in parts), _pooled_mean(parts)
     second = sum(n * (d.std**2 + d.mean**2) for n, d in parts) / total
     return math.sqrt(max(second - mean**2, 0.0))  # in this order NaN stays NaN
 
 
 def _pdf(x: float) -> float:
-    """Density of the standard normal at `x`."""
     return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 

@@ -113,7 +113,6 @@ def _check(node: ast.expr, text: str) -> None:
 
 
 def _value(node: ast.expr, variables: Mapping[str, float]) -> float:
-    """Value of a checked node."""
     match node:
         case ast.Constant(value=int() | float() as number):
             return float(number)

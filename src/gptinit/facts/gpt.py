@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from gptinit.config import GPTConfig
 from gptinit.facts.vocabulary import Role
@@ -35,17 +36,10 @@ def gpt_parameters(config: GPTConfig) -> tuple[GPTParameter, ...]:
 
     A tied head is the token embedding and has no entry of its own.
 
-    Args:
-        config: the shape.
-
     Example:
         >>> [p.name for p in gpt_parameters(GPTConfig(n_layer=1, bias=False))][-2:]
         ['transformer.h.0.mlp.c_proj.weight', 'transformer.ln_f.weight']
     """
-    return tuple(_parameters(config))
-
-
-def _parameters(config: GPTConfig) -> Iterator[GPTParameter]:
     C, F, inner = config.n_embd, config.d_ff, config.n_head * config.head_dim
     block: tuple[tuple[str, Role, int, int], ...] = (
         ("ln_1", "norm_weight", C, C),
@@ -55,38 +49,27 @@ def _parameters(config: GPTConfig) -> Iterator[GPTParameter]:
         ("mlp.c_fc", "mlp_up", C, F),
         ("mlp.c_proj", "mlp_down", F, C),
     )
-    yield _weight("transformer.wte", "tok_emb", None, C, config.vocab_size)
-    yield _weight("transformer.wpe", "pos_emb", None, C, config.block_size)
+    found = [
+        *_module("transformer.wte", "tok_emb", None, C, config.vocab_size),
+        *_module("transformer.wpe", "pos_emb", None, C, config.block_size),
+    ]
     for layer in range(config.n_layer):
         for path, role, fan_in, fan_out in block:
             name = f"transformer.h.{layer}.{path}"
-            yield _weight(name, role, layer, fan_in, fan_out)
-            if config.bias:
-                yield _bias(name, role, layer, fan_in, fan_out)
-    yield _weight("transformer.ln_f", "norm_weight", None, C, C)
-    if config.bias:
-        yield _bias("transformer.ln_f", "norm_weight", None, C, C)
+            found += _module(name, role, layer, fan_in, fan_out, bias=config.bias)
+    found += _module("transformer.ln_f", "norm_weight", None, C, C, bias=config.bias)
     if not config.tied:
-        yield _weight("lm_head", "lm_head", None, C, config.vocab_size)
+        found += _module("lm_head", "lm_head", None, C, config.vocab_size)
+    return tuple(found)
 
 
-def _weight(module: str, role: Role, layer: int | None, fan_in: int, fan_out: int) -> GPTParameter:
-    return GPTParameter(
-        name=f"{module}.weight",
-        shape=(fan_out,) if role == "norm_weight" else (fan_out, fan_in),
-        role=role,
-        layer=layer,
-        fan_in=fan_in,
-        fan_out=fan_out,
-    )
-
-
-def _bias(module: str, role: Role, layer: int | None, fan_in: int, fan_out: int) -> GPTParameter:
-    return GPTParameter(
-        name=f"{module}.bias",
-        shape=(fan_out,),
-        role="norm_bias" if role == "norm_weight" else "linear_bias",
-        layer=layer,
-        fan_in=fan_in,
-        fan_out=fan_out,
-    )
+def _module(  # noqa: PLR0913 - one argument a field
+    path: str, role: Role, layer: int | None, fan_in: int, fan_out: int, *, bias: bool = False
+) -> Iterator[GPTParameter]:
+    is_norm = role == "norm_weight"
+    shape = (fan_out,) if is_norm else (fan_out, fan_in)
+    make = partial(GPTParameter, layer=layer, fan_in=fan_in, fan_out=fan_out)
+    yield make(name=f"{path}.weight", shape=shape, role=role)
+    if bias:
+        kind: Role = "norm_bias" if is_norm else "linear_bias"
+        yield make(name=f"{path}.bias", shape=(fan_out,), role=kind)

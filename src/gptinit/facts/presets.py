@@ -1,7 +1,7 @@
 """Named model shapes, each with its source."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from types import MappingProxyType
 
@@ -13,9 +13,6 @@ __all__ = ["DEFAULT_PRESET", "PRESETS", "PublishedShape", "get_config", "model_f
 
 DEFAULT_PRESET = "gpt2"
 """The model measured when none is named."""
-
-
-_OTHER_MODELS = "A model of your own is path/model.py:NAME, package.module:NAME or a config.json."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +74,6 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
 
     Once n_embd is given and n_head and head_dim are not, there are n_embd / 64 heads.
 
-    Args:
-        preset: a name in PRESETS.
-        overrides: fields of GPTConfig.
-
     Raises:
         ConfigError: if the preset or a field is unknown, or the shape is not possible.
 
@@ -89,7 +82,8 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
         25
     """
     if preset not in PRESETS:
-        raise unknown_name("model", preset, PRESETS, remedy=_OTHER_MODELS)
+        own = "A model of your own is path/model.py:NAME, package.module:NAME or a config.json."
+        raise unknown_name("model", preset, PRESETS, remedy=own)
     for name in overrides:
         if name not in GPTConfig.field_names():
             raise unknown_name("shape option", name, GPTConfig.field_names())
@@ -109,29 +103,14 @@ def get_config(preset: str = DEFAULT_PRESET, **overrides: int | str | bool) -> G
 
 
 def model_facts(config: GPTConfig, *, name: str, source: str) -> ModelFacts:
-    """The built-in GPT of a shape, as results name it.
-
-    Args:
-        config: the shape.
-        name: what to call it.
-        source: where the shape comes from.
-    """
+    """The built-in GPT of a shape, as results name it."""
     return ModelFacts(
         name=name,
         source=source,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
+        **asdict(config),
         n_kv_head=config.n_kv_head,
-        head_dim=config.head_dim,
-        n_embd=config.n_embd,
-        d_ff=config.d_ff,
-        block_size=config.block_size,
-        vocab_size=config.vocab_size,
         norm="layernorm",
         norm_placement="pre",
         positions="learned",
-        activation=config.activation,
-        bias=config.bias,
-        tied=config.tied,
         n_params=sum(prod(p.shape) for p in gpt_parameters(config)),
     )

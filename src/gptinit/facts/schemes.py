@@ -10,25 +10,12 @@ from types import MappingProxyType
 
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError, unknown_name
-from gptinit.facts.distributions import (
-    Constant,
-    Distribution,
-    Normal,
-    TruncatedNormal,
-    Uniform,
-)
+from gptinit.facts.distributions import Constant, Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.formulas import VARIABLES, evaluate, parse
 from gptinit.facts.vocabulary import ROLES
 from gptinit.tomlfile import Table, load_toml, parse_toml
 
-__all__ = [
-    "DEFAULT_SCHEME",
-    "RoleRule",
-    "Scheme",
-    "get_scheme",
-    "load_schemes",
-    "scheme_names",
-]
+__all__ = ["DEFAULT_SCHEME", "RoleRule", "Scheme", "get_scheme", "load_schemes", "scheme_names"]
 
 DEFAULT_SCHEME = "nanogpt"
 """The init of the built-in model when none is named."""
@@ -159,17 +146,8 @@ class Scheme:
                 f"scheme {self.slug} must have a rule for the role {role} of this model, "
                 f"got rules for {', '.join(self.rules)}."
             )
-        given: dict[str, int | None] = {
-            "n_layer": shape.n_layer,
-            "layer": layer or 0,
-            "n_embd": shape.n_embd,
-            "d_ff": shape.d_ff,
-            "n_head": shape.n_head,
-            "head_dim": shape.head_dim,
-            "vocab_size": shape.vocab_size,
-            "fan_in": fan_in,
-            "fan_out": fan_out,
-        }
+        sizes = {"layer": layer or 0, "fan_in": fan_in, "fan_out": fan_out}
+        given = {n: sizes[n] if n in sizes else getattr(shape, n) for n in VARIABLES}
         unknown = [name for name in sorted(rule.variables) if given[name] is None]
         if unknown:
             raise ConfigError(
@@ -182,24 +160,17 @@ class Scheme:
             raise ConfigError(f"scheme {self.slug}, role {role}: {error}") from error
 
     def expected(
-        self,
-        role: str,
-        shape: GPTConfig | ModelFacts,
-        *,
-        layer: int | None = None,
-        fan_in: int | None = None,
-        fan_out: int | None = None,
+        self, role: str, shape: GPTConfig | ModelFacts, **sizes: int | None
     ) -> Distribution | None:
         """What a parameter of `role` is drawn from; None where `distribution` would raise."""
         try:
-            return self.distribution(role, shape, layer=layer, fan_in=fan_in, fan_out=fan_out)
+            return self.distribution(role, shape, **sizes)
         except ConfigError:
             return None
 
 
 @cache
 def _variables(tree: ast.expr) -> frozenset[str]:
-    """Variables that a parsed formula names."""
     names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
     return names & frozenset(VARIABLES)
 
@@ -238,7 +209,6 @@ def get_scheme(name: str) -> Scheme:
 
 
 def _user_scheme(path: Path) -> Scheme:
-    """The one scheme in a file of the user's."""
     found = _schemes(load_toml(path), str(path))
     if len(found) != 1:
         raise ConfigError(
@@ -247,18 +217,16 @@ def _user_scheme(path: Path) -> Scheme:
     scheme = next(iter(found.values()))
     if scheme.slug in scheme_names():
         raise ConfigError(
-            f"{path} must give its scheme a name of its own, got the built-in [{scheme.slug}]."
+            f"{path} must give its scheme an unused name, got the built-in [{scheme.slug}]."
         )
     return scheme
 
 
 def _schemes(document: Mapping[str, object], where: str) -> dict[str, Scheme]:
-    """Every scheme of a parsed TOML document."""
     return {slug: _scheme(slug, table, f"{where} [{slug}]") for slug, table in document.items()}
 
 
 def _scheme(slug: str, table: object, where: str) -> Scheme:
-    """One scheme from its table."""
     fields = Table(table, where, known=_SCHEME_KEYS)
     roles = Table(fields.values.get("roles"), f"{where} roles", known=_SCHEME_ROLES)
     year = fields.values.get("year")
@@ -277,7 +245,6 @@ def _scheme(slug: str, table: object, where: str) -> Scheme:
 
 
 def _rule(table: object, where: str) -> RoleRule:
-    """One rule from its inline table."""
     fields = dict(Table(table, where, known=_RULE_KEYS).values)
     dist = fields.pop("dist", None)
     if dist not in _FORMULAS or not isinstance(dist, str):

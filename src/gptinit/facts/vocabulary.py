@@ -11,7 +11,6 @@ from typing import Literal, TypeAlias, get_args
 __all__ = [
     "AXES",
     "BUILDS",
-    "PLACES",
     "ROLES",
     "SEVERITIES",
     "SITE_NAMES",
@@ -72,7 +71,7 @@ Build: TypeAlias = Literal["own", "meta", "both", "live"]
 in both ways; or before gptinit saw it."""
 
 BUILDS: tuple[Build, ...] = ("own", "meta", "both")
-"""The builds that an audit can be asked for."""
+"""The builds that an audit can be given."""
 
 Axis: TypeAlias = Literal["schemes", "depths", "widths", "models", "engines"]
 """What a comparison varies."""
@@ -82,9 +81,6 @@ AXES: tuple[Axis, ...] = get_args(Axis)
 
 PlaceKind: TypeAlias = Literal["embedding", "layer", "final", "whole"]
 """Where a statistic can stand in a profile."""
-
-PLACES: tuple[PlaceKind, ...] = get_args(PlaceKind)
-"""Every kind of place, in the order of a profile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,9 +33,6 @@ def baseline_document(named_profiles: Mapping[str, Profile]) -> str:
     and number of seeds of every statistic at the embedding, the last layer, the logits and the
     whole, with 6 significant digits. A statistic that is not finite is left out.
 
-    Args:
-        named_profiles: name of the model in the configuration to its profile.
-
     Raises:
         ConfigError: if a profile has fewer than 2 seeds: its noise is unknown.
     """
@@ -168,7 +165,6 @@ class _Pair:
 
 
 def _pairs(name: str, profile: Profile, models: Mapping[str, object]) -> Iterator[_Pair]:
-    """Every statistic of one model with its baseline."""
     _require_seeds(name, profile)
     if name not in models:
         raise ConfigError(
@@ -251,7 +247,6 @@ def _allowed(pair: _Pair, tail: float) -> tuple[float, float]:
 
 
 def _scale(pair: _Pair) -> Scale:
-    """The scale on which both values are compared."""
     values = [sample.value for sample in (pair.base, pair.now) if sample is not None]
     return Scale.of(values, log=STATISTICS[pair.stat].log)
 
@@ -299,7 +294,6 @@ def _read_models(text: str) -> Mapping[str, object]:
 
 
 def _table(value: object, where: str) -> Mapping[str, object]:
-    """`value`, which must be a JSON object."""
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"baseline{where and ' '}{where} must be an object, got {value!r}. {_REVIEW}."
@@ -319,7 +313,6 @@ def _require_settings(
 
 
 def _read_place(value: object, where: str) -> dict[str, _Sample]:
-    """The statistics of one place of a baseline file."""
     samples = {}
     for stat, entry in _table(value, where).items():
         if stat not in STATISTICS:

@@ -36,7 +36,7 @@ CONFIG_NAME = "gptinit.toml"
 """The file that is read when none is named; [tool.gptinit] of pyproject.toml comes second."""
 
 LEAST_SEEDS = 6
-"""Seeds of a check unless it asks for more; with fewer the Student quantile is out of reach."""
+"""Seeds of a check unless it sets more; with fewer the Student quantile is out of reach."""
 
 _TOP_KEYS = ("run", "models", "bounds", "accept", "baseline")
 _BOUND_KEYS = ("stat", "where", "min", "max", "why", "source", "models")
@@ -182,10 +182,6 @@ def apply_acceptances(
     The first acceptance that covers a finding gives the reason; all that cover it count as used. A
     finding on several layers is accepted as a whole or not at all: its `where` lists them all.
 
-    Args:
-        findings: of all models.
-        accept: what the configuration accepts.
-
     Example:
         >>> late = Finding(
         ...     rule="out-of-bounds", severity="error", model="a", where="final", fact="No."
@@ -241,7 +237,6 @@ def _run(value: object, where: str, folder: Path) -> RunConfig:
 
 
 def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
-    """The models, each with a unique name."""
     models = tuple(_model(value, where, folder) for value, where in top.tables("models"))
     if not models:
         raise ConfigError(
@@ -259,7 +254,6 @@ def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
 
 
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
-    """One model; its preset, shape and scheme are checked."""
     known = ("model", "name", "scheme", "set", "roles", "sites", *GPTConfig.field_names())
     fields = Table(value, where, known=known)
     model = fields.words("model", DEFAULT_PRESET)
@@ -309,7 +303,6 @@ def _settings(fields: Table, model: str) -> dict[str, object]:
 
 
 def _names(fields: Table, key: str, *, known: Sequence[str] | None) -> Mapping[str, str]:
-    """The texts in the table `key`, by their own keys."""
     names = Table(fields.values.get(key, {}), fields.named(key), known=known, sign=".")
     return MappingProxyType({name: names.words(name) for name in names.values})
 
@@ -332,7 +325,6 @@ def _bounds(top: Table, names: Sequence[str]) -> tuple[ScopedBound, ...]:
 
 
 def _scoped_bound(value: object, where: str, names: Sequence[str]) -> ScopedBound:
-    """One bound, which must have a reason and name models that exist."""
     fields = Table(value, where, known=_BOUND_KEYS)
     fields.require("stat", "where")
     if "why" not in fields:
@@ -371,7 +363,6 @@ def _acceptances(top: Table) -> tuple[Acceptance, ...]:
 
 
 def _acceptance(value: object, where: str) -> Acceptance:
-    """One acceptance, which must have a rule and a reason."""
     fields = Table(value, where, known=_ACCEPT_KEYS)
     fields.require("rule", "reason")
     return Acceptance(
@@ -408,7 +399,6 @@ def _accepted(finding: Finding, accept: Sequence[Acceptance]) -> Finding:
 
 
 def _unused(acceptance: Acceptance) -> Finding:
-    """The warning that an acceptance matches no finding."""
     return Finding(
         rule="unused-acceptance",
         severity="warning",

@@ -73,7 +73,6 @@ def engine_agreement(comparison: Comparison) -> tuple[Agreement, ...]:
 
 
 def _agreement(one: Profile, other: Profile) -> Agreement:
-    """Compare one engine with another."""
     gaps = list(_gaps(one, other))
     apart = [gap for gap in gaps if gap[0]]
     same = Agreement(
@@ -118,7 +117,6 @@ def _numbers(place: Place) -> dict[str, tuple[float, float]]:
 
 
 def _gap(one: tuple[float, float], other: tuple[float, float]) -> float:
-    """The difference of two numbers with standard errors."""
     gap = abs(one[0] - other[0])
     if gap <= max(_ROUNDING * abs(other[0]), _NOTHING):
         return 0.0

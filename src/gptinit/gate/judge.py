@@ -4,12 +4,12 @@ import bisect
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.names import ranges
-from gptinit.facts.vocabulary import STATISTICS, Verdict
+from gptinit.facts.vocabulary import STATISTICS, Severity, Verdict
 from gptinit.gate.student_t import student_quantile
 from gptinit.results.profile import Finding, Profile
 from gptinit.results.scale import Scale
@@ -162,15 +162,21 @@ def _judge_one(profile: Profile, bound: Bound, where: str, model: str, tail: flo
     why = bound.why
     if verdict == "inconclusive":
         why = _sentences(why, _more_seeds(estimate, bound, profile.run.seeds, tail))
+    made = _violated(bound, where, model, why)
+    return replace(made, value=value, stderr=stderr, verdict=verdict)
+
+
+def _violated(bound: Bound, where: str, model: str, why: str) -> BoundResult:
+    """The result of a bound at a place without a finite value."""
     return BoundResult(
         model=model,
         stat=bound.stat,
         where=where,
-        value=value,
-        stderr=stderr,
+        value=None,
+        stderr=None,
         min=bound.min,
         max=bound.max,
-        verdict=verdict,
+        verdict="violated",
         why=why,
     )
 
@@ -204,7 +210,6 @@ class _Estimate:
 
 
 def _limits(bound: "Bound | BoundResult", scale: Scale) -> tuple[float, float]:
-    """Both limits on a scale, infinite where there is none."""
     low = -math.inf if bound.min is None else scale.at(bound.min)
     high = math.inf if bound.max is None else scale.at(bound.max)
     return low, high
@@ -230,17 +235,8 @@ def _without_value(profile: Profile, bound: Bound, where: str, model: str) -> Bo
     cause = nonfinite_place(profile, bound.stat, where)
     if cause is None:
         raise _not_measured(bound, where, model)
-    return BoundResult(
-        model=model,
-        stat=bound.stat,
-        where=where,
-        value=None,
-        stderr=None,
-        min=bound.min,
-        max=bound.max,
-        verdict="violated",
-        why=_sentences(f"The value is not finite: NaN or infinity in {cause}", bound.why),
-    )
+    why = _sentences(f"The value is not finite: NaN or infinity in {cause}", bound.why)
+    return _violated(bound, where, model, why)
 
 
 def _not_measured(bound: Bound, where: str, model: str) -> ConfigError:
@@ -290,16 +286,10 @@ def findings_of(
         rule: name of the rule that a violation breaks.
     """
     return tuple(
-        Finding(
-            rule=rule if group.worst.verdict == "violated" else "inconclusive",
-            severity="error" if group.worst.verdict == "violated" else "warning",
-            model=group.worst.model,
-            where=group.where,
-            fact=group.fact,
-            why=_sentences(group.worst.why),
-            stat=group.worst.stat,
-        )
-        for group in _groups(results)
+        _finding(g, rule, "error", model=g.worst.model)
+        if g.worst.verdict == "violated"
+        else _finding(g, "inconclusive", "warning", model=g.worst.model)
+        for g in _groups(results)
     )
 
 
@@ -315,13 +305,10 @@ def out_of_bounds(profile: Profile, bounds: Iterable[Bound]) -> tuple[Finding, .
     pairs = [(b, where) for b in bounds for where in places_of(b, len(profile.layers))]
     results = [_compare_plainly(profile, bound, where) for bound, where in pairs]
     return tuple(
-        Finding(
-            rule="out-of-bounds",
-            severity="error" if g.worst.value is None or g.worst.stat == _COUNT else "warning",
-            where=g.where,
-            fact=g.fact,
-            why=_sentences(g.worst.why),
-            stat=g.worst.stat,
+        _finding(
+            g,
+            "out-of-bounds",
+            "error" if g.worst.value is None or g.worst.stat == _COUNT else "warning",
         )
         for g in _groups(result for result in results if result is not None)
     )
@@ -335,17 +322,9 @@ def _compare_plainly(profile: Profile, bound: Bound, where: str) -> BoundResult 
         if nonfinite_place(profile, bound.stat, where) is None:
             return None
         return _without_value(profile, bound, where, profile.model.name)
-    return BoundResult(
-        model=profile.model.name,
-        stat=bound.stat,
-        where=where,
-        value=value,
-        stderr=place.stderr.get(bound.stat),
-        min=bound.min,
-        max=bound.max,
-        verdict=_Estimate.of(bound.stat, value, 0.0).verdict(bound, 0.0),
-        why=bound.why,
-    )
+    verdict = _Estimate.of(bound.stat, value, 0.0).verdict(bound, 0.0)
+    made = _violated(bound, where, profile.model.name, bound.why)
+    return replace(made, value=value, stderr=place.stderr.get(bound.stat), verdict=verdict)
 
 
 def nonfinite_findings(profile: Profile) -> tuple[Finding, ...]:
@@ -371,6 +350,18 @@ class _Group:
     worst: BoundResult
     where: str
     fact: str
+
+
+def _finding(group: _Group, rule: str, severity: Severity, model: str | None = None) -> Finding:
+    return Finding(
+        rule=rule,
+        severity=severity,
+        model=model,
+        where=group.where,
+        fact=group.fact,
+        why=_sentences(group.worst.why),
+        stat=group.worst.stat,
+    )
 
 
 def _groups(results: Iterable[BoundResult]) -> Iterator[_Group]:
@@ -433,7 +424,7 @@ def _doubt(result: BoundResult) -> float:
 
 
 def _fact(result: BoundResult) -> str:
-    """What the bound asks and what was found."""
+    """What the bound allows and what was found."""
     limits = [x for x in (result.min, result.max) if x is not None]
     value = "no finite value"
     if result.value is not None:
@@ -443,7 +434,6 @@ def _fact(result: BoundResult) -> str:
 
 
 def _range(result: BoundResult) -> str:
-    """The allowed values in words."""
     if result.min is not None and result.min == result.max:
         return f"{result.min:.6g}"
     if result.min is None:

@@ -7,7 +7,7 @@
                                         +- probes: hooks at every block, statistics on the device
 
 `Subject` is a model as measuring sees it: how to build and call it, what its parameters are drawn
-from, where its blocks are; `builtin_subject`, `foreign_subject` and `live_subject` make one. `Plan`
+from, where its blocks are; `builtin_subject`, `traced_subject` and `live_subject` make one. `Plan`
 is a run with everything decided: device, engine, tokens, memory. `SeedResult` holds the numbers of
 one seed, `Profile` their means. What theory predicts is added by `gptinit.api.prediction`.
 """

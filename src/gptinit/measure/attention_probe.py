@@ -24,9 +24,9 @@ _SOFTMAXES = frozenset({F.softmax, torch.softmax, Tensor.softmax})
 
 
 class AttentionProbe(TorchFunctionMode):
-    """While on, passes the arguments of every attention call to `record` before the call is made.
+    """Calls `record` with the arguments of every attention call while it is on, before that runs.
 
-    That is scaled_dot_product_attention, or a softmax over (B, nh, T, S) scores.
+    An attention call is scaled_dot_product_attention, or a softmax over (B, nh, T, S) scores.
     """
 
     def __init__(self, record: Callable[[Attention], None]) -> None:
@@ -46,13 +46,7 @@ class AttentionProbe(TorchFunctionMode):
             self._is_on = False
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record the call if it is attention, then make it."""
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
@@ -119,5 +113,4 @@ def _attention(  # noqa: PLR0913, PLR0917 - the arguments of scaled_dot_product_
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Attention:
-    """The call's arguments by name."""
     return Attention(query=query, key=key, mask=attn_mask, causal=is_causal, scale=scale)

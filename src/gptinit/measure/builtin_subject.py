@@ -33,12 +33,6 @@ __all__ = ["builtin_factory", "builtin_subject"]
 def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Subject:
     """The built-in GPT of the shape `config`, drawn as `scheme` says.
 
-    Args:
-        config: the shape.
-        scheme: the init.
-        name: its name in results.
-        source: where the shape comes from.
-
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
     """
@@ -51,34 +45,19 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
         scheme=scheme.slug,
         program=program,
         build=lambda: _build(config),
-        own=seeded(_factory(config, program, name=name, source=source)),
+        own=seeded(builtin_factory(config, program, name=name, source=source)),
         sites=tuple(
             sites_of_block(f"transformer.h.{layer}", attn="attn", mlp="mlp")
             for layer in range(config.n_layer)
         ),
-        call=_call,
+        call=lambda module, ids: module(ids),
         lens=_lens,
         theory=model_of_program(facts, program),
     )
 
 
-def builtin_factory(config: GPTConfig, scheme: Scheme, *, name: str, source: str) -> Factory:
-    """A factory of the built-in GPT that draws it with torch.nn.init, as a trainer would.
-
-    Args:
-        config: the shape.
-        scheme: the init.
-        name: its name in results.
-        source: where the shape comes from.
-
-    Raises:
-        ConfigError: if the scheme lacks a role or a formula fails at this shape.
-    """
-    return _factory(config, gpt_program(config, scheme), name=name, source=source)
-
-
-def _factory(config: GPTConfig, program: Program, *, name: str, source: str) -> Factory:
-    """A factory of the GPT of a shape, drawn from a program."""
+def builtin_factory(config: GPTConfig, program: Program, *, name: str, source: str) -> Factory:
+    """A factory of the built-in GPT that draws it with torch.nn.init, as a trainer would."""
 
     def build() -> nn.Module:
         module = GPT(config)
@@ -98,7 +77,6 @@ def _factory(config: GPTConfig, program: Program, *, name: str, source: str) -> 
 
 
 def _draw(tensor: Tensor, distribution: Distribution) -> None:
-    """Fill a tensor by torch.nn.init."""
     match distribution:
         case Normal(mean=mean, std=std):
             nn.init.normal_(tensor, mean, std)
@@ -120,14 +98,7 @@ _DRAWS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
 class _NoDraws(TorchFunctionMode):
     """Skips PyTorch's default draws: on meta they only cost the import of torch._dynamo."""
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """The tensor that a draw would have filled; the result of any other call."""
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _DRAWS:
             return args[0] if args else kwargs["tensor"]
@@ -140,13 +111,6 @@ def _build(config: GPTConfig) -> GPT:
         return GPT(config)
 
 
-def _call(module: nn.Module, ids: Tensor) -> Tensor:
-    """The logits, (B, T, V), of ids, (B, T)."""
-    logits: Tensor = module(ids)
-    return logits
-
-
 def _lens(module: nn.Module, rows: Tensor) -> Lens:
-    """The logit lens of the built-in GPT: its final norm and some rows of its head."""
     assert isinstance(module, GPT)  # build() makes nothing else
     return module.lens(rows)

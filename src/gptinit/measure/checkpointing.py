@@ -43,7 +43,6 @@ def entering_blocks(
 
 
 def _once(weights: Installed, path: str, forward: Any, *args: Any, **kwargs: Any) -> Any:
-    """A block's own forward between `enter` and `leave`."""
     weights.enter(path, rehearsal=False)
     output = forward(*args, **kwargs)
     weights.leave(path)

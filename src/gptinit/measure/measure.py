@@ -15,7 +15,7 @@ from gptinit.results.machine import processor_name
 from gptinit.results.profile import Note, Profile, run_facts
 from gptinit.weights.policy import Restart
 
-__all__ = ["Progress", "measure", "measure_plan", "measure_seeds"]
+__all__ = ["Progress", "measure", "measure_plan", "run_seeds"]
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all) as a run goes on."""
@@ -43,34 +43,14 @@ def measure(
     return measure_plan(plan_run(subject, run, tokens=tokens), progress=progress)
 
 
-def measure_seeds(
-    subject: Subject,
-    run: RunConfig,
-    *,
-    tokens: npt.ArrayLike | None = None,
-    progress: Progress | None = None,
-) -> tuple[SeedResult, ...]:
-    """What `measure` averages: the statistics of every seed of `run`, in order.
-
-    The engine is chosen and the model is built once for all seeds. Arguments and errors are those
-    of `measure`.
-    """
-    results, _ = _run_seeds(plan_run(subject, run, tokens=tokens), progress)
-    return results
-
-
 def measure_plan(plan: Plan, *, progress: Progress | None = None) -> Profile:
     """The profile of a planned run.
-
-    Args:
-        plan: from `plan_run`.
-        progress: called after every block.
 
     Raises:
         MeasureError: if gradients are wanted and the model's forward keeps none.
     """
     subject = plan.subject
-    results, notes = _run_seeds(plan, progress)
+    results, notes = run_seeds(plan, progress)
     layers = zip(*(result.layers for result in results), strict=True)
     return Profile(
         torch=torch.__version__,
@@ -90,8 +70,8 @@ def measure_plan(plan: Plan, *, progress: Progress | None = None) -> Profile:
     )
 
 
-def _run_seeds(
-    plan: Plan, progress: Progress | None
+def run_seeds(
+    plan: Plan, progress: Progress | None = None
 ) -> tuple[tuple[SeedResult, ...], tuple[Note, ...]]:
     """The results of all seeds, and notes on how their numbers came to be."""
     run, n_layer = plan.run, plan.subject.facts.n_layer
@@ -113,13 +93,7 @@ def _run_seeds(
 
 
 class _Steps:
-    """Counts steps and reports them.
-
-    Args:
-        progress: called after each.
-        seeds: how many.
-        each: steps of one seed.
-    """
+    """Counts steps and reports them."""
 
     def __init__(self, progress: Progress | None, *, seeds: int, each: int) -> None:
         self._progress, self._each, self._total = progress, each, seeds * each
@@ -130,14 +104,12 @@ class _Steps:
         self._done = index * self._each
 
     def step(self) -> None:
-        """Count one."""
         self._done += 1
         if self._progress:
             self._progress(self._done, self._total)
 
 
 def _without_lens(subject: Subject) -> tuple[Note, ...]:
-    """A note where layers have no logits."""
     if subject.lens is not None:
         return ()
     message = "What follows the last block is more than a lens can do: layers have no logit_std."
@@ -145,7 +117,6 @@ def _without_lens(subject: Subject) -> tuple[Note, ...]:
 
 
 def _device_name(device: torch.device) -> str:
-    """The maker's name of the device, as well as it can be known."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor_name()

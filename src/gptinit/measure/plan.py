@@ -60,10 +60,7 @@ def plan_run(subject: Subject, run: RunConfig, *, tokens: npt.ArrayLike | None =
     Where the engine is `auto`: of those that leave half of the memory free, the one that is
     estimated to be fastest; `lazy` only where it is exact, unless nothing else fits.
 
-    Args:
-        subject: the model.
-        run: how to measure it.
-        tokens: (B, T + 1) ids to run on in place of those that `run` names.
+    Arguments are those of `measure.measure`.
 
     Raises:
         ConfigError: if sequence, data and model do not go together, or the engine cannot take its
@@ -152,15 +149,7 @@ def _fitting(subject: Subject, work: Workload, engine: str, free: int | None) ->
 def _choose_engine(
     subject: Subject, works: Mapping[Engine, Workload], device: str, seeds: int, free: int | None
 ) -> tuple[Engine, str]:
-    """The engine that `auto` stands for, and why.
-
-    Args:
-        subject: the model.
-        works: engine to what its passes work on.
-        device: its type.
-        seeds: how many.
-        free: bytes of memory; None if not known.
-    """
+    """The engine that `auto` stands for, and why."""
     needed = {e: required_bytes(subject, w, e) for e, w in works.items()}
     fits = [e for e in works if free is None or needed[e] <= free / 2]
     exact = [e for e in fits if e != "lazy" or _is_exact(subject)]

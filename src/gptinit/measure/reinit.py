@@ -17,10 +17,6 @@ _KEPT = frozenset({"norm_weight", "norm_bias", "other"})
 def reinit(subject: Subject, scheme: Scheme) -> Subject:
     """`subject` drawn by `scheme`; norms, and roles without a rule, stay as they are.
 
-    Args:
-        subject: a traced model.
-        scheme: the init.
-
     Raises:
         ConfigError: if the scheme draws q, k and v differently and they are columns of one matrix.
     """

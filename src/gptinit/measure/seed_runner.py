@@ -96,7 +96,6 @@ class SeedRunner:
         return entering_blocks(self._module, self._paths, weights, recompute=self._plan.recompute)
 
     def _install_weights(self, draws: Draws) -> Installed:
-        """Give the module the weights of this seed."""
         if self._is_own:
             assert self._subject.own is not None  # `plan_run` has checked
             self._module = self._subject.own(draws.seed).to(draws.device, draws.dtype)

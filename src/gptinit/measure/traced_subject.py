@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Measured
-from gptinit.forward.call import Call, call_model
+from gptinit.forward.call import call_model
 from gptinit.forward.sites import BlockSites, named_blocks
 from gptinit.load.factory import Factory, seeded
 from gptinit.measure.subject import Subject
@@ -23,13 +23,13 @@ from gptinit.theory import TheoryModel
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.replay.replay import Replay
 
-__all__ = ["foreign_subject", "live_subject"]
+__all__ = ["live_subject", "traced_subject"]
 
 _POSITIONS = 1 << 20
 """Context length of a model without a limit: rotary angles have none."""
 
 
-def foreign_subject(
+def traced_subject(
     factory: Factory,
     *,
     roles: Mapping[str, str] | None = None,
@@ -123,7 +123,7 @@ def _subject(
     if reading.seen is None or not sites:
         why = "; ".join(note.message for note in reading.notes)
         raise SubjectError(f"{factory.name} must run forward to be measured. {why}")
-    tail, facts = reading.tail, reading.program.facts
+    tail, facts, call = reading.tail, reading.program.facts, reading.seen.call
     block_size = factory.block_size or _learned_positions(reading) or _POSITIONS
     read = _read_forwarding(reading, sites, block_size)
     return Subject(
@@ -136,7 +136,7 @@ def _subject(
         build=build,
         own=own,
         sites=sites,
-        call=_caller(reading.seen.call),
+        call=lambda module, ids: call_model(module, call, ids),
         lens=None if tail is None else lambda module, rows: tail.lens(module, rows),
         notes=(*reading.notes, *_without_branches(sites)),
         theory=read if isinstance(read, Note) else read.model(reading.program.parameters),
@@ -174,11 +174,6 @@ def _without_branches(sites: tuple[BlockSites, ...]) -> tuple[Note, ...]:
     return (Note(kind="approximate", where="branches", message=message),)
 
 
-def _caller(call: Call) -> Callable[[nn.Module, Tensor], Tensor]:
-    """The function from a module and ids to logits."""
-    return lambda module, ids: call_model(module, call, ids)
-
-
 def _sites(reading: Reading, named: Mapping[str, str] | None) -> tuple[BlockSites, ...]:
     """The blocks as the user names them, or as the forward pass shows them.
 
@@ -203,7 +198,6 @@ def _sites(reading: Reading, named: Mapping[str, str] | None) -> tuple[BlockSite
 
 
 def _learned_positions(reading: Reading) -> int | None:
-    """Rows of the table of positions."""
     tables = [p for p in reading.program.parameters if p.role == "pos_emb"]
     return tables[0].shape[-2] if tables and len(tables[0].shape) > 1 else None
 

@@ -23,10 +23,7 @@ _WORDS = ("role", "layers", "parameter", "drawn from", "expected", "what the rat
 def audit_markdown(audit: Audit, *, all_parameters: bool = False, buffers: bool = False) -> str:
     """An audit: verdict, closest scheme, findings, one row per role and distribution, notes.
 
-    Args:
-        audit: the result of an audit.
-        all_parameters: whether to give every parameter its own row.
-        buffers: whether to show buffers without findings too.
+    Arguments are those of `AuditLayout`.
     """
     rows = rows_of(audit, each=all_parameters, buffers=buffers)
     notes = [f"{note.kind} at {text(note.where)}: {text(note.message)}" for note in audit.notes]
@@ -51,7 +48,6 @@ def rule_markdown(rule: Rule) -> str:
 
 
 def _facts(audit: Audit) -> list[str]:
-    """Model, build and schemes, one line each."""
     return [
         f"model: {shape_words(audit)}",
         *([f"source: {text(audit.model.source)}"] if audit.model.source else []),
@@ -62,13 +58,11 @@ def _facts(audit: Audit) -> list[str]:
 
 
 def _how_to_read(audit: Audit) -> str:
-    """How to read the numbers of the table."""
     by = f" Expected: under {code(audit.against)}." if audit.against else ""
     return f"{ROUNDING}{by} Ratio: actual RMS / expected RMS."
 
 
 def _finding(finding: Finding, audit: Audit) -> str:
-    """A finding as one line."""
     origin = origin_of(finding, audit)
     where = f"{code(finding.rule)} at {code(finding.where)}"
     sentence = f"**{text(finding.severity)}** {where}: {text(finding.message)}"

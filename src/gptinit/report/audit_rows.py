@@ -135,12 +135,10 @@ def _alike(first: Distribution, second: Measured) -> bool:
 
 
 def _agrees(audited: AuditedParameter) -> bool | None:
-    """Whether a parameter matches its expectation; None without one."""
     return None if audited.ratio is None else abs(audited.ratio - 1) <= _AGREES
 
 
 def _row(group: Sequence[AuditedParameter], audit: Audit) -> Row:
-    """One row for some parameters."""
     programs = [audited.program for audited in group]
     expected = [str(audited.expected) for audited in group if audited.expected is not None]
     return Row(

@@ -20,7 +20,7 @@ from gptinit.report.fit import Column, width_of
 from gptinit.report.origins import origin_of
 from gptinit.report.terminal import SEVERITY_STYLE, new_table
 from gptinit.results.audit import Audit
-from gptinit.results.profile import Finding, worst_first
+from gptinit.results.profile import worst_first
 from gptinit.results.rule import Rule
 
 __all__ = ["AuditLayout", "audit_view", "rule_view"]
@@ -72,7 +72,6 @@ def rule_view(rule: Rule) -> RenderableType:
 
 
 def _heading(audit: Audit) -> list[Text]:
-    """Model, build, verdict, closest scheme and notes."""
     title = Text(audit.model.name, style="bold")
     title.append(f" · {shape_words(audit)}", style="default")
     source = [Text(audit.model.source, style="dim")] if audit.model.source else []
@@ -95,7 +94,11 @@ def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
     cells = {name: [_cell(row, name) for row in rows] for name in _columns(rows)}
 
     def excess() -> int:
-        return max(0, width_of(_column(name, cells[name]) for name in cells) - layout.width)
+        columns = (
+            Column(heading=_TITLES.get(name, name), cells=column, most=_WRAP.get(name))
+            for name, column in cells.items()
+        )
+        return max(0, width_of(columns) - layout.width)
 
     for name in _EXPENDABLE:
         if excess():
@@ -105,8 +108,14 @@ def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
     longest = max(_SHORTEST, max(map(len, cells["names"])) - excess())
     cells["names"] = [_tail(name, longest) for name in cells["names"]]
     table = new_table()
-    for name, column in cells.items():
-        _add_column(table, _column(name, column), is_number=name in _NUMBERS)
+    for name in cells:
+        table.add_column(
+            _TITLES.get(name, name),
+            justify="right" if name in _NUMBERS else "left",
+            no_wrap=name not in _WRAP,
+            max_width=_WRAP.get(name),
+            overflow="fold",
+        )
     for row, line in zip(rows, zip(*cells.values(), strict=True), strict=True):
         table.add_row(*(Text(cell) for cell in line), style=SEVERITY_STYLE.get(row.severity))
     table.caption, table.caption_justify = _caption(cells, layout, audit), "left"
@@ -121,22 +130,6 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 def _cell(row: Row, column: str) -> str:
     return _MARKS[row.severity] if column == "severity" else str(getattr(row, column))
-
-
-def _column(name: str, cells: Sequence[str]) -> Column:
-    """A column with its heading; distributions wrap, all else stays on one line."""
-    return Column(heading=_TITLES.get(name, name), cells=cells, most=_WRAP.get(name))
-
-
-def _add_column(table: Table, column: Column, *, is_number: bool) -> None:
-    """Add a column, numbers to the right."""
-    table.add_column(
-        column.heading,
-        justify="right" if is_number else "left",
-        no_wrap=column.most is None,
-        max_width=column.most,
-        overflow="fold",
-    )
 
 
 def _first(names: str) -> str:
@@ -170,21 +163,16 @@ def _hints(rows: Sequence[Row]) -> list[RenderableType]:
 
 
 def _findings(audit: Audit) -> Iterator[RenderableType]:
-    """The findings, worst first."""
+    """Rule, parameters and message of every finding, and how the parameters were drawn."""
     for finding in worst_first(audit.findings):
-        yield from _finding(finding, audit)
+        title = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
+        title.append(f"{finding.rule}", style="bold default")
+        yield title
+        yield _indented(Text(finding.where, style="cyan"))
+        yield _indented(Text(finding.message))
+        if origin := origin_of(finding, audit):
+            yield _indented(Text(origin, style="dim"))
         yield ""
-
-
-def _finding(finding: Finding, audit: Audit) -> Iterator[RenderableType]:
-    """A finding: rule, parameters, message, and how the parameters were drawn."""
-    title = Text(f"{finding.severity}: ", style=SEVERITY_STYLE[finding.severity])
-    title.append(f"{finding.rule}", style="bold default")
-    yield title
-    yield _indented(Text(finding.where, style="cyan"))
-    yield _indented(Text(finding.message))
-    if origin := origin_of(finding, audit):
-        yield _indented(Text(origin, style="dim"))
 
 
 def _closing(audit: Audit) -> list[Text]:

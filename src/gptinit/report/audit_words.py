@@ -8,13 +8,7 @@ from gptinit.report.numbers import large, plural
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding
 
-__all__ = [
-    "closest_words",
-    "explain_hint",
-    "how_read",
-    "shape_words",
-    "verdict_of",
-]
+__all__ = ["closest_words", "explain_hint", "how_read", "shape_words", "verdict_of"]
 
 _MANY = 5
 """A scheme from which so many roles differ is not called close."""

@@ -9,6 +9,7 @@ from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import CheckReport
 from gptinit.report.headlines import HEADLINES, headline_place
+from gptinit.report.numbers import counted
 from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import WEIGHT_GRAD_NUMBERS, Comparison, Place, Profile
 
@@ -45,7 +46,7 @@ def profile_csv(profile: Profile) -> str:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """One row per profile, in the order asked for: its label, its shape and its headlines.
+    """One row per profile, in the order of the comparison: its label, its shape and its headlines.
 
     resid_var is that of the last layer, resid_growth of the whole, logit_std and loss_excess
     final, grad_growth that of the embedding; each is followed by its standard error.
@@ -94,7 +95,7 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
     """Every number of a place: stat, value, stderr, predicted."""
     for stat in STATISTICS:
         if stat in place.values or stat in place.predicted:
-            measured = (_count(stat, place.values.get(stat)), place.stderr.get(stat))
+            measured = (counted(stat, place.values.get(stat)), place.stderr.get(stat))
             yield (stat, *measured, place.predicted.get(stat))
     for role, grad in place.weight_grad.items():
         for name in WEIGHT_GRAD_NUMBERS:
@@ -104,7 +105,6 @@ def _place_rows(place: Place) -> Iterator[tuple[object, ...]]:
 
 
 def _parameter_row(audited: AuditedParameter) -> tuple[object, ...]:
-    """One parameter with its expected distribution."""
     program, expected = audited.program, audited.expected
     drawn = program.distribution
     wanted = (None,) * 3 if expected is None else (expected, expected.mean, expected.std)
@@ -114,15 +114,7 @@ def _parameter_row(audited: AuditedParameter) -> tuple[object, ...]:
     return (*facts, *found, *wanted, audited.ratio, audited.hint)
 
 
-def _count(stat: str, value: float | None) -> float | None:
-    """A value of a statistic; a count that is whole as an integer."""
-    if value is None or STATISTICS[stat].unit != "count" or not float(value).is_integer():
-        return value
-    return int(value)
-
-
 def _headline_cells(profile: Profile) -> Iterator[float | None]:
-    """Value and standard error of every headline."""
     for where, stat in HEADLINES:
         place = headline_place(profile, where)
         yield place.values.get(stat)

@@ -49,11 +49,5 @@ def width_of(columns: Iterable[Column]) -> int:
 def first_that_fits(
     plans: Sequence[Plan], width: int, columns: Callable[[Plan], Iterable[Column]]
 ) -> Plan:
-    """The first plan whose columns fit into `width`, else the last one.
-
-    Args:
-        plans: from the richest to the barest.
-        width: columns of the terminal.
-        columns: makes the columns of a plan.
-    """
+    """The first plan whose columns fit into `width`, else the last one."""
     return next((plan for plan in plans if width_of(columns(plan)) <= width), plans[-1])

@@ -4,7 +4,7 @@ from gptinit.facts.step import Step
 from gptinit.gate.judge import CheckReport
 from gptinit.report.audit_words import verdict_of
 from gptinit.report.headlines import bounds_held
-from gptinit.report.origins import origin_of, place_of
+from gptinit.report.origins import message_of, place_of
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding, worst_first
 
@@ -16,9 +16,6 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 def check_github(report: CheckReport) -> str:
     """One annotation per finding, and a last line with the number of bounds that hold.
 
-    Args:
-        report: the outcome of a check.
-
     References:
         https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands; the
         escapes are those of actions/toolkit, packages/core/src/command.ts.
@@ -28,20 +25,12 @@ def check_github(report: CheckReport) -> str:
 
 
 def audit_github(audit: Audit) -> str:
-    """One annotation per finding, at its line of code where that is known, and the verdict.
-
-    Args:
-        audit: the result of an audit.
-    """
-    lines = [_audit_annotation(finding, audit) for finding in worst_first(audit.findings)]
+    """One annotation per finding, at its line of code where that is known, and the verdict."""
+    lines = [
+        _annotation(finding, message_of(finding, audit), place_of(finding, audit))
+        for finding in worst_first(audit.findings)
+    ]
     return "\n".join([*lines, f"{_data(audit.model.name)}: {verdict_of(audit)}"]) + "\n"
-
-
-def _audit_annotation(finding: Finding, audit: Audit) -> str:
-    """One finding of an audit, with how its parameters were drawn."""
-    origin = origin_of(finding, audit)
-    message = f"{finding.message} ({origin})" if origin else finding.message
-    return _annotation(finding, message, place_of(finding, audit))
 
 
 def _annotation(finding: Finding, message: str, place: Step | None = None) -> str:

@@ -1,11 +1,18 @@
 """A whole profile, check or model in a few numbers: the columns of comparisons."""
 
 from gptinit.config import ModelFacts
-from gptinit.gate.judge import CheckReport
-from gptinit.report.numbers import plural
-from gptinit.results.profile import Place, Profile
+from gptinit.gate.judge import BoundResult, CheckReport
+from gptinit.report.numbers import cell, plural
+from gptinit.results.profile import Comparison, Place, Profile
 
-__all__ = ["HEADLINES", "bounds_held", "headline_place", "sizes_of"]
+__all__ = [
+    "HEADLINES",
+    "bounds_held",
+    "found_value",
+    "headline_place",
+    "shown_headlines",
+    "sizes_of",
+]
 
 HEADLINES: tuple[tuple[str, str], ...] = (
     ("last layer", "resid_var"),
@@ -20,6 +27,22 @@ HEADLINES: tuple[tuple[str, str], ...] = (
 def headline_place(profile: Profile, place: str) -> Place:
     """The place of a profile that HEADLINES calls `place`."""
     return profile.layers[-1] if place == "last layer" else dict(profile.places())[place]
+
+
+def shown_headlines(comparison: Comparison) -> list[tuple[str, str]]:
+    """The columns of a comparison: what was measured in at least one of its profiles."""
+    return [
+        (place, stat)
+        for place, stat in HEADLINES
+        if any(stat in headline_place(p, place).values for p in comparison.profiles)
+    ]
+
+
+def found_value(result: BoundResult) -> str:
+    """The value that a bound was judged by, with its standard error."""
+    if result.value is None:
+        return "not finite"
+    return cell(result.stat, result.value, result.stderr)
 
 
 def bounds_held(report: CheckReport) -> str:

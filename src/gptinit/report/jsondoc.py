@@ -12,6 +12,7 @@ from gptinit.facts.schemes import RoleRule, Scheme
 from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.gate.judge import BoundResult, CheckReport
+from gptinit.report.numbers import counted
 from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import (
     WEIGHT_GRAD_NUMBERS,
@@ -85,7 +86,6 @@ def comparison_document(comparison: Comparison) -> Document:
 
 
 def _agreement(found: Agreement) -> Document:
-    """Whether two engines agree; unknown values and an infinite difference are absent."""
     known = asdict(found) | {"agrees": found.agrees}
     return {name: value for name, value in known.items() if value not in {None, math.inf}}
 
@@ -157,7 +157,6 @@ def render_json(document: Document) -> str:
 
 
 def _finding(finding: Finding) -> Document:
-    """A finding with its location and its sentences."""
     return {
         "rule": finding.rule,
         "severity": finding.severity,
@@ -167,12 +166,10 @@ def _finding(finding: Finding) -> Document:
 
 
 def _model(model: ModelFacts) -> Document:
-    """The known facts of a model."""
     return {key: value for key, value in asdict(model).items() if value is not None}
 
 
 def _parameter(audited: AuditedParameter) -> Document:
-    """One parameter or buffer with its expected distribution."""
     program = audited.program
     numbers = _finite({"ratio": audited.ratio, "gain": program.gain})
     return {
@@ -233,13 +230,7 @@ def _place(place: Place) -> Document:
 def _numbers(values: Mapping[str, float]) -> Document:
     """Finite statistics, in the order of the vocabulary."""
     names = sorted(values, key=_ORDER.__getitem__)
-    return {name: _number(name, values[name]) for name in names if math.isfinite(values[name])}
-
-
-def _number(stat: str, value: float) -> float:
-    """A value of a statistic; a count that is whole as an integer."""
-    whole = STATISTICS[stat].unit == "count" and float(value).is_integer()
-    return int(value) if whole else value
+    return {name: counted(name, values[name]) for name in names if math.isfinite(values[name])}
 
 
 def _weight_grads(grads: Mapping[ParameterRole, WeightGrad]) -> Document:
@@ -264,14 +255,13 @@ def _result(result: BoundResult) -> Document:
         "model": result.model,
         "stat": result.stat,
         "where": result.where,
-        **{name: _number(result.stat, number) for name, number in numbers.items()},
+        **{name: counted(result.stat, number) for name, number in numbers.items()},
         "verdict": result.verdict,
         "why": result.why,
     }
 
 
 def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]]) -> Document:
-    """One scheme with its formulas; `values` by role where they are known."""
     return {
         "name": scheme.slug,
         "title": scheme.title,
@@ -285,6 +275,5 @@ def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]]) -> Doc
 
 
 def _rule(rule: RoleRule, values: Sequence[Distribution]) -> Document:
-    """The formulas of one role, and their values at a shape."""
     moments = [{"kind": d.kind, "mean": d.mean, "std": d.std} for d in values]
     return {"dist": rule.dist, **rule.formulas, **({"values": moments} if moments else {})}

@@ -4,7 +4,7 @@ import re
 from xml.etree import ElementTree as ET
 
 from gptinit.gate.judge import BoundResult, CheckReport
-from gptinit.report.numbers import cell
+from gptinit.report.headlines import found_value
 from gptinit.results.profile import Finding
 
 __all__ = ["check_junit"]
@@ -13,6 +13,7 @@ _FORBIDDEN = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 """What XML 1.0 cannot hold, not even escaped."""
 
 _VERDICT = {"error": "violated", "warning": "inconclusive"}
+"""Severity of a finding on a bound to the verdict that it comes from."""
 
 
 def check_junit(report: CheckReport) -> str:
@@ -20,9 +21,6 @@ def check_junit(report: CheckReport) -> str:
 
     A violated bound is a failure, an inconclusive one is skipped. Findings that no test case shows
     are in a suite "findings", so that a check that fails is red.
-
-    Args:
-        report: the outcome of a check.
     """
     root = ET.Element("testsuites", name="gptinit")
     for model in dict.fromkeys(result.model for result in report.results):
@@ -30,7 +28,11 @@ def check_junit(report: CheckReport) -> str:
         for result in report.results:
             if result.model == model:
                 _add_result(suite, result)
-    others = [f for f in report.findings if not _is_explained(f, report)]
+    # Layers that violate the same bound share one finding, so its place is not compared.
+    shown = {(result.model, result.stat, result.verdict) for result in report.results}
+    others = [
+        f for f in report.findings if (f.model, f.stat, _VERDICT.get(f.severity)) not in shown
+    ]
     if others:
         suite = ET.SubElement(root, "testsuite", name="findings")
         for finding in others:
@@ -43,7 +45,6 @@ def check_junit(report: CheckReport) -> str:
 
 
 def _add_result(suite: ET.Element, result: BoundResult) -> None:
-    """One bound at one place as a test case."""
     name = f"{result.stat} at {result.where}"
     case = ET.SubElement(
         suite, "testcase", classname=_clean(f"gptinit.{result.model}"), name=_clean(name)
@@ -64,22 +65,11 @@ def _add_finding(suite: ET.Element, finding: Finding) -> None:
         ET.SubElement(case, "system-out").text = _clean(finding.message)
 
 
-def _is_explained(finding: Finding, report: CheckReport) -> bool:
-    """Whether the test case of a bound at one place already shows it."""
-    return any(
-        result.verdict == _VERDICT.get(finding.severity)
-        and (finding.model, finding.stat, finding.where)
-        == (result.model, result.stat, result.where)
-        for result in report.results
-    )
-
-
 def _message(result: BoundResult) -> str:
-    value = "not finite"
-    if result.value is not None:
-        value = cell(result.stat, result.value, result.stderr)
     limits = [f"{n} {x!r}" for n, x in (("min", result.min), ("max", result.max)) if x is not None]
-    return f"{result.stat} is {value}, bound {', '.join(limits)}. {result.why}".strip()
+    return (
+        f"{result.stat} is {found_value(result)}, bound {', '.join(limits)}. {result.why}".strip()
+    )
 
 
 def _add_totals(element: ET.Element) -> None:

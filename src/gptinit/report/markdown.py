@@ -7,7 +7,13 @@ from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, CheckReport
-from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
+from gptinit.report.headlines import (
+    bounds_held,
+    found_value,
+    headline_place,
+    shown_headlines,
+    sizes_of,
+)
 from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING, cell, plural, short
 from gptinit.report.summary import summarise_engines
@@ -38,11 +44,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """A comparison: one row per profile, best first if there is a ranking."""
     profiles = dict(zip(comparison.labels, comparison.profiles, strict=True))
     ranking = comparison.ranking
-    columns = [
-        (where, stat)
-        for where, stat in HEADLINES
-        if any(stat in headline_place(p, where).values for p in comparison.profiles)
-    ]
+    columns = shown_headlines(comparison)
     header = [text(comparison.axis.removesuffix("s"))]
     header += [f"{STATISTICS[stat].title}, {where}" for where, stat in columns]
     rows = []
@@ -80,11 +82,7 @@ def schemes_markdown(
 ) -> str:
     """Schemes: a table of all if there are several, then the rules and the source of each.
 
-    Args:
-        schemes: the schemes.
-        shape: the shape that `values` belong to.
-        values: slug to role to its distributions at `shape`: one, or those of the first and the
-            last layer where they differ.
+    Arguments are those of `jsondoc.schemes_document`.
     """
     schemes = tuple(schemes)
     rows = [[code(s.slug), text(s.title), text(s.verified)] for s in schemes]
@@ -98,7 +96,6 @@ def schemes_markdown(
 
 
 def _facts(profile: Profile) -> list[str]:
-    """Model, init and settings of the run, one line each."""
     model, run = profile.model, profile.run
     seeds = f"{plural(run.seeds, 'seed')} from {run.seed}"
     how = f"{run.engine} weights, {run.dtype} on {text(run.device)}"
@@ -112,12 +109,10 @@ def _facts(profile: Profile) -> list[str]:
 
 
 def _cost(cost: Cost | None) -> list[str]:
-    """The cost of the run, where it was timed."""
     return [f"took: {short(cost.seconds)} s, peak memory {cost.peak_bytes} bytes"] if cost else []
 
 
 def _how_to_read(profiles: Iterable[Profile]) -> str:
-    """How to read the numbers of a table."""
     places = [place for profile in profiles for _, place in profile.places()]
     has_theory = any(place.predicted for place in places)
     return f"{ROUNDING} In parentheses: the prediction of theory." if has_theory else ROUNDING
@@ -162,16 +157,12 @@ def _cell(place: Place, stat: str) -> str:
 
 
 def _result_row(result: BoundResult) -> list[str]:
-    value = "not finite"
-    if result.value is not None:
-        value = cell(result.stat, result.value, result.stderr)
     limits = ["" if limit is None else f"{limit:g}" for limit in (result.min, result.max)]
     verdict = result.verdict if result.verdict == "ok" else f"**{result.verdict}**"
-    return [text(result.model), result.stat, result.where, value, *limits, verdict]
+    return [text(result.model), result.stat, result.where, found_value(result), *limits, verdict]
 
 
 def _scheme(scheme: Scheme, values: Mapping[str, Sequence[Distribution]] | None) -> list[str]:
-    """The parts about one scheme."""
     header = ["role", "rule", *(["value"] if values else [])]
     rows = [[role, code(str(rule))] for role, rule in scheme.rules.items()]
     if values:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from gptinit.facts.vocabulary import STATISTICS
 
-__all__ = ["ROUNDING", "cell", "large", "plural", "short", "span", "with_error"]
+__all__ = ["ROUNDING", "cell", "counted", "large", "plural", "short", "span", "with_error"]
 
 ROUNDING = (
     "Numbers are rounded to 3 significant digits; with a standard error (±), to its second digit."
@@ -76,10 +76,20 @@ def cell(stat: str, value: float | None, stderr: float | None = None) -> str:
         >>> cell("nonfinite", 12345.0), cell("logit_std", 0.5), cell("logit_std", 0.5, 0.012)
         ('12345', '0.500', '0.500 ± 0.012')
     """
-    whole = value is not None and math.isfinite(value) and float(value).is_integer()
-    if value is not None and whole and STATISTICS[stat].unit == "count":
-        return with_error(value, stderr) if stderr else str(int(value))
-    return with_error(value, stderr)
+    known = counted(stat, value)
+    return str(known) if isinstance(known, int) and not stderr else with_error(value, stderr)
+
+
+def counted(stat: str, value: float | None) -> float | None:
+    """A value of a statistic; a count that is whole as an integer.
+
+    Example:
+        >>> counted("nonfinite", 2.0), counted("logit_std", 2.0)
+        (2, 2.0)
+    """
+    if value is None or STATISTICS[stat].unit != "count" or not float(value).is_integer():
+        return value
+    return int(value)
 
 
 def span(values: Iterable[float]) -> str:

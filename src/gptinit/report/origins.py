@@ -9,7 +9,7 @@ from gptinit.results.audit import Audit, AuditedParameter
 from gptinit.results.profile import Finding
 from gptinit.results.program import ParameterProgram
 
-__all__ = ["is_about", "origin_of", "parameters_of", "place_of"]
+__all__ = ["is_about", "message_of", "origin_of", "parameters_of", "place_of"]
 
 
 def is_about(finding: Finding, program: ParameterProgram) -> bool:
@@ -20,8 +20,7 @@ def is_about(finding: Finding, program: ParameterProgram) -> bool:
 def _fits(name: str, pattern: str) -> bool:
     """Whether a pattern matches a name; a wildcard stands for one part between dots."""
     parts, wanted = name.split("."), pattern.split(".")
-    pairs = zip(parts, wanted, strict=False)
-    return len(parts) == len(wanted) and all(fnmatchcase(part, p) for part, p in pairs)
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def parameters_of(finding: Finding, audit: Audit) -> list[AuditedParameter]:
@@ -43,6 +42,12 @@ def origin_of(finding: Finding, audit: Audit) -> str:
     first, *rest = known
     others = f" (and in {plural(len(rest), 'other way')})" if rest else ""
     return f"drawn by {first}{others}"
+
+
+def message_of(finding: Finding, audit: Audit) -> str:
+    """The sentences of a finding, and how its parameters were made where that is known."""
+    origin = origin_of(finding, audit)
+    return f"{finding.message} ({origin})" if origin else finding.message
 
 
 def place_of(finding: Finding, audit: Audit) -> Step | None:

@@ -54,8 +54,6 @@ _MOST_MARKED = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Panel:
-    """The statistics of one panel."""
-
     title: str
     quantity: str
     stats: tuple[str, ...]
@@ -64,7 +62,6 @@ class _Panel:
 
     @property
     def label(self) -> str:
-        """The y axis: the quantity and its unit (each statistic's own, where they differ)."""
         units = list(dict.fromkeys(STATISTICS[stat].unit for stat in self.stats))
         return f"{self.quantity} [{units[0]}]" if len(units) == 1 else self.quantity
 
@@ -92,12 +89,7 @@ _PANELS = (
         stats=("attn_entropy", "token_cosine"),
         unit_interval=True,
     ),
-    _Panel(
-        title="Gradient of the stream",
-        quantity="RMS",
-        stats=("grad_rms",),
-        log=True,
-    ),
+    _Panel(title="Gradient of the stream", quantity="RMS", stats=("grad_rms",), log=True),
 )
 
 
@@ -177,7 +169,6 @@ def _figure(profile: Profile) -> "Figure":
 
 
 def _titles(profile: Profile) -> tuple[str, str]:
-    """Model and settings of the run."""
     model, run = profile.model, profile.run
     scheme = f"scheme {profile.scheme}" if profile.scheme else "its own init"
     seeds = plural(run.seeds, "seed")
@@ -190,7 +181,6 @@ def _titles(profile: Profile) -> tuple[str, str]:
 
 
 def _draw(axes: "Axes", panel: _Panel, profile: Profile) -> None:
-    """One panel: its lines, bands and predictions."""
     crowded, expected = len(profile.layers) > _MOST_MARKED, False
     for stat, colour, marker in zip(panel.stats, _COLOURS, _MARKERS, strict=False):
         line, theory = _line(profile, panel, stat), _line(profile, panel, stat, predicted=True)

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from gptinit.report.origins import origin_of, place_of
+from gptinit.report.origins import message_of, place_of
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding, Note, worst_first
 from gptinit.results.rule import Rule
@@ -74,7 +74,6 @@ def _rule(name: str, rule: Rule | None) -> Part:
 
 
 def _invocation(notes: Iterable[Note]) -> Part:
-    """The status of the run, with the notes of the audit as notifications."""
     remarks = [
         {"level": "note", "message": {"text": f"{note.kind} at {note.where}: {note.message}"}}
         for note in notes
@@ -84,28 +83,22 @@ def _invocation(notes: Iterable[Note]) -> Part:
 
 
 def _result(finding: Finding, audit: Audit, indices: Mapping[str, int]) -> Part:
-    origin = origin_of(finding, audit)
-    message = f"{finding.message} ({origin})" if origin else finding.message
     return {
         "ruleId": finding.rule,
         "ruleIndex": indices[finding.rule],
         "level": finding.severity,
-        "message": {"text": message},
+        "message": {"text": message_of(finding, audit)},
         "locations": [_location(finding, audit)],
         "partialFingerprints": {"gptinitFinding/v1": _fingerprint(finding, audit)},
     }
 
 
 def _location(finding: Finding, audit: Audit) -> Part:
-    """The parameters of a finding, and the line of code that drew them if it is known."""
     logical = [{"fullyQualifiedName": finding.where, "kind": "member"}]
     place = place_of(finding, audit)
     if place is None:
         return {"logicalLocations": logical}
-    physical = {
-        "artifactLocation": {"uri": _uri(place.file)},
-        "region": {"startLine": place.line},
-    }
+    physical = {"artifactLocation": {"uri": _uri(place.file)}, "region": {"startLine": place.line}}
     return {"physicalLocation": physical, "logicalLocations": logical}
 
 

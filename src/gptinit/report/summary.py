@@ -56,7 +56,6 @@ def summarise_engines(comparison: Comparison) -> tuple[Sentence, ...]:
 
 
 def _agreement(found: Agreement, seeds: int) -> Sentence:
-    """Whether two engines agree."""
     return Sentence(
         f"{found.engine.capitalize()} against {found.reference}", _comparison(found, seeds)
     )

@@ -16,7 +16,13 @@ from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import STATISTICS
 from gptinit.gate.judge import BoundResult, CheckReport, by_bound_and_verdict, excess
 from gptinit.report.fit import Column, first_that_fits, width_of
-from gptinit.report.headlines import HEADLINES, bounds_held, headline_place, sizes_of
+from gptinit.report.headlines import (
+    bounds_held,
+    found_value,
+    headline_place,
+    shown_headlines,
+    sizes_of,
+)
 from gptinit.report.numbers import cell, large, plural, short, with_error
 from gptinit.report.summary import Sentence, summarise, summarise_engines
 from gptinit.results.profile import Comparison, Finding, Place, Profile
@@ -60,12 +66,7 @@ _VERDICT_STYLE = {"ok": "green", "violated": "bold red", "inconclusive": "yellow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Room for a report.
-
-    Attributes:
-        width: columns of the terminal.
-        all_layers: whether to show every layer.
-    """
+    """Room for a report."""
 
     width: int
     all_layers: bool = False
@@ -96,7 +97,7 @@ def comparison_view(comparison: Comparison, layout: Layout) -> RenderableType:
     if comparison.ranking:
         table.add_column("#", justify="right")
     table.add_column(comparison.axis.removesuffix("s"), no_wrap=True)
-    shown = _shown_headlines(comparison)
+    shown = shown_headlines(comparison)
     for heading in (*(_heading_of(stat) for _, stat in shown), "bounds\nmissed"):
         table.add_column(heading, justify="right", no_wrap=True)
     cells = _comparison_cells(comparison, shown, layout)
@@ -137,13 +138,7 @@ def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
 def scheme_view(
     scheme: Scheme, values: Mapping[str, Sequence[Distribution]], config: GPTConfig
 ) -> RenderableType:
-    """One scheme: its formulas, their values at a shape, its source.
-
-    Args:
-        scheme: the scheme.
-        values: role to its distributions at that shape: one, or those of the first and last layer.
-        config: the shape.
-    """
+    """One scheme: its formulas, their values at a shape, its source."""
     names = ", ".join([scheme.slug, *(f"also {alias}" for alias in scheme.aliases)])
     table = new_table()
     table.add_column("role", no_wrap=True)
@@ -165,7 +160,6 @@ def scheme_view(
 
 
 def _heading(profile: Profile) -> list[Text]:
-    """Model, init and settings of the run."""
     model = profile.model
     title = Text(model.name, style="bold")
     title.append(f" · {_init_of(profile)} · {large(model.n_params)} parameters")
@@ -174,12 +168,10 @@ def _heading(profile: Profile) -> list[Text]:
 
 
 def _init_of(profile: Profile) -> str:
-    """Where the init comes from."""
     return f"scheme {profile.scheme}" if profile.scheme else "its own init"
 
 
 def _shape_of(model: ModelFacts) -> str:
-    """The shape of a model as far as it is known."""
     activation = [model.activation] if model.activation else []
     bias = "biases" if model.bias else "no biases"
     head = "tied" if model.tied else "untied"
@@ -188,7 +180,6 @@ def _shape_of(model: ModelFacts) -> str:
 
 
 def _shared_heading(comparison: Comparison) -> list[Text]:
-    """Settings that all profiles of a comparison share."""
     first = comparison.profiles[0]
     engines = list(dict.fromkeys(p.run.engine for p in comparison.profiles))
     line = _run_line(first, engines)
@@ -217,7 +208,6 @@ def _run_line(profile: Profile, engines: Sequence[str] = ()) -> Text:
 
 
 def _layer_table(profile: Profile, layout: Layout) -> Table:
-    """The layers, with the variance as a bar, in as many columns as there is room for."""
     shown = _shown_layers(len(profile.layers), all_layers=layout.all_layers)
     places = [("emb", profile.embedding), *((str(i), profile.layers[i]) for i in shown)]
 
@@ -278,7 +268,7 @@ def _layer_columns(
     variances = [_variance(place, with_stderr=plan.stderr) for place in shown]
     yield Column(heading="stream\nvar", cells=[*variances, ""])
     if _has_theory(profile):
-        predicted = [_predicted(place, "resid_var") for place in shown]
+        predicted = [cell("resid_var", place.predicted.get("resid_var")) for place in shown]
         yield Column(heading="theory\nvar", cells=[*predicted, ""])
     if plan.bar:
         sizes = [_finite(place.values.get("resid_var")) for place in shown]
@@ -300,13 +290,7 @@ def _variance(place: Place, *, with_stderr: bool) -> str:
     return _value(place, "resid_var", with_stderr=with_stderr)
 
 
-def _predicted(place: Place, stat: str) -> str:
-    """The prediction of theory for a statistic; empty where there is none."""
-    return cell(stat, place.predicted[stat]) if stat in place.predicted else ""
-
-
 def _heading_of(stat: str) -> str:
-    """The heading of a statistic in two lines."""
     return STATISTICS[stat].title.replace(" ", "\n", 1)
 
 
@@ -319,15 +303,6 @@ def _caption(profile: Profile, plan: _Plan, shown: int) -> str:
     if shown < len(profile.layers):
         parts.append(f"{shown} of {len(profile.layers)} layers; --all-layers shows the rest.")
     return " ".join(parts)
-
-
-def _shown_headlines(comparison: Comparison) -> list[tuple[str, str]]:
-    """The columns of a comparison: what was measured in at least one of its profiles."""
-    return [
-        (place, stat)
-        for place, stat in HEADLINES
-        if any(stat in headline_place(p, place).values for p in comparison.profiles)
-    ]
 
 
 def _comparison_cells(
@@ -357,7 +332,7 @@ def _comparison_cells(
 def _legend(comparison: Comparison) -> list[Text]:
     """How to read a comparison, and which bounds are violated."""
     words = "stream var: after the last layer; growth: variance relative to the embedding; "
-    if ("embedding", "grad_growth") in _shown_headlines(comparison):
+    if ("embedding", "grad_growth") in shown_headlines(comparison):
         words += "grad growth: gradient RMS at the embedding relative to the last layer; "
     legend = [Text(f"{words}loss excess: nats above ln(vocab_size).", style="dim")]
     if comparison.ranking:
@@ -401,9 +376,9 @@ def _check_rows(report: CheckReport) -> list[tuple[str | Text, ...]]:
     for group in by_bound_and_verdict(report.results):
         worst = max(group, key=excess)
         where = worst.where if len(group) == 1 else f"{len(group)} layers, {worst.where}"
-        value = "not finite" if worst.value is None else cell(worst.stat, worst.value, worst.stderr)
         verdict = Text(worst.verdict, style=_VERDICT_STYLE[worst.verdict])
-        rows.append((Text(worst.model), worst.stat, where, value, _range(worst), verdict))
+        limits = _range(worst)
+        rows.append((Text(worst.model), worst.stat, where, found_value(worst), limits, verdict))
     return rows
 
 
@@ -422,7 +397,6 @@ def new_table() -> Table:
 
 
 def _bulleted(sentences: Sequence[Sentence]) -> list[Text]:
-    """Sentences with their subjects in bold."""
     return [Text.assemble((f"{s.subject}:", "bold"), f" {s.text}") for s in sentences]
 
 

@@ -9,14 +9,7 @@ from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.results.profile import Place, WeightGrad, named_places
 from gptinit.results.scale import Scale
 
-__all__ = [
-    "SeedPlace",
-    "SeedResult",
-    "average_place",
-    "mean_and_stderr",
-    "whole_of",
-    "with_ratios",
-]
+__all__ = ["SeedPlace", "SeedResult", "average_place", "mean_and_stderr", "whole_of", "with_ratios"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,6 @@ __all__ = ["gpt_program"]
 def gpt_program(config: GPTConfig, scheme: Scheme) -> Program:
     """What every parameter of the built-in GPT is drawn from; a tied head is the embedding.
 
-    Args:
-        config: the shape.
-        scheme: the init.
-
     Raises:
         ConfigError: if the scheme lacks a role or a formula fails at this shape.
 

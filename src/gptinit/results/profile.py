@@ -46,25 +46,11 @@ class RunFacts:
 
 
 def run_facts(run: RunConfig, *, vocab_size: int, device_name: str, data_sha256: str) -> RunFacts:
-    """The facts of a run.
-
-    Args:
-        run: its settings with every `auto` resolved: engine, device type and sequence length.
-        vocab_size: tokens that the model knows.
-        device_name: the maker's name of the device.
-        data_sha256: fingerprint of the tokens.
-    """
+    """The facts of a run."""
+    settings = {name: getattr(run, name) for name in RunConfig.field_names() if name != "grad"}
     return RunFacts(
-        engine=run.engine,
-        weights=run.weights,
-        device=run.device,
+        **settings,
         device_name=device_name,
-        dtype=run.dtype,
-        seed=run.seed,
-        seeds=run.seeds,
-        batch_size=run.batch_size,
-        seq_len=run.seq_len,
-        data=run.data,
         data_sha256=data_sha256,
         lens_rows=min(LENS_ROWS, vocab_size),
         query_rows=min(QUERY_ROWS, run.seq_len),
@@ -199,7 +185,7 @@ class Profile:
     Attributes:
         torch: version that computed it, or None where theory did.
         scheme: slug of the init, or None for the init of your own model.
-        cost: present when timing was asked for, so that equal runs give equal profiles.
+        cost: present when timing was requested, so that equal runs give equal profiles.
     """
 
     torch: str | None
@@ -248,7 +234,7 @@ class Comparison:
     Attributes:
         axis: what varies: "schemes", "depths", "widths", "models" or "engines".
         labels: one label a profile: a slug, a depth, a width.
-        profiles: the profiles, in the order asked for.
+        profiles: the profiles, in the order requested.
         ranking: an order of the labels, or None where nothing is ranked.
     """
 

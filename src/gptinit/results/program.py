@@ -47,7 +47,7 @@ class ParameterProgram:
         history: every time that all its entries were set, oldest first; the last one is what
             `distribution` started from.
         provenance: the last steps that made the distribution, oldest first.
-        looked: whether the code asked for drawn values and may have acted on them.
+        looked: whether the code read drawn values and may have acted on them.
         is_entangled: whether some of its entries are those of another parameter too, other than
             all of them in their places (that is a Copy).
     """
@@ -92,7 +92,7 @@ class ModelProgram:
         padding: name of an embedding's weight to the row that stands for padding.
         build: "own" (the constructor as it is) or "meta" (built without storage, then filled).
         architecture: name of a published architecture, such as "gpt2" (Hugging Face's
-            model_type); None if it is nobody's.
+            model_type); None if it is not a published one.
         logit_multiplier: product of the numbers by which its forward multiplies the head's input
             and output; None if it is not known.
     """

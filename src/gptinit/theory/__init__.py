@@ -29,7 +29,7 @@ from gptinit.results.exponents import angle_exponent, gradient_exponent
 from gptinit.theory.from_program import ForwardFacts, model_of_program
 from gptinit.theory.model import LayerMoments, Moments, TheoryModel
 from gptinit.theory.predict import Prediction, predict
-from gptinit.theory.profile import no_formulas, predicted_profile
+from gptinit.theory.profile import predicted_profile
 
 __all__ = [
     "ForwardFacts",
@@ -40,7 +40,6 @@ __all__ = [
     "angle_exponent",
     "gradient_exponent",
     "model_of_program",
-    "no_formulas",
     "predict",
     "predicted_profile",
 ]

@@ -129,11 +129,6 @@ class Kernel:
 def kernel(activation: str, std: float, *, slope: bool = False) -> Kernel:
     """The kernel of an activation (or of its derivative) at pre-activations of std `std`.
 
-    Args:
-        activation: one of ACTIVATION_CURVES.
-        std: of the pre-activations.
-        slope: of the derivative.
-
     Example:
         >>> round(kernel("relu", 2.0).equal, 3)
         2.0

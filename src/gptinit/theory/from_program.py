@@ -1,7 +1,7 @@
 """From an init program to the model as theory sees it, or to a note on what has no formula."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from gptinit.config import ModelFacts
 from gptinit.results.profile import Note
@@ -53,6 +53,12 @@ class ForwardFacts:
     logit_multiplier: float = 1.0
 
 
+_AS_GIVEN = [
+    f.name for f in fields(ForwardFacts) if f.name not in {"parallel", "has_plain_branches"}
+]
+"""Facts of a forward pass that a TheoryModel has under the same names."""
+
+
 def model_of_program(
     facts: ModelFacts, program: Program, forward: ForwardFacts | None = None
 ) -> TheoryModel | Note:
@@ -61,11 +67,6 @@ def model_of_program(
     Covered are pre-norm decoders with full causal attention, learned, rotary or no positions, one
     MLP a block, gated or not, and weights drawn around 0. Not covered, and said so: post-norm and
     sandwich norms, experts, norms of queries and keys, ALiBi, and any parameter without a role.
-
-    Args:
-        facts: the model's shape.
-        program: its parameters with their roles; fans whatever the layout.
-        forward: what parameters do not show; None means the usual.
     """
     try:
         return _Reader(facts, program, forward or ForwardFacts()).model()
@@ -74,15 +75,13 @@ def model_of_program(
 
 
 class _Reader:
-    """Reads an init program, part by part."""
-
     def __init__(self, facts: ModelFacts, program: Program, forward: ForwardFacts) -> None:
         self._facts, self._forward = facts, forward
         self._at = Parameters(program)
 
     def model(self) -> TheoryModel:
         """The model; raises NoFormula where a part has none."""
-        facts, forward = self._facts, self._forward
+        facts = self._facts
         self._require_known_architecture()
         blocks = [self._block(layer) for layer in range(facts.n_layer)]
         outside = self._at.inside(None)
@@ -92,14 +91,13 @@ class _Reader:
         token, silent = self._at.table(tok_emb)
         gain, shift = self._norms(outside, "the final norm", most=1)[0]
         head_bias = self._at.bias(lm_head) if lm_head else Moments()
-        first = self._at.role("mlp_down", 0)
         model = TheoryModel(
             n_layer=facts.n_layer,
             n_head=self._size("n_head"),
             n_kv_head=facts.n_kv_head or self._size("n_head"),
             head_dim=self._size("head_dim"),
             n_embd=facts.n_embd,
-            d_ff=self._at.fans(first)[0],
+            d_ff=self._at.fans(self._at.role("mlp_down", 0))[0],
             vocab_size=self._size("vocab_size"),
             layers=tuple(block.moments for block in blocks),
             tok_emb=token,
@@ -111,19 +109,11 @@ class _Reader:
             lm_head_bias=head_bias,
             activation=str(facts.activation),
             norm=str(facts.norm),
-            norm_eps=forward.norm_eps,
             positions=str(facts.positions),
-            rotary_base=forward.rotary_base,
-            rotary_dim=forward.rotary_dim,
-            rotary_angles=forward.rotary_angles,
             gated=self._same([b.is_gated for b in blocks], "MLPs are gated"),
             tied=facts.tied,
             parallel=self._same([b.is_parallel for b in blocks], "blocks are parallel"),
-            attn_multiplier=forward.attn_multiplier,
-            mlp_multiplier=forward.mlp_multiplier,
-            embedding_multiplier=forward.embedding_multiplier,
-            score_ratio=forward.score_ratio,
-            logit_multiplier=forward.logit_multiplier,
+            **{name: getattr(self._forward, name) for name in _AS_GIVEN},
         )
         self._at.require_all_used()
         return model
@@ -199,10 +189,8 @@ class _Reader:
         self, layer: int, *, has_gate: bool
     ) -> tuple[dict[str, Moments], dict[str, Moments]]:
         """What the MLP's first matrices are drawn from: (up, gate), gate empty without one."""
-        up, hidden = (
-            self._at.role("mlp_up", layer),
-            self._at.fans(self._at.role("mlp_down", layer))[0],
-        )
+        up = self._at.role("mlp_up", layer)
+        hidden = self._at.fans(self._at.role("mlp_down", layer))[0]
         made = self._at.fans(up)[1]
         if has_gate:
             gate = self._at.role("mlp_gate", layer)
@@ -256,8 +244,6 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    """One block as read from its parameters."""
-
     moments: LayerMoments
     is_gated: bool
     is_parallel: bool

@@ -146,7 +146,6 @@ class _Vocabulary:
     squared: Floats
 
     def squares(self, others: Floats | float) -> float:
-        """E of the summed squared probabilities; `others`: of what else is in the sum."""
         return float(np.sum(self.squared * self.absent * others) * (self.t[1] - self.t[0]))
 
 
@@ -196,15 +195,8 @@ def loss_gradient(
     head are independent; the norm takes out what lies along the stream, which is the own token's
     share.
 
-    Args:
-        K: Gram of the last stream.
-        logits: of the same.
-        softmax: of the same.
-        tokens: (T + 1,) ids.
-        model: the model.
-
     Shape:
-        K, result: (T, T).
+        K, result: (T, T); tokens: (T + 1,).
     """
     ids, targets = tokens[:-1], tokens[1:]
     held, root = logits.held, np.sqrt(np.maximum(K.diagonal().astype(np.float64), 1e-37))

@@ -126,11 +126,7 @@ class Mixing:
 
 
 def mix(
-    R: Gram,
-    queries: Gram,
-    key: tuple[float, float],
-    shape: TheoryModel,
-    rotary: Gram | None,
+    R: Gram, queries: Gram, key: tuple[float, float], shape: TheoryModel, rotary: Gram | None
 ) -> Mixing:
     """The averages of one attention layer.
 
@@ -186,7 +182,7 @@ def mix(
 def _squares(R: Gram, width: int) -> Gram:
     """E of the squared product of two normed vectors, which overlap in few dimensions; (T, T)."""
     squared: Gram = R * R
-    # 1 behind a norm, less where its eps is not small beside the stream.
+    # 1 behind a norm, less where its eps is not small compared to the stream.
     most = np.float32(max(float(R.diagonal().mean()) ** 2, 1e-30))
     squared += np.square(most - squared) / (most * np.float32(width))
     return squared
@@ -229,12 +225,7 @@ def _varied(keys: Gram, keys_average: Gram) -> Floats:
     return varied
 
 
-def _effective_rows(
-    varied: Floats,
-    own: Gram,
-    score_variance: Floats,
-    head_dim: int,
-) -> Rows:
+def _effective_rows(varied: Floats, own: Gram, score_variance: Floats, head_dim: int) -> Rows:
     """The rows as if their scores were independent, with as many keys as act like that."""
     counts = np.arange(1, len(varied) + 1)
     square = np.maximum(own.diagonal().astype(np.float64), 1e-12)

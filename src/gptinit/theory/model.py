@@ -72,36 +72,22 @@ class TheoryModel:
     """A pre-norm GPT as theory sees it.
 
     Attributes:
-        n_layer: blocks.
-        n_head: query heads.
-        n_kv_head: key and value heads; they divide n_head.
-        head_dim: width of a head.
-        n_embd: width C of the stream.
-        d_ff: hidden width of the MLP.
-        vocab_size: tokens V.
+        n_layer, n_head, n_kv_head, head_dim, n_embd, d_ff, vocab_size: its sizes, in the words of
+            `config.ModelFacts`.
         layers: moments of every block, first to last.
         tok_emb: of the token embedding.
         silent_tokens: rows of it that are 0 (padding): no formula covers sequences with them.
         pos_emb: of learned positions.
         lm_head: of the head; a tied one is the embedding.
-        final_norm_weight: of the norm before the head.
-        final_norm_bias: of the norm before the head.
-        lm_head_bias: of the head's bias.
+        final_norm_weight, final_norm_bias: of the norm before the head.
         activation: one of `activations.ACTIVATION_CURVES`.
         norm: "layernorm" or "rmsnorm".
-        norm_eps: what norms add to the mean square.
         positions: "learned", "rotary" or "none".
-        rotary_base: of rotary positions.
-        rotary_dim: rotated entries of a head; 0 means all.
-        rotary_angles: by which every pair of a head's entries turns per position, in place of base
-            and rotary_dim; empty where these tell.
+        norm_eps, rotary_base, rotary_dim, rotary_angles, score_ratio and the multipliers: as in
+            `from_program.ForwardFacts`.
         gated: whether the MLP multiplies the activation of one projection by another.
         tied: whether the head is the token embedding.
         parallel: whether both branches of a block read the same norm of the same stream.
-        attn_multiplier, mlp_multiplier: factors on what the branches add.
-        embedding_multiplier: factor on token embeddings.
-        score_ratio: scale of the scores over 1 / sqrt(head_dim).
-        logit_multiplier: factor on the logits.
     """
 
     n_layer: int

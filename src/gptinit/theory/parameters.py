@@ -18,7 +18,7 @@ class NoFormula(Exception):
 
 
 class Parameters:
-    """The parameters of one program; those whose moments were asked for count as used."""
+    """The parameters of one program; those whose moments were read count as used."""
 
     def __init__(self, program: Program) -> None:
         self.all = [p for p in program if p.kind == "parameter"]
@@ -33,7 +33,7 @@ class Parameters:
         return self._by_layer.get(layer, [])
 
     def bias_of(self, matrix: ParameterProgram) -> ParameterProgram | None:
-        """The bias beside a matrix, if it has one."""
+        """The bias of a matrix, if it has one."""
         return self._biases.get(matrix.name.rpartition(".")[0])
 
     def with_bias(self, role: str, matrix: ParameterProgram) -> dict[str, Moments]:

@@ -9,13 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptinit.facts.sampling import LENS_ROWS, QUERY_ROWS
-from gptinit.results.averaging import (
-    SeedPlace,
-    SeedResult,
-    average_place,
-    whole_of,
-    with_ratios,
-)
+from gptinit.results.averaging import SeedPlace, SeedResult, average_place, whole_of, with_ratios
 from gptinit.results.profile import Note
 from gptinit.theory.model import TheoryModel
 from gptinit.theory.sequence import SequencePlaces, follow
@@ -128,7 +122,6 @@ def _is_rough(model: TheoryModel, found: Prediction) -> bool:
 
 
 def _sharpest(found: Prediction) -> float:
-    """The largest std of attention scores."""
     return max(place.get("attn_score_std", 0.0) for place in found.layers)
 
 
@@ -136,14 +129,11 @@ def _unpredicted(found: Prediction, why: str) -> Prediction:
     """Nothing but the embedding, and a note that says why."""
     note = Note(kind="theory-missing", where="layers", message=f"No prediction: {why}")
     first = {s: v for s, v in found.embedding.items() if s not in _GRADIENTS}
-    nothing: Mapping[str, float] = {}
-    layers = tuple(nothing for _ in found.layers)
+    layers: tuple[Mapping[str, float], ...] = ({},) * len(found.layers)
     return Prediction(embedding=first, layers=layers, final={}, whole={}, notes=(note,))
 
 
 def _without(found: Prediction, stats: Sequence[str]) -> Prediction:
-    """The same without some statistics."""
-
     def kept(values: Mapping[str, float]) -> dict[str, float]:
         return {stat: value for stat, value in values.items() if stat not in stats}
 
@@ -182,7 +172,6 @@ def _without_averages(found: Prediction, few: Sequence[str]) -> Prediction:
 
 
 def _one_seed(sequences: Sequence[SequencePlaces]) -> SeedResult:
-    """Sequences of one seed together."""
     n_layer = len(sequences[0].layers)
     return with_ratios(
         SeedPlace(values=_pool([s.embedding for s in sequences])),

@@ -10,7 +10,7 @@ from gptinit.theory.model import TheoryModel
 from gptinit.theory.predict import predict
 from gptinit.tokens import RunTokens
 
-__all__ = ["no_formulas", "predicted_profile"]
+__all__ = ["predicted_profile"]
 
 
 _NO_EXTREMES = Note(
@@ -20,14 +20,14 @@ _NO_EXTREMES = Note(
 )
 
 
-def no_formulas(name: str, why: str) -> ConfigError:
+def _no_formulas(name: str, why: str) -> ConfigError:
     """The error for a model that theory has no formulas for."""
     parts = (f"theory has no formulas for {name}.", why, "Use an engine that measures.")
     return ConfigError(" ".join(filter(None, parts)))
 
 
 def predicted_profile(
-    model: TheoryModel,
+    model: TheoryModel | Note | None,
     facts: ModelFacts,
     run: RunConfig,
     tokens: RunTokens,
@@ -36,38 +36,27 @@ def predicted_profile(
 ) -> Profile:
     """The profile that theory expects of a model.
 
-    Args:
-        model: the model as theory sees it.
-        facts: its name, source and shape.
-        run: seeds, batch size, length and data as for a measurement.
-        tokens: the tokens of the prediction.
-        scheme: canonical slug of the scheme that draws it; None where its own code does.
-
     Raises:
-        ConfigError: if theory predicts nothing of its layers.
+        ConfigError: if theory has no formulas for it, or predicts nothing of its layers.
     """
-    run = replace(run, engine="theory", device="cpu", dtype="float32")
-    facts_of_run = run_facts(
-        run,
+    if not isinstance(model, TheoryModel):
+        raise _no_formulas(facts.name, f"{model.where}: {model.message}" if model else "")
+    settings = run_facts(
+        replace(run, engine="theory", device="cpu", dtype="float32"),
         vocab_size=model.vocab_size,
         device_name=processor_name(),
         data_sha256=tokens.fingerprint,
     )
-    expected = predict(
-        model,
-        tokens.ids,
-        grad=run.grad,
-        lens_rows=facts_of_run.lens_rows,
-        query_rows=facts_of_run.query_rows,
-    )
+    rows = {"lens_rows": settings.lens_rows, "query_rows": settings.query_rows}
+    expected = predict(model, tokens.ids, grad=run.grad, **rows)
     if not any(expected.layers):
         why = expected.notes[0].message if expected.notes else "Its numbers overflow."
-        raise no_formulas(facts.name, why)
+        raise _no_formulas(facts.name, why)
     return Profile(
         torch=None,
         model=facts,
         scheme=scheme,
-        run=facts_of_run,
+        run=settings,
         embedding=Place(values=expected.embedding),
         layers=tuple(Place(values=values) for values in expected.layers),
         final=Place(values=expected.final),

@@ -91,14 +91,7 @@ layers, 256 tokens and both passes it saves a third of the time, no statistic mo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    """What one block adds to a stream.
-
-    Attributes:
-        layer: its weights.
-        entered: E|x|^2 / C of the stream that it read.
-        added: Gram of what it adds. Shape: (T, T).
-        statistics: of its branches.
-    """
+    """What one block adds to a stream; `added` is a Gram, (T, T), `entered` E|x|^2 / C."""
 
     layer: LayerMoments
     entered: float
@@ -163,7 +156,6 @@ class _Pass:
         return x, attention, middle, y
 
     def final(self, K: Gram) -> dict[str, float]:
-        """Statistics of the logits."""
         model, tokens = self._model, self._tokens
         logits = logits_of(K, model)
         loss = predicted_softmax(logits, model).loss(logits, tokens[:-1], tokens[1:])

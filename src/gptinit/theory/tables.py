@@ -60,10 +60,7 @@ def softmax_rows(counts: Floats, stds: Floats, head_dim: int = 0) -> Rows:
         gain += part * share * _gain(counts, stds * part**0.5)
     participation = 1 / counts + stds**2 * (1 - 1 / counts) / counts * gain[:, -1]
     chosen = _COARSE if is_mild else tuple(range(len(CORRELATIONS)))
-    return Rows(
-        coefficients=_fit(chosen) @ gain[:, chosen].T,
-        participation=participation,
-    )
+    return Rows(coefficients=_fit(chosen) @ gain[:, chosen].T, participation=participation)
 
 
 def _gain(counts: Floats, stds: Floats) -> Floats:

@@ -171,7 +171,6 @@ class Draws:
         self._all(fill, len(parts))
 
     def _all(self, fill: Callable[[int], None], count: int) -> None:
-        """Call `fill` with every index, on a CPU with all its cores."""
         if self.device.type == "cpu" and count > 1:
             list(_pool().map(fill, range(count)))
         else:

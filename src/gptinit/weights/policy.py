@@ -34,12 +34,7 @@ class Restart(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SquareSums:
-    """Of one parameter, over all its entries; () both.
-
-    Attributes:
-        gradient: sum of the squares of its gradient.
-        weight: sum of its squares.
-    """
+    """Of one parameter, over all its entries; () both."""
 
     gradient: Tensor
     weight: Tensor
@@ -55,23 +50,18 @@ class Installed(Protocol):
             block: its path.
             rehearsal: whether the backward pass will recompute it.
         """
-        ...
 
     def leave(self, block: str) -> None:
         """Called when a block has run and its activations are not kept."""
-        ...
 
     def forms_gradient(self, parameter: ParameterProgram) -> bool:
         """Whether autograd is to form the gradient of a parameter."""
-        ...
 
     def square_sums(self) -> Iterator[tuple[ParameterProgram, SquareSums]]:
         """Gradients that autograd has not formed, when the backward pass is over."""
-        ...
 
     def notes(self) -> Sequence[Note]:
         """How the numbers came to be, when the run is over."""
-        ...
 
 
 class Resident:
@@ -101,7 +91,6 @@ class WeightsPolicy(Protocol):
 
     def __call__(self, module: nn.Module, program: Program, draws: Draws) -> Installed:
         """Install the parameters of `program` in `module`, none of them requiring a gradient."""
-        ...
 
 
 def tied_names(module: nn.Module) -> Mapping[str, tuple[str, ...]]:

@@ -24,11 +24,9 @@ class Owner(Protocol):
     @property
     def engine(self) -> str:
         """Name of the policy, for messages."""
-        ...
 
     def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of an operator that is no view, some of whose arguments are weights."""
-        ...
 
 
 class WeightTensor(torch.Tensor):

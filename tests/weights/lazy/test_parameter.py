@@ -39,7 +39,7 @@ from gptinit.facts.distributions import (
     Uniform,
 )
 from gptinit.measure.checkpointing import entering_blocks
-from gptinit.measure.traced_subject import foreign_subject
+from gptinit.measure.traced_subject import traced_subject
 from gptinit.results.program import ParameterProgram
 from gptinit.weights.draws import Draws
 from gptinit.weights.lazy.gaussian import GaussianMatrix
@@ -486,7 +486,7 @@ def test_products_have_the_dtype_of_the_run(dtype: torch.dtype) -> None:
 
 def odd_program(name: str) -> tuple[Any, tuple[ParameterProgram, ...], Draws]:
     """A model of ODD: its module, its program, and the draws of a seed."""
-    subject = foreign_subject(factory(ODD[name]))
+    subject = traced_subject(factory(ODD[name]))
     draws = Draws(seed=0, device=torch.device("cpu"), dtype=torch.float32, recipes=subject.recipes)
     return subject.build(), subject.program, draws
 

@@ -28,7 +28,7 @@ class Basis:
         size: length n of a row.
         device: where they are.
         defers: whether the first rows may be made orthonormal only when they are needed again, if
-            ever: half of the work where nobody does.
+            ever: half of the work where they never are.
 
     Attributes:
         units: (u,) indices of the unit vectors; they come first, in coordinates too.

@@ -242,5 +242,4 @@ class GaussianMatrix:
 
 
 def _all(units: Tensor, rows: Tensor) -> Tensor:
-    """Responses to both kinds of directions."""
     return torch.cat((units, rows)) if len(units) else rows

@@ -21,12 +21,6 @@ class HaarMatrix:
 
     What is known are pairs of directions, u of the inputs and v of the outputs with O u = v; on the
     complements O is Haar-distributed still.
-
-    Args:
-        shape: outputs m and inputs n.
-        gain: every singular value.
-        randomness: where its numbers come from.
-        device: of the queries.
     """
 
     def __init__(

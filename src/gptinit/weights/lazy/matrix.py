@@ -14,7 +14,6 @@ class Randomness(Protocol):
 
     def normals(self, shape: tuple[int, int]) -> Tensor:
         """Independent standard normal numbers, float32."""
-        ...
 
     def times(self, x: Tensor, width: int) -> tuple[Tensor, Callable[[], Tensor]]:
         """The product of x with independent standard normal numbers, and how to have those again.
@@ -22,15 +21,12 @@ class Randomness(Protocol):
         Shape:
             x: (t, r); results: (t, width), (r, width).
         """
-        ...
 
     def entries(self, shape: tuple[int, int]) -> Tensor:
         """Entries of the matrix from their true distribution, float32."""
-        ...
 
     def chi_square(self, degrees: int) -> Tensor:
         """A chi-square number, ()."""
-        ...
 
 
 class LazyMatrix(Protocol):
@@ -40,19 +36,15 @@ class LazyMatrix(Protocol):
 
     def right(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The product x W^T and coordinates of x; (t, n) to (t, m), (t, rank)."""
-        ...
 
     def left(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """The product g W and coordinates of g; (t, m) to (t, n), (t, rank)."""
-        ...
 
     def row(self, indices: Tensor) -> Tensor:
         """Rows of W; (r,) distinct indices to (r, n)."""
-        ...
 
     def square_sum(self) -> Tensor:
         """Sum of the squares of all entries, (); the last query."""
-        ...
 
 
 class DrawnMatrix:

@@ -216,7 +216,6 @@ class LazyParameter:
         return next((n for n in lengths if n <= down and down % n == 0), shape[-1])
 
     def _begin(self, row_length: int) -> None:
-        """Nothing is known of matrices with rows of this length."""
         self._row_length = row_length
         self._tiles = Tiles(list(self._first_tiles()), self._numbers)
 
@@ -245,7 +244,6 @@ class LazyParameter:
         yield from made
 
     def _tile(self, area: Rectangle, law: Distribution) -> Tile:
-        """A tile of which nothing is known."""
         numbers = self._numbers(area, law)
         shape, device = (len(area.rows), len(area.columns)), self.draws.device
         matrix: LazyMatrix
@@ -273,7 +271,6 @@ class LazyParameter:
 
 
 def _square_sum(tile: Tile) -> Tensor:
-    """Sum of the squares of the entries of a tile."""
     numbers = tile.randomness
     assert isinstance(numbers, _Numbers)  # made here
     if _third_moment(numbers.law) is None or isinstance(tile.matrix, DrawnMatrix):

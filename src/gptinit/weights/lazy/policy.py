@@ -16,6 +16,7 @@ from torch import nn
 
 from gptinit.facts.distributions import Copy, Orthogonal
 from gptinit.facts.names import number_pattern
+from gptinit.facts.vocabulary import NoteKind
 from gptinit.results.profile import Note
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.trace.graph import dependencies
@@ -30,6 +31,12 @@ from gptinit.weights.redrawn import redrawn
 from gptinit.weights.tensor import WeightTensor
 
 __all__ = ["LazyPolicy"]
+
+_NO_GRADIENT = "weight_grad is absent: one of its products had no backward pass."
+_NOT_NORMAL = (
+    "Its entries are not normal, but its lazy products are drawn as normal: distribution functions "
+    "differ by at most {:.2g} (Berry-Esseen)."
+)
 
 _COMPARED = 64
 """Entries by which a copy is known to be one, sign and scale included."""
@@ -157,42 +164,27 @@ class LazyPolicy:
                 role = owner.parameter.role
                 worst = max(self._distances.get(role, 0.0), float(owner.distance))
                 self._distances[role] = worst
-        drawn = tuple(
-            Note(
-                kind="materialised",
-                where=pattern,
-                message=f"No lazy rule for {operator}; the weight was materialised.",
-            )
-            for pattern, operator in self._drawn.items()
-        )
-        unlike = tuple(
-            Note(kind="materialised", where=pattern, message=f"The weight was materialised: {why}.")
-            for pattern, why in self._unlike.items()
-        )
         for name in weights.without_gradient:
             self._unknown[number_pattern(name)] = None
-        unknown = tuple(
-            Note(
-                kind="approximate",
-                where=pattern,
-                message="weight_grad is absent: one of its products had no backward pass.",
-            )
-            for pattern in self._unknown
-        )
-        limits = tuple(
-            Note(
-                kind="approximate",
-                where=role,
-                message="Its entries are not normal, but its lazy products are drawn as normal: "
-                f"distribution functions differ by at most {distance:.2g} (Berry-Esseen).",
-            )
-            for role, distance in self._distances.items()
-        )
-        return drawn + unlike + unknown + limits
+        said: list[tuple[NoteKind, str, str]] = [
+            *(
+                ("materialised", where, f"No lazy rule for {name}; the weight was materialised.")
+                for where, name in self._drawn.items()
+            ),
+            *(
+                ("materialised", where, f"The weight was materialised: {why}.")
+                for where, why in self._unlike.items()
+            ),
+            *(("approximate", where, _NO_GRADIENT) for where in self._unknown),
+            *(
+                ("approximate", role, _NOT_NORMAL.format(distance))
+                for role, distance in self._distances.items()
+            ),
+        ]
+        return tuple(Note(kind=kind, where=where, message=text) for kind, where, text in said)
 
 
 def _drawn_for(parameter: ParameterProgram, draws: Draws) -> set[str]:
-    """The parameters after which the draws are named that its record replays."""
     recipe = draws.recipes.get(parameter.name)
     if recipe is None or is_drawable(parameter.distribution):
         return set()
@@ -218,14 +210,7 @@ def _is_same(one: ParameterProgram, other: ParameterProgram, draws: Draws) -> bo
 
 @dataclass(slots=True, kw_only=True)
 class _LazyWeights:
-    """The lazy weights of one seed.
-
-    Attributes:
-        program: parameters by name.
-        owners: lazy ones to their owners.
-        blocks: paths of the blocks.
-        tell: notes about a run.
-    """
+    """The lazy weights of one seed."""
 
     program: Mapping[str, ParameterProgram]
     owners: Mapping[str, LazyParameter]
@@ -234,7 +219,6 @@ class _LazyWeights:
     _sums: dict[str, SquareSums | None] = field(default_factory=dict)
 
     def forms_gradient(self, parameter: ParameterProgram) -> bool:
-        """Whether a parameter is a real tensor."""
         return parameter.name not in self.owners
 
     def enter(self, block: str, *, rehearsal: bool) -> None:
@@ -262,7 +246,6 @@ class _LazyWeights:
         forget_last_rows()
 
     def _inside(self, block: str) -> list[LazyParameter]:
-        """The owners of a block's weights."""
         return [owner for owner in self.owners.values() if block in owner.blocks]
 
     def _is_passing(self, owner: LazyParameter) -> bool:

@@ -95,11 +95,7 @@ def _products(
 
 
 def _forward(
-    x: list[Tensor],
-    weight: WeightTensor,
-    areas: list[Rectangle],
-    sides: list[bool],
-    alpha: float,
+    x: list[Tensor], weight: WeightTensor, areas: list[Rectangle], sides: list[bool], alpha: float
 ) -> list[Tensor]:
     """Products of a forward pass; what a backward pass will need is noted."""
     owner = _owner(weight)
@@ -167,7 +163,6 @@ def _noted(weight: WeightTensor, sides: list[bool]) -> _Noted | None:
 
 
 def _mm(a: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor | None:
-    """A product of matrices, one of which is lazy."""
     if isinstance(a, WeightTensor) == isinstance(b, WeightTensor):
         return None
     if isinstance(b, WeightTensor):
@@ -179,7 +174,6 @@ def _mm(a: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor | None:
 
 
 def _bmm(a: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor | None:
-    """A batch of products of matrices, one of which is lazy."""
     if isinstance(a, WeightTensor) == isinstance(b, WeightTensor):
         return None
     if isinstance(b, WeightTensor):
@@ -210,7 +204,6 @@ def _added(
 
 
 def _mv(a: Tensor, x: Tensor, alpha: float = 1.0) -> Tensor | None:
-    """A matrix times a vector."""
     if isinstance(x, WeightTensor):
         return None
     made = _mm(a, x.unsqueeze(1), alpha)
@@ -254,12 +247,10 @@ def _embedding(
 
 
 def _index_select(weight: Tensor, dim: int, indices: Tensor) -> Tensor | None:
-    """Rows by their numbers."""
     return _rows(weight, indices) if dim == 0 else None
 
 
 def _index(weight: Tensor, indices: list[Tensor | None]) -> Tensor | None:
-    """Rows by their numbers."""
     first, *others = indices
     if first is None or any(i is not None for i in others):
         return None
@@ -344,7 +335,6 @@ def _cast(
 
 
 def _reshaped(weight: Tensor, size: list[int]) -> Tensor | None:
-    """A reshaped copy: a view where strides allow it."""
     if not isinstance(weight, WeightTensor):
         return None
     try:

@@ -117,12 +117,7 @@ Split = Callable[[Rectangle], Randomness]
 
 
 class Tiles:
-    """All of one parameter.
-
-    Args:
-        tiles: rectangles that cover it, none overlapping.
-        randomness_of: where the numbers of a new rectangle come from.
-    """
+    """All of one parameter."""
 
     def __init__(self, tiles: Sequence[Tile], randomness_of: Split) -> None:
         self._tiles, self._randomness_of = list(tiles), randomness_of
