@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.theory import Deviation, deviations
-from gptinit.api.prediction import measure_with_prediction
+from gptinit.api.prediction import measure_with_prediction, theory_of
 from gptinit.auditing.audit import audit_factory
 from gptinit.config import RunConfig
 from gptinit.errors import MeasureError
@@ -303,8 +303,8 @@ def _come_far(name: str, model_class: Any, make: Callable[[], Any]) -> Outcome:
         reason = "; ".join(n.message for n in audit.notes if n.kind == "approximate")
         subject = traced_subject(factory)
         reached.append("flows")
-        is_predicted = isinstance(subject.theory, TheoryModel)
-        prediction = getattr(subject.theory, "message", "").removeprefix("No prediction: ")
+        is_predicted = isinstance(theory_of(subject), TheoryModel)
+        prediction = getattr(theory_of(subject), "message", "").removeprefix("No prediction: ")
         _require_small(subject.facts.n_params)
         measure(subject, RunConfig(seeds=1, seq_len=16, data="uniform", device="cpu"))
         reached.append("measures")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.timing import alternate, process, python
+from gptinit.api.prediction import theory_of
 from gptinit.config import GPTConfig, RunConfig
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme, load_schemes
@@ -88,11 +89,11 @@ def main() -> None:
 
 def _predicted(subject: Subject, run: RunConfig) -> Profile:
     """The profile of a subject by theory alone."""
-    assert isinstance(subject.theory, TheoryModel)
+    assert isinstance(theory_of(subject), TheoryModel)
     tokens, run = tokens_of_run(
         run, None, vocab_size=subject.vocab_size, block_size=subject.block_size
     )
-    return predicted_profile(subject.theory, subject.facts, run, tokens, scheme=subject.scheme)
+    return predicted_profile(theory_of(subject), subject.facts, run, tokens, scheme=subject.scheme)
 
 
 def _print_table(

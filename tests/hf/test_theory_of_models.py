@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.sweep import predicted, width_error
-from gptinit.api.prediction import measure_with_prediction
+from gptinit.api.prediction import measure_with_prediction, theory_of
 from gptinit.config import RunConfig
 from gptinit.gate.student_t import student_quantile
 from gptinit.load.factory import Factory
@@ -65,8 +65,8 @@ def test_a_family_of_transformers_is_predicted_as_it_is_measured(
             with_settings=None, block_size=64,
         )
     )  # fmt: skip
-    assert isinstance(subject.theory, TheoryModel), subject.theory
-    assert {key: getattr(subject.theory, key) for key in facts} == pytest.approx(facts)
+    assert isinstance(theory_of(subject), TheoryModel), theory_of(subject)
+    assert {key: getattr(theory_of(subject), key) for key in facts} == pytest.approx(facts)
 
     run = RunConfig(seeds=SEEDS, seq_len=32, device="cpu", engine="dense", grad=True)
     found = predicted(measure_with_prediction(subject, run))

@@ -9,6 +9,7 @@ from support.entangled_models import (
 )
 
 import gptinit
+from gptinit.api.prediction import theory_of
 from gptinit.config import RunConfig
 from gptinit.measure.measure import measure
 from gptinit.results.profile import Note
@@ -20,7 +21,7 @@ def test_entangled_weights_are_drawn_together() -> None:
 
 
 def test_theory_says_nothing_of_entangled_weights() -> None:
-    assert isinstance(subject_of(transposed).theory, Note)
+    assert isinstance(theory_of(subject_of(transposed)), Note)
 
 
 def test_a_weight_made_of_itself_by_a_mean_can_be_read() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.foreign_models import FF, FOREIGN, C, L, factory
 
+from gptinit.api.prediction import theory_of
 from gptinit.config import RunConfig
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import Distribution, Normal, Piecewise
@@ -109,13 +110,13 @@ def test_columns_of_q_k_and_v_must_be_drawn_alike(tmp_path: Path) -> None:
 
 
 def test_theory_is_of_the_new_weights() -> None:
-    before, after = redrawn("pre-norm", "nanogpt")
+    before, after = map(theory_of, redrawn("pre-norm", "nanogpt"))
 
-    assert isinstance(before.theory, TheoryModel)
-    assert isinstance(after.theory, TheoryModel)
-    assert {layer.mlp_up.std for layer in before.theory.layers} == {0.3}
-    assert {layer.mlp_up.std for layer in after.theory.layers} == {0.02}
-    assert after.theory.attn_multiplier == before.theory.attn_multiplier
+    assert isinstance(before, TheoryModel)
+    assert isinstance(after, TheoryModel)
+    assert {layer.mlp_up.std for layer in before.layers} == {0.3}
+    assert {layer.mlp_up.std for layer in after.layers} == {0.02}
+    assert after.attn_multiplier == before.attn_multiplier
 
 
 def test_what_is_redrawn_has_no_recipe_and_no_draw_of_its_own() -> None:

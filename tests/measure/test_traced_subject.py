@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import gptinit
-from gptinit.api.prediction import measure_with_prediction
+from gptinit.api.prediction import measure_with_prediction, theory_of
 from gptinit.config import Engine, GPTConfig, RunConfig
 from gptinit.errors import MeasureError, SubjectError
 from gptinit.facts.schemes import get_scheme
@@ -39,6 +39,7 @@ from gptinit.measure.builtin_subject import builtin_subject
 from gptinit.measure.measure import measure
 from gptinit.measure.subject import Subject
 from gptinit.measure.traced_subject import live_subject, traced_subject
+from gptinit.recognise.architecture import Forwarding
 from gptinit.results.profile import Note, Place, Profile
 from gptinit.theory import TheoryModel
 from gptinit.tokens import open_tokens
@@ -206,13 +207,15 @@ def test_the_same_names_give_the_built_in_gpt_s_profile_bit_for_bit(grad: bool) 
 def test_theory_reads_other_names_as_the_built_in_gpt() -> None:
     ours = builtin_subject(CONFIG, get_scheme("nanogpt"), name="ours", source="tests")
 
-    assert subject_of(lambda: Twin(ours=False)).theory == ours.theory
+    assert theory_of(subject_of(lambda: Twin(ours=False))) == theory_of(ours)
 
 
 def test_more_tokens_than_were_looked_at_are_not_predicted() -> None:
-    subject = replace(subject_of(FOREIGN["pre-norm"]), theory_tokens=T - 1)
+    subject = subject_of(FOREIGN["pre-norm"])
+    assert isinstance(subject.recognised, Forwarding)
+    short = replace(subject.recognised, tokens=T - 1)
 
-    profile = measure_with_prediction(subject, RUN)
+    profile = measure_with_prediction(replace(subject, recognised=short), RUN)
 
     assert all(not place.predicted for _, place in profile.places())
     assert f"with more than {T - 1} tokens" in profile.notes[-1].message
@@ -244,7 +247,7 @@ def test_a_live_module_is_predicted_until_it_is_trained() -> None:
     with torch.no_grad():  # what gradients do: a matrix of rank one is added
         matrix.weight += torch.ones(FF, 1) * torch.randn(1, C) * 0.3
 
-    before, after = (live_subject(m, live_factory(m)).theory for m in (drawn, trained))
+    before, after = (theory_of(live_subject(m, live_factory(m))) for m in (drawn, trained))
 
     assert isinstance(before, TheoryModel)
     assert before.layers[0].q.std == pytest.approx(

@@ -23,8 +23,10 @@ from support.foreign_models import (
 )
 from torch import Tensor, nn
 
+from gptinit.api.prediction import theory_of
 from gptinit.measure.subject import Subject
 from gptinit.measure.traced_subject import traced_subject
+from gptinit.recognise.architecture import Forwarding
 from gptinit.results.profile import Note
 from gptinit.theory import TheoryModel
 
@@ -36,7 +38,7 @@ def subject_of(build: Callable[[], nn.Module]) -> Subject:
 
 def model_of(build: Callable[[], nn.Module]) -> TheoryModel:
     """What theory knows of it."""
-    theory = subject_of(build).theory
+    theory = theory_of(subject_of(build))
     assert isinstance(theory, TheoryModel), theory
     return theory
 
@@ -153,7 +155,7 @@ ODD: dict[str, tuple[type[Decoder], str]] = {
 def test_what_no_formula_covers_is_refused(name: str) -> None:
     build, why = ODD[name]
 
-    theory = subject_of(build).theory
+    theory = theory_of(subject_of(build))
 
     assert isinstance(theory, Note)
     assert theory.kind == "theory-missing"
@@ -168,7 +170,7 @@ def test_what_no_formula_covers_is_refused(name: str) -> None:
     ],
 )  # fmt: skip
 def test_an_architecture_without_formulas_is_refused(name: str) -> None:
-    assert isinstance(subject_of(FOREIGN[name]).theory, Note)
+    assert isinstance(theory_of(subject_of(FOREIGN[name])), Note)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +254,7 @@ def test_turned_queries_and_still_keys_are_refused() -> None:
     class Model(Decoder):
         block = staticmethod(lambda: Block(attn=Half))
 
-    theory = subject_of(Model).theory
+    theory = theory_of(subject_of(Model))
 
     assert isinstance(theory, Note)
     assert "rotated differently" in theory.message
@@ -262,8 +264,10 @@ def test_turned_queries_and_still_keys_are_refused() -> None:
 def test_a_window_limits_the_tokens_that_are_predicted(window: int) -> None:
     subject = subject_of(with_attention(lambda q, k, v: softmax(scores_of(q, k), v, window=window)))
 
-    assert isinstance(subject.theory, TheoryModel)
-    assert subject.theory_tokens == T // 2  # of 24, 12 and 6: the most that a window of 12 leaves
+    assert isinstance(theory_of(subject), TheoryModel)
+    assert isinstance(subject.recognised, Forwarding)
+    # Of 24, 12 and 6: the most that a window of 12 leaves.
+    assert subject.recognised.tokens == T // 2
 
 
 def test_what_a_model_keeps_of_a_longer_pass_is_put_back() -> None:
@@ -282,13 +286,17 @@ def test_what_a_model_keeps_of_a_longer_pass_is_put_back() -> None:
     subject = subject_of(Keeping)
     module: Any = subject.build()
 
-    assert isinstance(subject.theory, TheoryModel)
+    assert isinstance(theory_of(subject), TheoryModel)
     assert (module.longest, float(module.scale)) == (0, 1.0)
-    assert subject.theory_tokens == 8  # with more, embeddings are multiplied by two
+    assert isinstance(subject.recognised, Forwarding)
+    assert subject.recognised.tokens == 8  # with more, embeddings are multiplied by two
 
 
 def test_without_a_window_all_positions_are_predicted() -> None:
-    assert subject_of(Decoder).theory_tokens == T
+    recognised = subject_of(Decoder).recognised
+
+    assert isinstance(recognised, Forwarding)
+    assert recognised.tokens == T
 
 
 def test_a_row_of_padding_is_known_and_not_part_of_the_moments() -> None:

@@ -13,7 +13,7 @@ from gptinit.measure.subject import Subject
 from gptinit.results.profile import Note, Place, Profile
 from gptinit.theory import TheoryModel, predict
 
-__all__ = ["measure_with_prediction", "theory_of_run", "with_prediction"]
+__all__ = ["measure_with_prediction", "theory_of", "theory_of_run", "with_prediction"]
 
 
 def measure_with_prediction(
@@ -39,8 +39,8 @@ def with_prediction(profile: Profile, subject: Subject, ids: npt.NDArray[np.int6
         ids: (seeds, B, T + 1).
     """
     theory = theory_of_run(subject, ids)
-    if not isinstance(theory, TheoryModel):
-        return replace(profile, notes=(*profile.notes, *([theory] if theory else [])))
+    if isinstance(theory, Note):
+        return replace(profile, notes=(*profile.notes, theory))
     run, grad = profile.run, "grad_rms" in profile.embedding.values
     try:
         expected = predict(
@@ -65,16 +65,22 @@ def with_prediction(profile: Profile, subject: Subject, ids: npt.NDArray[np.int6
     )
 
 
-def theory_of_run(subject: Subject, ids: npt.NDArray[np.int64]) -> TheoryModel | Note | None:
+def theory_of(subject: Subject) -> TheoryModel | Note:
+    """Theory's model of a subject, or a note on why it has no formula."""
+    recognised = subject.recognised
+    return recognised if isinstance(recognised, Note) else recognised.model(subject.program)
+
+
+def theory_of_run(subject: Subject, ids: npt.NDArray[np.int64]) -> TheoryModel | Note:
     """Theory's model of a subject, or a note on why it has no formula for these tokens.
 
     Shape:
         ids: (seeds, B, T + 1).
     """
-    theory, most = subject.theory, subject.theory_tokens
-    if not isinstance(theory, TheoryModel):
+    theory, recognised = theory_of(subject), subject.recognised
+    if isinstance(theory, Note) or isinstance(recognised, Note):
         return theory
-    why = ""
+    why, most = "", recognised.tokens
     if most is not None and ids.shape[-1] - 1 > most:
         why = f"what the model does with more than {most} tokens is not known."
     elif theory.silent_tokens and np.isin(ids, list(theory.silent_tokens)).any():

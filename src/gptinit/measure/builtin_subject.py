@@ -23,9 +23,9 @@ from gptinit.load.factory import Factory, seeded
 from gptinit.load.settings import sizes
 from gptinit.measure.subject import Lens, Subject
 from gptinit.model import GPT
+from gptinit.recognise.architecture import Forwarding
 from gptinit.results.gpt_program import gpt_program
 from gptinit.results.program import Program
-from gptinit.theory import model_of_program
 
 __all__ = ["builtin_factory", "builtin_subject"]
 
@@ -52,7 +52,7 @@ def builtin_subject(config: GPTConfig, scheme: Scheme, *, name: str, source: str
         ),
         call=lambda module, ids: module(ids),
         lens=_lens,
-        theory=model_of_program(facts, program),
+        recognised=Forwarding(facts=facts),
     )
 
 

@@ -39,5 +39,4 @@ def reinit(subject: Subject, scheme: Scheme) -> Subject:
         program=program,
         recipes={name: r for name, r in subject.recipes.items() if name in kept},
         own=None,
-        theory=subject.theory_of(program) if subject.theory_of else None,
     )

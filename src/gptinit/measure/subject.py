@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from gptinit.config import ModelFacts
 from gptinit.forward.sites import BlockSites
+from gptinit.recognise.architecture import Forwarding
 from gptinit.results.profile import Note
 from gptinit.results.program import Program
-from gptinit.theory import TheoryModel
 from gptinit.trace.replay.recipes import Recipe
 
 __all__ = ["Lens", "Subject"]
@@ -40,10 +40,7 @@ class Subject:
             of the stream alone.
         notes: notes of the trace.
         is_live: whether it is a module that is built already, which has no weights but its own.
-        theory: the model that theory predicts, or why there is no formula.
-        theory_of: the same for another program of the same model; None where the forward pass was
-            not recognised.
-        theory_tokens: longest sequence for which the forward pass was recognised; None for any.
+        recognised: the forward pass as theory's formulas describe it, or a note on why none do.
     """
 
     facts: ModelFacts
@@ -59,6 +56,4 @@ class Subject:
     lens: Callable[[nn.Module, Tensor], Lens] | None
     notes: tuple[Note, ...] = ()
     is_live: bool = False
-    theory: TheoryModel | Note | None = None
-    theory_of: Callable[[Program], TheoryModel | Note] | None = None
-    theory_tokens: int | None = None
+    recognised: Forwarding | Note

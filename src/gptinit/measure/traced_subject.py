@@ -19,7 +19,6 @@ from gptinit.read.live import stand_ins, with_dependent_rows
 from gptinit.read.reading import Reading, read_live, read_model
 from gptinit.recognise.architecture import Forwarding, forwarding
 from gptinit.results.profile import Note
-from gptinit.theory import TheoryModel
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.replay.replay import Replay
 
@@ -76,16 +75,16 @@ def live_subject(
         return _twin(module).eval()
 
     made = _subject(factory, reading, _sites(reading, sites), build, own)
-    return replace(made, is_live=True, theory=_drawn_theory(module, made))
+    return replace(made, is_live=True, recognised=_recognised_if_drawn(module, made))
 
 
-def _drawn_theory(module: nn.Module, made: Subject) -> TheoryModel | Note | None:
-    """Theory's model of a live module, or a note where its weights are not as if just drawn."""
-    if not isinstance(made.theory, TheoryModel):
-        return made.theory
+def _recognised_if_drawn(module: nn.Module, made: Subject) -> Forwarding | Note:
+    """What was recognised of a live module, or a note where it is no longer as drawn (trained)."""
+    if isinstance(made.recognised, Note):
+        return made.recognised
     name = with_dependent_rows(module.named_parameters())
     if name is None:
-        return made.theory
+        return made.recognised
     message = "No prediction: its rows are not drawn independently of each other (trained?)."
     return Note(kind="theory-missing", where=name, message=message)
 
@@ -125,7 +124,6 @@ def _subject(
         raise SubjectError(f"{factory.name} must run forward to be measured. {why}")
     tail, facts, call = reading.tail, reading.program.facts, reading.seen.call
     block_size = factory.block_size or _learned_positions(reading) or _POSITIONS
-    read = _read_forwarding(reading, sites, block_size)
     return Subject(
         facts=facts,
         vocab_size=reading.seen.vocab_size,
@@ -139,13 +137,11 @@ def _subject(
         call=lambda module, ids: call_model(module, call, ids),
         lens=None if tail is None else lambda module, rows: tail.lens(module, rows),
         notes=(*reading.notes, *_without_branches(sites)),
-        theory=read if isinstance(read, Note) else read.model(reading.program.parameters),
-        theory_of=None if isinstance(read, Note) else read.model,
-        theory_tokens=None if isinstance(read, Note) else read.tokens,
+        recognised=_recognised(reading, sites, block_size),
     )
 
 
-def _read_forwarding(
+def _recognised(
     reading: Reading, sites: tuple[BlockSites, ...], block_size: int
 ) -> Forwarding | Note:
     """The forward pass as theory's formulas describe it, or a note on why none do."""

@@ -1,7 +1,7 @@
 """The architecture of a model as theory needs it, or a note on why no formula covers it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -42,13 +42,16 @@ class Forwarding:
         forward: what parameters do not show.
         fused: fused matrices whose row blocks are in theory's order: "qkv" if all queries come
             first, then all keys, then all values; "gate" if the gate comes first.
-        tokens: length of the longest sequence that is known to be computed in the same way.
+        tokens: length of the longest sequence that is known to be computed in the same way; None
+            for any.
+
+    The defaults are those of the built-in GPT.
     """
 
     facts: ModelFacts
-    forward: ForwardFacts
-    fused: frozenset[str]
-    tokens: int
+    forward: ForwardFacts = field(default_factory=ForwardFacts)
+    fused: frozenset[str] = frozenset({"qkv", "gate"})
+    tokens: int | None = None
 
     def model(self, program: Program) -> TheoryModel | Note:
         """Theory's model for given distributions of the parameters, or a note why there is none."""
