@@ -49,6 +49,10 @@ def test_equal_blocks_are_shards_of_a_matrix_and_experts_of_anything_with_more_d
     ("first", "second", "said"),
     [
         ("h.0.up.weight", "h.1.up.weight", ("duplicate-layers", "error")),
+        ("h.0.mlp.1.weight", "h.1.mlp.1.weight", ("duplicate-layers", "error")),
+        ("h.0.mlp.0.weight", "h.1.mlp.0.weight", ("duplicate-layers", "error")),
+        ("h.0.mlp.0.weight", "h.0.mlp.1.weight", ("duplicate-tensors", "warning")),
+        ("h.0.mlp.0.weight", "h.1.mlp.1.weight", ("duplicate-tensors", "warning")),
         ("h.0.experts.0.up", "h.1.experts.0.up", ("duplicate-layers", "error")),
         ("h.0.experts.0.up", "h.1.experts.1.up", ("duplicate-layers", "error")),
         ("h.1.experts.0.up", "h.1.experts.1.up", ("duplicate-experts", "error")),
@@ -62,6 +66,13 @@ def test_two_parameters_are_equal_layers_experts_or_tensors_by_their_names(
     first: str, second: str, said: tuple[str, str]
 ) -> None:
     assert duplicates(parameter(first), parameter(second, Copy(first, DRAWN))) == [said]
+
+
+def test_a_matrix_of_many_equal_blocks_is_named_once() -> None:
+    blocks = [Copy("h.0.w", DRAWN, block=0) for _ in range(3)]
+    law = Piecewise(((2, DRAWN), *((2, block) for block in blocks)))
+
+    assert duplicates(parameter("h.0.w", law)) == [("duplicate-shards", "error")]
 
 
 def test_equal_vectors_are_a_warning() -> None:

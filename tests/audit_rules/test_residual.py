@@ -21,7 +21,8 @@ def scaled_twice(std: float, step: Step | None, drawn: float) -> list[str]:
     The other projection of each block has 0.02, as all else; `step` gave the last entry of the
     history, whose std is `drawn`.
     """
-    history = (Draw(distribution=Normal(0.0, drawn), step=step),)
+    first = Draw(distribution=Normal(0.0, 1.0), step=Step("normal_", (0, 1)), by_default=True)
+    history = (first, Draw(distribution=Normal(0.0, drawn), step=step))
     program = every(
         redrawn(llama(), "down_proj.weight", Normal(0.0, std)),
         lambda p: p.role == "mlp_down",
