@@ -322,6 +322,10 @@ def normal(mean: float, std: float) -> Tensor:
     return torch.randn(SIZE) * std + mean
 
 
+def two_blocks() -> Tensor:
+    return torch.cat([torch.randn(ROWS // 2, COLUMNS), torch.zeros(ROWS // 2, COLUMNS)])
+
+
 def first_rows(inside: Tensor, outside: Tensor) -> Tensor:
     """`inside` in the first 16 rows, `outside` in the others."""
     return torch.where(torch.arange(ROWS).view(ROWS, 1).expand(SIZE) < 16, inside, outside)
@@ -621,6 +625,11 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         ),
         "where of a single draw": Style(
             make=lambda: first_rows(torch.randn(()), torch.randn(SIZE)), law=None
+        ),
+        # Row blocks of two distributions are not independent entries of one.
+        "where of row blocks": Style(make=lambda: first_rows(two_blocks(), full(0.5)), law=None),
+        "where of a draw, else row blocks": Style(
+            make=lambda: first_rows(torch.randn(SIZE), two_blocks()), law=None
         ),
         "half of the rows scaled": Style(
             make=drawn_then(lambda w: w[: ROWS // 2].mul_(0.1)),
