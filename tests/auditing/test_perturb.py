@@ -169,6 +169,20 @@ def test_vectors_and_constants_that_stay_are_not_named(left: ParameterProgram) -
     assert perturb(factory, drawn(factory), drawn) == []
 
 
+def test_a_matrix_that_the_move_removes_does_not_count_as_one_that_followed() -> None:
+    def drawn(factory: Factory) -> ModelProgram:
+        std = factory.settings["init_std"]
+        assert isinstance(std, float)
+        up = matrix("up", "mlp_up", Normal(0.0, std), 4, 4)
+        gates = [matrix(f"gate.{i}", "mlp_gate", Normal(0.0, 0.1), 4, 4) for i in range(2)]
+        return replace(gpt2(nanogpt), parameters=(up, *gates[: 2 if std == 0.5 else 1]))
+
+    factory = settings_of(init_std=0.5)
+    (found,) = perturb(factory, drawn(factory), drawn)
+
+    assert found.message == "init_std was moved from 0.5 to 0.75: mlp_gate did not follow."
+
+
 def test_norms_and_constants_are_not_asked_to_follow() -> None:
     only = replace(gpt2(nanogpt), parameters=(matrix("w", "mlp_up", Normal(0.0, 0.02), 4, 4),))
     moved = replace(only, parameters=(matrix("w", "mlp_up", Normal(0.0, 0.03), 4, 4),))
