@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.programs import gpt2, matrix, nanogpt
+from support.programs import gpt2, matrix, nanogpt, vector
 
 from gptinit.auditing.perturb import PERTURBATION, init_settings, perturb
 from gptinit.errors import SubjectError
-from gptinit.facts.distributions import Normal
+from gptinit.facts.distributions import Constant, Normal, Uniform
 from gptinit.load.factory import Factory
 from gptinit.results.profile import Finding
-from gptinit.results.program import ModelProgram
+from gptinit.results.program import ModelProgram, ParameterProgram
 
 
 def settings_of(**settings: object) -> Factory:
@@ -90,6 +90,37 @@ def test_roles_that_do_not_follow_are_a_note_or_a_warning_where_they_look_as_if_
     assert [f.severity for f in usual] == ["warning"]
 
 
+@pytest.mark.parametrize(
+    ("followers", "is_said"),
+    [
+        ({0, 1, 2}, False),
+        ({0}, False),
+        ({1}, False),
+        ({2}, False),
+        ({0, 2}, False),
+        (set(), True),
+    ],
+)
+@pytest.mark.parametrize("roles", [{"mlp_up"}, {"attn_out", "mlp_up"}])
+def test_a_role_follows_if_a_parameter_of_any_layer_does(
+    roles: set[str], followers: set[int], is_said: bool
+) -> None:
+    def drawn(factory: Factory) -> ModelProgram:
+        std = factory.settings["init_std"]
+        assert isinstance(std, float)
+
+        def law(role: str, layer: int) -> Normal:
+            return Normal(0.0, 0.5 if role in roles and layer not in followers else std)
+
+        return gpt2(law, n_layer=3)
+
+    factory = settings_of(init_std=0.5)
+    found = [f.message for f in perturb(factory, drawn(factory), drawn)]
+
+    still = ", ".join(sorted(roles))
+    assert found == [f"init_std was moved from 0.5 to 0.75: {still} did not follow."] * is_said
+
+
 def test_a_model_that_follows_its_settings_has_no_finding() -> None:
     def follows(factory: Factory) -> ModelProgram:
         std = factory.settings["init_std"]
@@ -115,6 +146,41 @@ def test_a_model_without_settings_is_not_moved() -> None:
     factory = replace(settings_of(init_std=0.02), with_settings=None)
 
     assert perturb(factory, gpt2(nanogpt), read) == []
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        vector("h.0.b", "linear_bias", Uniform(-0.5, 0.5)),
+        vector("h.0.ln.weight", "norm_weight", Constant(1.0)),
+        matrix("h.0.w", "mlp_down", Constant(0.0), 4, 4),
+    ],
+    ids=["random vector", "norm", "constant matrix"],
+)
+def test_vectors_and_constants_that_stay_are_not_named(left: ParameterProgram) -> None:
+    def drawn(factory: Factory) -> ModelProgram:
+        std = factory.settings["init_std"]
+        assert isinstance(std, float)
+        own = matrix("w", "mlp_up", Normal(0.0, std), 4, 4)
+        return replace(gpt2(nanogpt), parameters=(own, left))
+
+    factory = settings_of(init_std=0.02)
+
+    assert perturb(factory, drawn(factory), drawn) == []
+
+
+def test_a_matrix_that_the_move_removes_does_not_count_as_one_that_followed() -> None:
+    def drawn(factory: Factory) -> ModelProgram:
+        std = factory.settings["init_std"]
+        assert isinstance(std, float)
+        up = matrix("up", "mlp_up", Normal(0.0, std), 4, 4)
+        gates = [matrix(f"gate.{i}", "mlp_gate", Normal(0.0, 0.1), 4, 4) for i in range(2)]
+        return replace(gpt2(nanogpt), parameters=(up, *gates[: 2 if std == 0.5 else 1]))
+
+    factory = settings_of(init_std=0.5)
+    (found,) = perturb(factory, drawn(factory), drawn)
+
+    assert found.message == "init_std was moved from 0.5 to 0.75: mlp_gate did not follow."
 
 
 def test_norms_and_constants_are_not_asked_to_follow() -> None:

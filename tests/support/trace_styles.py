@@ -309,6 +309,28 @@ def grown() -> Tensor:
     return nn.Parameter(w)
 
 
+def full(value: float) -> Tensor:
+    return torch.full(SIZE, value)
+
+
+def between_one_and_two() -> Tensor:
+    """A draw that is not symmetric: changing its sign or swapping operands makes another law."""
+    return torch.rand(SIZE) + 1.0
+
+
+def normal(mean: float, std: float) -> Tensor:
+    return torch.randn(SIZE) * std + mean
+
+
+def two_blocks() -> Tensor:
+    return torch.cat([torch.randn(ROWS // 2, COLUMNS), torch.zeros(ROWS // 2, COLUMNS)])
+
+
+def first_rows(inside: Tensor, outside: Tensor) -> Tensor:
+    """`inside` in the first 16 rows, `outside` in the others."""
+    return torch.where(torch.arange(ROWS).view(ROWS, 1).expand(SIZE) < 16, inside, outside)
+
+
 HE = math.sqrt(2.0 / COLUMNS)
 XAVIER = math.sqrt(2.0 / (ROWS + COLUMNS))
 N02 = Normal(0.0, 0.02)
@@ -349,6 +371,76 @@ STYLES: Mapping[str, Style] = MappingProxyType(
                 torch.full(SIZE, 0.5), torch.randn(SIZE), torch.full(SIZE, 0.2)
             ),
             law=Normal(0.5, 0.2),
+        ),
+        # --- U(1, 2), of which sign and order of operands can be told; and sums of draws
+        "addcmul, value, second random": Style(
+            # 0.5 - 3 * 0.2 u = 0.5 - 0.6 u, as is the next
+            make=lambda: torch.addcmul(full(0.5), between_one_and_two(), full(0.2), value=-3),
+            law=Uniform(-0.7, -0.1),
+        ),
+        "addcmul, value, third random": Style(
+            make=lambda: torch.addcmul(full(0.5), full(0.2), between_one_and_two(), value=-3),
+            law=Uniform(-0.7, -0.1),
+        ),
+        "addcmul, value, first random": Style(
+            make=lambda: between_one_and_two().addcmul_(full(0.5), full(0.2), value=-3),
+            law=Uniform(0.7, 1.7),  # u - 3 * 0.1
+        ),
+        "4 - u": Style(make=lambda: 4 - between_one_and_two(), law=Uniform(2.0, 3.0)),
+        "u - 4": Style(make=lambda: between_one_and_two() - 4, law=Uniform(-3.0, -2.0)),
+        "tensor - u": Style(make=lambda: full(4) - between_one_and_two(), law=Uniform(2.0, 3.0)),
+        "u - tensor": Style(make=lambda: between_one_and_two() - full(4), law=Uniform(-3.0, -2.0)),
+        "rsub(u, 5, alpha=2)": Style(
+            make=lambda: torch.rsub(between_one_and_two(), 5, alpha=2), law=Uniform(1.0, 3.0)
+        ),
+        "rsub(u, tensor, alpha=2)": Style(
+            make=lambda: torch.rsub(between_one_and_two(), full(5), alpha=2), law=Uniform(1.0, 3.0)
+        ),
+        "sub(u, 5, alpha=2)": Style(
+            make=lambda: torch.sub(between_one_and_two(), 5, alpha=2), law=Uniform(-9.0, -8.0)
+        ),
+        "sub(tensor, u, alpha=2)": Style(
+            make=lambda: torch.sub(full(5), between_one_and_two(), alpha=2), law=Uniform(1.0, 3.0)
+        ),
+        "add(u, 5, alpha=-2)": Style(
+            make=lambda: torch.add(between_one_and_two(), 5, alpha=-2), law=Uniform(-9.0, -8.0)
+        ),
+        "add(tensor, u, alpha=-2)": Style(
+            make=lambda: torch.add(full(5), between_one_and_two(), alpha=-2), law=Uniform(1.0, 3.0)
+        ),
+        "-u": Style(make=lambda: -between_one_and_two(), law=Uniform(-2.0, -1.0)),
+        "-4 * u": Style(make=lambda: -4 * between_one_and_two(), law=Uniform(-8.0, -4.0)),
+        "tensor * u": Style(make=lambda: full(-4) * between_one_and_two(), law=Uniform(-8.0, -4.0)),
+        "u / -4": Style(make=lambda: between_one_and_two() / -4, law=Uniform(-0.5, -0.25)),
+        "u / tensor": Style(
+            make=lambda: between_one_and_two() / full(-4), law=Uniform(-0.5, -0.25)
+        ),
+        "4 / u": Style(make=lambda: 4 / between_one_and_two(), law=None),
+        "tensor / u": Style(make=lambda: full(4) / between_one_and_two(), law=None),
+        # 5 - 2 * 1 = 3; 4^2 + (2 * 1.5)^2 = 5^2
+        "rsub of draws, alpha": Style(
+            make=lambda: torch.rsub(normal(1, 1.5), normal(5, 4), alpha=2), law=Normal(3.0, 5.0)
+        ),
+        "sub of draws, alpha": Style(
+            make=lambda: torch.sub(normal(5, 4), normal(1, 1.5), alpha=2), law=Normal(3.0, 5.0)
+        ),
+        # 3/4 * 1 + 1/4 * 5 = 2; (3/4 * 4)^2 + (1/4 * 16)^2 = 5^2
+        "lerp by a quarter": Style(
+            make=lambda: normal(1, 4).lerp_(normal(5, 16), 0.25), law=Normal(2.0, 5.0)
+        ),
+        # --- one draw twice: its multiples add up exactly, shifted ones are another tensor
+        "2 w + w": Style(make=lambda: (lambda w: 2 * w + w)(torch.randn(SIZE)), law=Normal(0, 3)),
+        "w - 3 w": Style(make=lambda: (lambda w: w - 3 * w)(torch.randn(SIZE)), law=Normal(0, 2)),
+        "2 x + x, x shifted": Style(
+            make=lambda: (lambda x: 2 * x + x)(normal(1, 1)), law=Normal(3.0, 3.0)
+        ),
+        "x + (x + 1)": Style(make=lambda: (lambda x: x + (x + 1))(torch.randn(SIZE)), law=None),
+        "x - (x - 1)": Style(make=lambda: (lambda x: x - (x - 1))(torch.randn(SIZE)), law=None),
+        "(x + 1) + (x + 2)": Style(
+            make=lambda: (lambda x: (x + 1) + (x + 2))(torch.randn(SIZE)), law=None
+        ),
+        "(2 x + 1) + (x + 1)": Style(
+            make=lambda: (lambda x: (2 * x + 1) + (x + 1))(torch.randn(SIZE)), law=None
         ),
         # --- truncated
         "trunc_normal_ at 2": Style(
@@ -505,6 +597,39 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "masked_fill": Style(
             make=masked_rows,
             law=Piecewise(((1, Constant(0.0)), (3, Normal(0.0, 1.0))) * (ROWS // 4)),
+        ),
+        "where of two draws": Style(
+            make=lambda: first_rows(normal(0, 0.1), normal(0, 0.3)),
+            law=Piecewise(((16, Normal(0.0, 0.1)), (48, Normal(0.0, 0.3)))),
+        ),
+        "where of a draw, else a number": Style(
+            make=lambda: first_rows(torch.randn(SIZE), torch.tensor(0.5)),
+            law=Piecewise(((16, Normal(0.0, 1.0)), (48, Constant(0.5)))),
+        ),
+        "where of a number, else a draw": Style(
+            make=lambda: first_rows(torch.tensor(0.5), torch.randn(SIZE)),
+            law=Piecewise(((16, Constant(0.5)), (48, Normal(0.0, 1.0)))),
+        ),
+        # A broadcast draw has each of its entries several times: not that many independent ones.
+        "where of a row": Style(
+            make=lambda: first_rows(torch.randn(1, COLUMNS), full(0.5)), law=None
+        ),
+        "where of a number, else a row": Style(
+            make=lambda: first_rows(full(0.5), torch.randn(COLUMNS)), law=None
+        ),
+        "where of a column": Style(
+            make=lambda: first_rows(torch.randn(ROWS, 1), full(0.5)), law=None
+        ),
+        "where of a draw, else a column": Style(
+            make=lambda: first_rows(torch.randn(SIZE), torch.randn(ROWS, 1)), law=None
+        ),
+        "where of a single draw": Style(
+            make=lambda: first_rows(torch.randn(()), torch.randn(SIZE)), law=None
+        ),
+        # Row blocks of two distributions are not independent entries of one.
+        "where of row blocks": Style(make=lambda: first_rows(two_blocks(), full(0.5)), law=None),
+        "where of a draw, else row blocks": Style(
+            make=lambda: first_rows(torch.randn(SIZE), two_blocks()), law=None
         ),
         "half of the rows scaled": Style(
             make=drawn_then(lambda w: w[: ROWS // 2].mul_(0.1)),

@@ -151,10 +151,13 @@ _NOT_BY_POSITION = frozenset(
         "orthogonal_ square",
         "orthogonal_ tall",
         "orthogonal_ wide",
+        "rsub of draws, alpha",
+        "rsub(u, tensor, alpha=2)",
         "svd of a draw",
     }
 )
-"""Styles whose entries depend on a whole matrix: where it is large they are refused."""
+"""Styles whose entries depend on a whole matrix, and rsub of tensors, which torch does not tag as
+pointwise: where they are large they are refused."""
 
 
 @pytest.mark.parametrize("name", [n for n, s in STYLES.items() if s.looks])

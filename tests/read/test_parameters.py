@@ -1,0 +1,166 @@
+"""Parameters that share draws: copies are named, other shares are entangled."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gptinit.facts.distributions import Copy, Normal
+from gptinit.read.parameters import is_float, read_of, with_copies, with_entanglement
+from gptinit.results.program import ParameterProgram, Program
+from gptinit.trace.laws.laws import Laws
+from gptinit.trace.record.tracing import trace
+
+SIZE = (8, 6)
+
+Second = Callable[[Tensor], Tensor]
+"""Makes another tensor of the first."""
+
+
+class Weights(nn.Module):
+    """Parameters `a`, and others made of it; buffers made of `a` or of one of the others."""
+
+    def __init__(self, others: Mapping[str, Second], buffers: Mapping[str, Second]) -> None:
+        super().__init__()
+        made = {"a": torch.randn(SIZE)}
+        made |= {name: other(made["a"]) for name, other in others.items()}
+        for name, value in made.items():
+            self.register_parameter(name, nn.Parameter(value))
+        for name, buffer in buffers.items():
+            self.register_buffer(f"of_{name}", buffer(made[name]))
+
+
+def read(
+    others: Mapping[str, Second], buffers: Mapping[str, Second] = MappingProxyType({})
+) -> Program:
+    """Such parameters, with copies and entanglement marked."""
+    module, laws = trace(lambda: Weights(others, buffers)), Laws()
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    reads = {name: read_of(tensor) for name, tensor in tensors if is_float(tensor)}
+    of = {name: laws.of(read) for name, read in reads.items()}
+    drawn = tuple(
+        ParameterProgram(
+            name=name, shape=tuple(tensor.shape), role="other", layer=None,
+            distribution=of[name].distribution,
+        )
+        for name, tensor in module.named_parameters()
+    )  # fmt: skip
+    names = [name for name, _ in module.named_buffers() if name in reads]
+    return with_entanglement(with_copies(drawn, of), reads, names)
+
+
+def copies(program: Program) -> dict[str, str]:
+    """Every parameter that is a copy, and of which."""
+    return {p.name: p.distribution.of for p in program if isinstance(p.distribution, Copy)}
+
+
+def entangled(program: Program) -> set[str]:
+    return {p.name for p in program if p.is_entangled}
+
+
+def another(_: Tensor) -> Tensor:
+    return torch.randn(SIZE)
+
+
+def clone(a: Tensor) -> Tensor:
+    return a.clone()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a + 1,
+        lambda a: a - 1,
+        lambda a: 1 - a,
+        lambda a: 2 * a + 1,
+        lambda a: a.t().contiguous(),
+        lambda a: a.flip(0),
+        lambda a: a[:4].clone(),
+        lambda a: a + torch.randn(SIZE),
+    ],
+    ids=["a + 1", "a - 1", "1 - a", "2 a + 1", "transposed", "flipped", "rows", "a + noise"],
+)
+def test_what_is_made_of_another_without_its_very_values_is_entangled_and_no_copy(
+    change: Second,
+) -> None:
+    program = read({"b": change, "c": another})
+
+    assert copies(program) == {}
+    assert entangled(program) == {"a", "b"}
+
+
+def test_equal_values_are_a_copy_of_the_first_that_has_them_and_not_entangled() -> None:
+    program = read({"b": another, "c": clone, "d": clone})
+
+    assert copies(program) == {"c": "a", "d": "a"}
+    assert program[2].distribution == Copy("a", Normal(0.0, 1.0))
+    assert entangled(program) == set()
+
+
+@pytest.mark.parametrize(("factor", "std"), [(3.0, 3.0), (-1.0, 1.0), (0.5, 0.5)])
+def test_a_multiple_is_a_copy_with_the_std_of_its_own(factor: float, std: float) -> None:
+    program = read({"b": lambda a: factor * a, "c": another})
+
+    assert program[1].distribution == Copy("a", Normal(0.0, std))
+    assert entangled(program) == set()
+
+
+def test_equal_values_that_are_no_copies_of_the_first_are_copies_of_each_other() -> None:
+    program = read({"b": lambda a: a + 1, "c": lambda a: a + 1, "d": lambda a: a + 2})
+
+    assert copies(program) == {"c": "b"}
+    assert entangled(program) == {"a", "b", "c", "d"}
+
+
+def test_tensors_that_mix_draws_or_have_none_are_no_copies_of_each_other() -> None:
+    def noisy(a: Tensor) -> Tensor:
+        return a + torch.randn(SIZE)
+
+    program = read({"b": noisy, "c": noisy, "d": torch.ones_like, "e": torch.ones_like})
+
+    assert copies(program) == {}
+    assert entangled(program) == {"a", "b", "c"}
+
+
+def test_the_reduced_and_the_complete_factor_of_one_draw_are_no_copies() -> None:
+    program = read(
+        {"b": lambda a: torch.linalg.qr(a)[0], "c": lambda a: torch.linalg.qr(a, "complete")[0]}
+    )
+
+    assert [p.shape for p in program] == [(8, 6), (8, 6), (8, 8)]
+    assert copies(program) == {}
+
+
+def test_one_that_is_no_copy_entangles_the_copies_too() -> None:
+    program = read({"b": clone, "c": lambda a: a.t().contiguous(), "d": another})
+
+    assert copies(program) == {"b": "a"}
+    assert entangled(program) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [clone, lambda a: a.mean(), lambda a: a.norm(dim=1), lambda a: a[0], lambda a: a.t() + 1],
+    ids=["clone", "mean", "norms", "row", "shifted"],
+)
+@pytest.mark.parametrize(
+    ("of", "marked"), [("a", {"a", "copy"}), ("copy", {"a", "copy"}), ("apart", {"apart"})]
+)
+def test_a_parameter_that_a_buffer_is_computed_from_is_entangled_and_so_are_its_copies(
+    buffer: Second, of: str, marked: set[str]
+) -> None:
+    program = read({"copy": clone, "apart": another}, {of: buffer})
+
+    assert entangled(program) == marked
+    assert copies(program) == {"copy": "a"}
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [another, lambda a: torch.ones_like(a), lambda a: torch.arange(a.shape[0])],
+    ids=["own draw", "ones", "positions"],
+)
+def test_a_buffer_of_its_own_entangles_nothing(buffer: Second) -> None:
+    assert entangled(read({"b": another}, {"a": buffer, "b": buffer})) == set()
