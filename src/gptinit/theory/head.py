@@ -73,7 +73,9 @@ def logits_of(K: Gram, model: TheoryModel) -> Logits:
     kept = model.embedding_multiplier * model.tok_emb.variance
     own = factor * C * gain.mean * kept * scale
     held = np.minimum(model.embedding_multiplier * kept * scale**2, 1.0)
-    own_std = np.sqrt(std**2 * (1 - held) + own**2 * 2 / C)
+    # The norm takes out what moves the stream along itself: with h held, the variance over std^2 is
+    # 2 h (1 - h/2)^2 + (1 - h)^3 + h (1 - h)^2 / 2 = 1 - h / 2 (delta method).
+    own_std = np.sqrt(std**2 * (1 - held) + own**2 / (2 * C))
     return Logits(std=std, own=own, own_std=own_std, held=held, scale=scale)
 
 
