@@ -197,9 +197,9 @@ def test_the_bias_of_what_attention_adds_is_common_to_all_positions() -> None:
 @pytest.mark.parametrize(
     ("changes", "fields"),
     [
-        ({}, {"k": drawn(0.2), "k_bias": drawn(1.0)}),
-        ({"score_ratio": 2.0}, {"k_bias": drawn(0.5)}),
-        ({}, {"q": drawn(0.2), "k_bias": drawn(0.5)}),
+        ({}, {"q_bias": drawn(0.4), "k": drawn(0.2), "k_bias": drawn(1.0)}),
+        ({"score_ratio": 2.0}, {"q_bias": drawn(0.4), "k_bias": drawn(0.5)}),
+        ({}, {"q": drawn(0.2), "q_bias": drawn(0.8), "k_bias": drawn(0.5)}),
     ],
     ids=["keys", "scores", "queries"],
 )
@@ -208,10 +208,16 @@ def test_a_factor_on_scores_may_sit_on_queries_on_keys_or_on_both(
 ) -> None:
     # Scores of std 64 x 0.1 x 0.1 = 0.64, and twice that; both halves of the factor: sqrt(2) each.
     K = gram(0.4)
-    common = {"v_bias": drawn(0.3)}
-    half = {"q": drawn(0.1 * math.sqrt(2)), "k": drawn(0.1 * math.sqrt(2))}
-    both = replace(LAYER, **common, **half, k_bias=drawn(0.5 * math.sqrt(2)))
-    one = replace(LAYER, **common, **fields)
+    half = math.sqrt(2)
+    common = replace(LAYER, v_bias=drawn(0.3))
+    both = replace(
+        common,
+        q=drawn(0.1 * half),
+        q_bias=drawn(0.4 * half),
+        k=drawn(0.1 * half),
+        k_bias=drawn(0.5 * half),
+    )
+    one = replace(common, **fields)
     gradient = np.array([[1.0, 0.3], [0.3, 2.0]], dtype=np.float32)
 
     def outcome(layer: LayerMoments, model: TheoryModel) -> tuple[Gram, Gram]:
@@ -233,3 +239,35 @@ def test_eps_stands_under_the_root_of_a_norm_and_its_weight_on_the_way_back() ->
     assert x.back(np.ones((2, 2), dtype=np.float32)) == pytest.approx(np.full((2, 2), 0.5))
     # 5 channels of variance 0.1^2: per unit 5 / 100 x 2, and shared 5 / 100 x 4 + 0.3^2.
     assert x.through(drawn(0.1), drawn(0.3), 5) == pytest.approx((0.1, 0.29))
+
+
+def test_attention_sends_back_what_sampled_heads_send_back() -> None:
+    """Heads of drawn matrices, differentiated by hand: through values, queries and keys."""
+    positions, heads, hs = 8, 1500, 16
+    # Scores of std C std(q) std(k) = 0.6 make a third of the gradient.
+    layer = replace(LAYER, q=drawn(0.15), k=drawn(0.0625), v=drawn(0.2), attn_out=drawn(0.3))
+    K, D = (np.full((positions,) * 2, r) + (1 - r) * np.eye(positions) for r in (0.2, 0.3))
+    rng = np.random.default_rng(0)
+    stream = math.sqrt(C) * np.linalg.cholesky(K) @ np.eye(positions, C)
+    wq, wk, wv = (m.std * rng.standard_normal((heads, C, hs)) for m in (layer.q, layer.k, layer.v))
+    q, k, v = stream @ wq, stream @ wk, stream @ wv
+    allowed = np.tril(np.exp(q @ k.swapaxes(1, 2) / math.sqrt(hs)))
+    weights = allowed / allowed.sum(-1, keepdims=True)
+    out = np.linalg.cholesky(D) @ rng.standard_normal((heads, positions, hs))
+    out *= math.sqrt(C) * layer.attn_out.std
+    by_weights = out @ v.swapaxes(1, 2)
+    scores = weights * (by_weights - (weights * by_weights).sum(-1, keepdims=True)) / math.sqrt(hs)
+    sent = weights.swapaxes(1, 2) @ out @ wv.swapaxes(1, 2)
+    sent += scores @ k @ wq.swapaxes(1, 2) + scores.swapaxes(1, 2) @ q @ wk.swapaxes(1, 2)
+    sampled = sent @ sent.swapaxes(1, 2) / C
+
+    model = replace(MODEL, n_head=1, n_kv_head=1, head_dim=hs)
+    x = normed(K.astype(np.float32), Moments(1.0, 0.0), NOTHING, 0.0)
+    attention = attend(x, layer, model, None)
+    back = attention_back(D.astype(np.float32), x, attention, layer, model)
+
+    for total in (np.eye(positions), np.ones((positions, positions))):
+        found, expected = float((total * back).sum()), (total * sampled).sum((1, 2))
+        # 4.5 standard errors, and 2 % for what lies beyond the first order in the scores.
+        error = 4.5 * expected.std() / math.sqrt(heads) + 0.02 * expected.mean()
+        assert abs(found - expected.mean()) < error
