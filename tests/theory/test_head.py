@@ -95,7 +95,7 @@ def test_a_stream_that_holds_more_than_itself_holds_itself() -> None:
     # What follows a norm is taken as no more than the stream, where branches cancel the token.
     model = replace(base(), n_embd=C, tok_emb=Moments(0.0, 1.0), norm_eps=0.0)
 
-    assert logits_of(np.eye(1, dtype=np.float32) / 4, model).held.tolist() == [1.0]
+    assert logits_of(np.full((1, 1), 0.25, dtype=np.float32), model).held.tolist() == [1.0]
 
 
 @pytest.mark.parametrize(("rows", "counted"), [(16, 16), (97, 97), (1000, 97)])
