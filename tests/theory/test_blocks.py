@@ -241,14 +241,16 @@ def test_eps_stands_under_the_root_of_a_norm_and_its_weight_on_the_way_back() ->
     assert x.through(drawn(0.1), drawn(0.3), 5) == pytest.approx((0.1, 0.29))
 
 
-def test_attention_sends_back_what_sampled_heads_send_back() -> None:
-    """Heads of drawn matrices, differentiated by hand: through values, queries and keys."""
+@pytest.mark.parametrize("path", "qkv")
+def test_attention_sends_back_what_sampled_heads_send_back(path: str) -> None:
+    """Heads of drawn matrices, differentiated by hand: through values, queries or keys alone."""
     positions, heads, hs = 8, 1500, 16
-    # Scores of std C std(q) std(k) = 0.6 make a third of the gradient.
-    layer = replace(LAYER, q=drawn(0.15), k=drawn(0.0625), v=drawn(0.2), attn_out=drawn(0.3))
+    # Scores of std C std(q) std(k) = 0.23: formulas are of first order in their square.
+    layer = replace(LAYER, q=drawn(0.09), k=drawn(0.04), v=drawn(0.2), attn_out=drawn(0.3))
     K, D = (np.full((positions,) * 2, r) + (1 - r) * np.eye(positions) for r in (0.2, 0.3))
     rng = np.random.default_rng(0)
-    stream = math.sqrt(C) * np.linalg.cholesky(K) @ np.eye(positions, C)
+    stream = np.linalg.cholesky(K) @ rng.standard_normal((heads, positions, C))
+    stream *= math.sqrt(C) / np.linalg.norm(stream, axis=-1, keepdims=True)
     wq, wk, wv = (m.std * rng.standard_normal((heads, C, hs)) for m in (layer.q, layer.k, layer.v))
     q, k, v = stream @ wq, stream @ wk, stream @ wv
     allowed = np.tril(np.exp(q @ k.swapaxes(1, 2) / math.sqrt(hs)))
@@ -257,17 +259,24 @@ def test_attention_sends_back_what_sampled_heads_send_back() -> None:
     out *= math.sqrt(C) * layer.attn_out.std
     by_weights = out @ v.swapaxes(1, 2)
     scores = weights * (by_weights - (weights * by_weights).sum(-1, keepdims=True)) / math.sqrt(hs)
-    sent = weights.swapaxes(1, 2) @ out @ wv.swapaxes(1, 2)
-    sent += scores @ k @ wq.swapaxes(1, 2) + scores.swapaxes(1, 2) @ q @ wk.swapaxes(1, 2)
+    sent = {
+        "q": scores @ k @ wq.swapaxes(1, 2),
+        "k": scores.swapaxes(1, 2) @ q @ wk.swapaxes(1, 2),
+        "v": weights.swapaxes(1, 2) @ out @ wv.swapaxes(1, 2),
+    }[path]
     sampled = sent @ sent.swapaxes(1, 2) / C
 
     model = replace(MODEL, n_head=1, n_kv_head=1, head_dim=hs)
     x = normed(K.astype(np.float32), Moments(1.0, 0.0), NOTHING, 0.0)
     attention = attend(x, layer, model, None)
-    back = attention_back(D.astype(np.float32), x, attention, layer, model)
+    others = {name: NOTHING for name in "qkv" if name != path}  # matrices that pass nothing back
+    open_path = replace(layer, **others)
+    back = attention_back(D.astype(np.float32), x, attention, open_path, model)
 
-    for total in (np.eye(positions), np.ones((positions, positions))):
-        found, expected = float((total * back).sum()), (total * sampled).sum((1, 2))
-        # 4.5 standard errors, and 2 % for what lies beyond the first order in the scores.
-        error = 4.5 * expected.std() / math.sqrt(heads) + 0.02 * expected.mean()
+    # At each position; at later ones, which fewer others read; between neighbours.
+    later = np.diag(np.arange(positions) >= positions // 2).astype(float)
+    for chosen in (np.eye(positions), later, np.eye(positions, k=1)):
+        found, expected = float((chosen * back).sum()), (chosen * sampled).sum((1, 2))
+        # 4.5 standard errors, and 5 % for 64 channels: with 256 the queries' 4 % are 0 +- 2 %.
+        error = 4.5 * expected.std() / math.sqrt(heads) + 0.05 * abs(expected.mean())
         assert abs(found - expected.mean()) < error

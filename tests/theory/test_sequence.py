@@ -99,6 +99,15 @@ def test_a_gradient_grows_by_what_each_branch_sends_back(changes: dict[str, Any]
     assert middle / last == pytest.approx(growth[1], rel=1e-3)
 
 
+def test_a_block_of_other_weights_is_computed_though_the_stream_hardly_grew() -> None:
+    small, large = (block(a, 1.0, 1.0) for a in (Adds(attn=0, bias=0, mlp=0.001), SECOND))
+
+    places = followed(model(layers=(small, large)))
+
+    added = [layer["mlp_var"] / (1 - 1 / C) for layer in places.layers]
+    assert added == pytest.approx([0.001, 30], rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("parallel", "norms", "mlp"),
     [
