@@ -245,8 +245,8 @@ def test_eps_stands_under_the_root_of_a_norm_and_its_weight_on_the_way_back() ->
 def test_attention_sends_back_what_sampled_heads_send_back(path: str) -> None:
     """Heads of drawn matrices, differentiated by hand: through values, queries or keys alone."""
     positions, heads, hs = 8, 1500, 16
-    # Scores of std C std(q) std(k) = 0.23: formulas are of first order in their square.
-    layer = replace(LAYER, q=drawn(0.09), k=drawn(0.04), v=drawn(0.2), attn_out=drawn(0.3))
+    # Scores of std C std(q) std(k) = 0.6: formulas are of first order in their square.
+    layer = replace(LAYER, q=drawn(0.15), k=drawn(0.0625), v=drawn(0.2), attn_out=drawn(0.3))
     K, D = (np.full((positions,) * 2, r) + (1 - r) * np.eye(positions) for r in (0.2, 0.3))
     rng = np.random.default_rng(0)
     stream = np.linalg.cholesky(K) @ rng.standard_normal((heads, positions, C))
