@@ -14,7 +14,7 @@ from gptinit.gate.judge import CheckReport
 
 NANO = f"{Path(__file__).parents[1]}/support/models/nano.py:GPT"
 SMALL = {"n_layer": 2, "n_embd": 16}
-GROWTH = Bound(stat="resid_growth", where="whole", max=1.1, why="It hardly grows.")
+GROWTH = Bound(stat="resid_growth", where="whole", max=1.5, why="It drowns.")
 
 
 def checked(*bounds: Bound, model: str = NANO, **spec: Any) -> CheckReport:
@@ -50,7 +50,7 @@ def test_blocks_that_a_model_does_not_have_stop_a_check(blocks: str) -> None:
 
 
 def test_a_model_is_built_with_the_settings_of_its_entry_and_named_as_there() -> None:
-    for std, verdict in ((0.02, "ok"), (0.05, "violated")):
+    for std, verdict in ((0.02, "ok"), (0.5, "violated")):
         report = checked(overrides={**SMALL, "init_std": std})
         assert [(r.model, r.verdict) for r in report.results] == [("mine", verdict)]
 
@@ -65,10 +65,8 @@ def test_a_model_is_built_with_the_settings_of_its_entry_and_named_as_there() ->
             {"scheme": "nanogpt", "roles": {"*.c_fc.weight": "mlp_down"}},
             ["mine: transformer.h.*.mlp.c_fc.weight"],
         ),
-        # Without its scheme a role is held against nothing.
-        ({"roles": {"*.c_fc.weight": "mlp_down"}}, []),
     ],
-    ids=["no claim", "claim", "claim and role", "role"],
+    ids=["no claim", "claim", "claim and role"],
 )
 def test_a_model_is_audited_against_its_claim_with_the_roles_of_its_entry(
     claim: dict[str, Any], found: list[str]

@@ -82,6 +82,8 @@ ADDS = {
     "a copied stream": lambda x, y: x.clone() + y,
     "a scaled, cast, copied and divided stream": lambda x, y: (2 * x).double().clone() / 3 + y,
     "a scaled branch": lambda x, y: x + y / 2,
+    "a cast branch": lambda x, y: x + y.double(),
+    "a copied branch": lambda x, y: x + y.clone(),
     "both scaled": lambda x, y: x / 2 + 0.5 * y,
 }
 
