@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from support.subjects import tiny_subject
 
-from gptinit.api.prediction import measure_with_prediction, theory_of_run
+from gptinit.api.prediction import measure_with_prediction, theory_of, theory_of_run
 from gptinit.config import RunConfig
 from gptinit.measure.measure import measure
+from gptinit.measure.subject import Subject
+from gptinit.recognise.architecture import Forwarding
 from gptinit.results.profile import Note
 from gptinit.theory import TheoryModel
 
@@ -39,6 +41,13 @@ def test_a_prediction_that_fails_leaves_the_measurement_and_a_note(
     assert failed.message == "No prediction: it failed (ZeroDivisionError: no channels)."
 
 
+def with_tokens(most: int | None) -> Subject:
+    """A tiny model whose forward pass is known for so many tokens."""
+    subject = tiny_subject()
+    assert isinstance(subject.recognised, Forwarding)
+    return replace(subject, recognised=replace(subject.recognised, tokens=most))
+
+
 @pytest.mark.parametrize(
     ("most", "length", "is_known"),
     [(8, 7, True), (8, 8, True), (8, 9, False), (8, 40, False), (None, 40, True)],
@@ -46,13 +55,14 @@ def test_a_prediction_that_fails_leaves_the_measurement_and_a_note(
 def test_sequences_are_predicted_up_to_the_longest_that_was_recognised(
     most: int | None, length: int, is_known: bool
 ) -> None:
-    subject = replace(tiny_subject(), theory_tokens=most)
+    subject = with_tokens(most)
     ids = np.zeros((2, 3, length + 1), dtype=np.int64)  # with the last target
 
     found = theory_of_run(subject, ids)
 
     if is_known:
-        assert found is subject.theory
+        assert found == theory_of(subject)
+        assert isinstance(found, TheoryModel)
     else:
         assert isinstance(found, Note)
         assert (found.kind, found.where) == ("theory-missing", "tokens")
@@ -65,14 +75,16 @@ def test_sequences_are_predicted_up_to_the_longest_that_was_recognised(
     ("silent", "is_known"), [(set(), True), ({5}, True), ({4}, False), ({5, 0}, False)], ids=str
 )
 def test_a_token_that_is_embedded_as_zeros_has_no_prediction(
-    silent: set[int], is_known: bool
+    silent: set[int], is_known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = tiny_subject()
-    assert isinstance(subject.theory, TheoryModel)
-    padded = replace(subject.theory, silent_tokens=frozenset(silent))
+    theory = theory_of(subject)
+    assert isinstance(theory, TheoryModel)
+    padded = replace(theory, silent_tokens=frozenset(silent))
+    monkeypatch.setattr("gptinit.api.prediction.theory_of", lambda _: padded)
     ids = np.array([[[0, 1, 2]], [[3, 4, 0]]])
 
-    found = theory_of_run(replace(subject, theory=padded), ids)
+    found = theory_of_run(subject, ids)
 
     if is_known:
         assert found is padded
@@ -86,6 +98,4 @@ def test_what_was_not_recognised_stays_as_it_is_for_any_tokens() -> None:
     ids = np.zeros((1, 1, 40), dtype=np.int64)
     refused = Note(kind="theory-missing", where="norm", message="No prediction: no norm.")
 
-    for theory in (refused, None):
-        subject = replace(tiny_subject(), theory=theory, theory_tokens=8)
-        assert theory_of_run(subject, ids) is theory
+    assert theory_of_run(replace(tiny_subject(), recognised=refused), ids) is refused
