@@ -76,7 +76,15 @@ ADDS = {
     "torch.add": lambda x, y: torch.add(x, y, alpha=2),
     "in place on the branch": lambda x, y: y.add_(x),
     "a scaled stream": lambda x, y: x * 0.5 + y,
+    "a divided stream": lambda x, y: x / 2 + y,
+    "a divided stream behind the branch": lambda x, y: y + x / 2,
     "a cast stream": lambda x, y: x.double() + y,
+    "a copied stream": lambda x, y: x.clone() + y,
+    "a scaled, cast, copied and divided stream": lambda x, y: (2 * x).double().clone() / 3 + y,
+    "a scaled branch": lambda x, y: x + y / 2,
+    "a cast branch": lambda x, y: x + y.double(),
+    "a copied branch": lambda x, y: x + y.clone(),
+    "both scaled": lambda x, y: x / 2 + 0.5 * y,
 }
 
 
@@ -120,8 +128,15 @@ def test_three_parallel_branches_are_three_additions_to_the_stream() -> None:
 
 @pytest.mark.parametrize(
     "add",
-    [lambda x, y: y, lambda x, y: y + 1.0, lambda x, y: torch.cat([x, y], -1)[..., 2:6]],
-    ids=["none", "a number", "joined"],
+    [
+        lambda x, y: y,
+        lambda x, y: y + 1.0,
+        lambda x, y: torch.cat([x, y], -1)[..., 2:6],
+        lambda x, y: x.tanh() + y,
+        lambda x, y: x * x + y,
+        lambda x, y: x / x.sum(-1, keepdim=True) + y,
+    ],
+    ids=["none", "a number", "joined", "no multiple", "a square", "divided by its own sum"],
 )
 def test_what_adds_nothing_to_a_stream_has_no_addition(add: Any) -> None:
     assert additions(observe(trace(lambda: Odd(add))).graph, 4) == []

@@ -11,7 +11,6 @@ from support.foreign_models import (
     FOREIGN,
     MLP,
     NH,
-    Attention,
     Block,
     C,
     Decoder,
@@ -19,44 +18,13 @@ from support.foreign_models import (
     RotaryAttention,
     T,
     V,
-    factory,
 )
-from torch import Tensor, nn
+from support.recognised import model_of, scores_of, softmax, subject_of, with_attention
 
 from gptinit.api.prediction import theory_of
-from gptinit.measure.subject import Subject
-from gptinit.measure.traced_subject import traced_subject
 from gptinit.recognise.architecture import Forwarding
 from gptinit.results.profile import Note
 from gptinit.theory import TheoryModel
-
-
-def subject_of(build: Callable[[], nn.Module]) -> Subject:
-    """A model of which nothing is known."""
-    return traced_subject(factory(build))
-
-
-def model_of(build: Callable[[], nn.Module]) -> TheoryModel:
-    """What theory knows of it."""
-    theory = theory_of(subject_of(build))
-    assert isinstance(theory, TheoryModel), theory
-    return theory
-
-
-def with_attention(attend: Callable[[Any, Any, Any], Any]) -> type[Decoder]:
-    """The pre-norm decoder with another function of q, k and v, (B, nh, T, hs) each."""
-
-    class Other(Attention):
-        def forward(self, x: Any) -> Any:
-            q, k, v = (
-                t.unflatten(-1, (NH, -1)).transpose(1, 2) for t in self.c_attn(x).split(C, -1)
-            )
-            return self.c_proj(attend(q, k, v).transpose(1, 2).flatten(2))
-
-    class Model(Decoder):
-        block = staticmethod(lambda: Block(attn=Other))
-
-    return Model
 
 
 def with_activation(act: Callable[[Any], Any]) -> type[Decoder]:
@@ -70,18 +38,6 @@ def with_activation(act: Callable[[Any], Any]) -> type[Decoder]:
         block = staticmethod(lambda: Block(mlp=Other))
 
     return Model
-
-
-def scores_of(q: Tensor, k: Tensor) -> Tensor:
-    """Scaled scores, (B, nh, T, T)."""
-    return q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-
-
-def softmax(scores: Tensor, v: Tensor, window: int = T) -> Tensor:
-    """Causal attention with some scores; keys as far back as a window."""
-    size = scores.shape[-1]
-    allowed = torch.ones(size, size, dtype=torch.bool).tril().triu(1 - window)
-    return scores.masked_fill(~allowed, -math.inf).softmax(-1) @ v
 
 
 ODD: dict[str, tuple[type[Decoder], str]] = {
@@ -211,23 +167,6 @@ def test_multipliers_of_branches_and_logits_are_read() -> None:
 
     assert (theory.attn_multiplier, theory.mlp_multiplier) == pytest.approx((0.5, 0.25))
     assert (theory.embedding_multiplier, theory.logit_multiplier) == pytest.approx((3.0, 0.5))
-
-
-@pytest.mark.parametrize(
-    ("attend", "ratio"),
-    [
-        # Unscaled scores: 1 over 1 / sqrt(head_dim).
-        (
-            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0),
-            math.sqrt(C / NH),
-        ),
-        # Queries scaled before they meet keys.
-        (lambda q, k, v: softmax((q / 4) @ k.transpose(-1, -2), v), math.sqrt(C / NH) / 4),
-    ],
-    ids=["without a scale", "scaled queries"],
-)
-def test_the_scale_of_scores_is_read(attend: Callable[..., Any], ratio: float) -> None:
-    assert model_of(with_attention(attend)).score_ratio == pytest.approx(ratio)
 
 
 def test_angles_are_read_whatever_the_code_that_turns() -> None:

@@ -1,0 +1,76 @@
+"""What a check passes on from its configuration to the models that it measures and audits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gptinit
+from gptinit.config import RunConfig
+from gptinit.errors import SubjectError
+from gptinit.facts.bounds import Bound
+from gptinit.gate.check_config import CheckConfig, ModelSpec, ScopedBound
+from gptinit.gate.judge import CheckReport
+
+NANO = f"{Path(__file__).parents[1]}/support/models/nano.py:GPT"
+SMALL = {"n_layer": 2, "n_embd": 16}
+GROWTH = Bound(stat="resid_growth", where="whole", max=1.5, why="It drowns.")
+
+
+def checked(*bounds: Bound, model: str = NANO, **spec: Any) -> CheckReport:
+    """The check of one small model."""
+    spec = {"name": "mine", "overrides": SMALL, **spec}
+    return gptinit.check(
+        CheckConfig(
+            path=Path("nowhere.toml"),
+            run=RunConfig(seq_len=8, seeds=6, batch_size=1, device="cpu"),
+            models=(ModelSpec(model=model, **spec),),
+            bounds=tuple(ScopedBound(bound=bound) for bound in bounds or (GROWTH,)),
+        )
+    )
+
+
+def test_a_model_s_own_blocks_and_branches_are_the_ones_that_are_measured() -> None:
+    bounds = [Bound(stat=s, where="layer 0", max=1.0, why="-") for s in ("attn_var", "mlp_var")]
+    crossed = {"blocks": "transformer.h", "attn": "mlp", "mlp": "attn"}
+
+    plain, named = (
+        {result.stat: result.value for result in checked(*bounds, sites=sites).results}
+        for sites in ({}, crossed)
+    )
+
+    assert plain["attn_var"] != plain["mlp_var"]
+    assert named == {"attn_var": plain["mlp_var"], "mlp_var": plain["attn_var"]}
+
+
+@pytest.mark.parametrize("blocks", ["transformer.layers", "layers"])
+def test_blocks_that_a_model_does_not_have_stop_a_check(blocks: str) -> None:
+    with pytest.raises(SubjectError, match="sites must name modules of GPT"):
+        checked(sites={"blocks": blocks})
+
+
+def test_a_model_is_built_with_the_settings_of_its_entry_and_named_as_there() -> None:
+    for std, verdict in ((0.02, "ok"), (0.5, "violated")):
+        report = checked(overrides={**SMALL, "init_std": std})
+        assert [(r.model, r.verdict) for r in report.results] == [("mine", verdict)]
+
+
+@pytest.mark.parametrize(
+    ("claim", "found"),
+    [
+        # Drawn as nanoGPT draws it, without any claim, with that one, and with a wrong role.
+        ({}, []),
+        ({"scheme": "nanogpt"}, []),
+        (
+            {"scheme": "nanogpt", "roles": {"*.c_fc.weight": "mlp_down"}},
+            ["mine: transformer.h.*.mlp.c_fc.weight"],
+        ),
+    ],
+    ids=["no claim", "claim", "claim and role"],
+)
+def test_a_model_is_audited_against_its_claim_with_the_roles_of_its_entry(
+    claim: dict[str, Any], found: list[str]
+) -> None:
+    report = checked(**claim)
+
+    assert [finding.location for finding in report.findings] == found
