@@ -155,9 +155,7 @@ def test_a_cause_silences_what_it_explains_in_every_layer_and_nothing_else(
         distribution=Normal(0.0, 0.02 / math.sqrt(2 * L)),
         step=Step("normal_", (0, 0.0041), "model.py", 12),
     )
-    general = Draw(
-        distribution=Normal(0.0, 0.02), step=Step("normal_", (0, 0.02), "model.py", 30)
-    )
+    general = Draw(distribution=Normal(0.0, 0.02), step=Step("normal_", (0, 0.02), "model.py", 30))
     program = every(
         gpt2(plain),
         lambda p: p.name.endswith(end),

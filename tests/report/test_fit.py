@@ -5,9 +5,7 @@ import pytest
 from gptinit.report.fit import Column, first_that_fits, width_of
 
 
-@pytest.mark.parametrize(
-    ("sizes", "width"), [([5], 5), ([5, 1], 8), ([5, 1, 4], 14)]
-)
+@pytest.mark.parametrize(("sizes", "width"), [([5], 5), ([5, 1], 8), ([5, 1, 4], 14)])
 def test_blanks_stand_between_columns_only(sizes: list[int], width: int) -> None:
     columns = [Column(heading="", cells=["x" * size]) for size in sizes]
 
