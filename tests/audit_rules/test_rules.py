@@ -862,36 +862,3 @@ def test_a_wrong_distribution_is_named_in_every_matrix_that_multiplies(
     made: Callable[[], ModelProgram], end: str, where: str, law: Distribution
 ) -> None:
     assert rules(redrawn(made(), end, law))["wrong-distribution"] == [where]
-
-
-@pytest.mark.parametrize(
-    ("claimed", "found"),
-    [
-        ((), True),
-        (("attn_out",), True),
-        (("mlp_down",), True),
-        (("attn_out", "mlp_down"), False),
-    ],
-)
-def test_unequal_branches_are_told_unless_the_claim_covers_both(
-    claimed: tuple[str, ...], found: bool
-) -> None:
-    scheme = get_scheme("plain")
-    claim = replace(scheme, rules={role: scheme.rules[role] for role in claimed})
-
-    assert ("residual-branches-unequal" in rules(tinyllama(), claim)) is found
-
-
-@pytest.mark.parametrize("everywhere", [False, True], ids=["one matrix", "all"])
-@pytest.mark.parametrize(("n_layer", "found"), [(2, False), (3, True)])
-def test_half_of_the_usual_std_is_no_scaling_by_two_layers(
-    n_layer: int, found: bool, everywhere: bool
-) -> None:
-    def law(role: str, layer: int) -> Distribution:
-        unscaled = fan_in_law(role, layer) if everywhere else normal(0.02)
-        scaled = role not in ("tok_emb", "lm_head") if everywhere else role == "mlp_up"
-        return normal(unscaled.std / math.sqrt(2 * n_layer) if scaled else unscaled.std)
-
-    named = rules(llama(law, n_layer=n_layer))
-
-    assert ("residual-scaling-wrong-tensor" in named) is found

@@ -6,22 +6,18 @@ from torch import Tensor
 
 from gptinit.trace.record.shapes import results_like
 
-
-def large(*shape: int) -> Tensor:
-    """Ones of this shape, more than the operator is run for."""
-    return torch.ones(shape)
-
-
 aten = torch.ops.aten
+LEFT, RIGHT = torch.ones(2, 300, 250), torch.ones(2, 250, 7)
+"""Even one pair of these matrices has more entries than an operator is run for."""
 
 
 @pytest.mark.parametrize(
     ("func", "args"),
     [
-        (aten.mm.default, (large(300, 250), large(250, 7))),
-        (aten.addmm.default, (large(7), large(300, 250), large(250, 7))),
-        (aten.bmm.default, (large(2, 300, 250), large(2, 250, 7))),
-        (aten.baddbmm.default, (large(2, 1, 7), large(2, 300, 250), large(2, 250, 7))),
+        (aten.mm.default, (LEFT[0], RIGHT[0])),
+        (aten.addmm.default, (torch.ones(7), LEFT[0], RIGHT[0])),
+        (aten.bmm.default, (LEFT, RIGHT)),
+        (aten.baddbmm.default, (torch.ones(2, 1, 7), LEFT, RIGHT)),
     ],
     ids=["mm", "addmm", "bmm", "baddbmm"],
 )
