@@ -1,13 +1,15 @@
-"""A step after the last draw that divides a residual projection by the depth once more."""
+"""Scaling by depth: applied once more, in one branch only, and in models of two layers."""
 
 import math
 from dataclasses import replace
 
 import pytest
-from support.programs import L, every, llama, redrawn
+from support.programs import D, F, L, every, llama, redrawn
 
+from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import findings_of
-from gptinit.facts.distributions import Normal
+from gptinit.facts.distributions import Distribution, Normal
+from gptinit.facts.schemes import get_scheme
 from gptinit.facts.step import Step
 from gptinit.results.program import Draw
 
@@ -86,3 +88,40 @@ def test_without_one_factor_it_counts_if_the_std_is_below_that_of_the_last_draw(
     step: Step | None, drawn: float, found: list[str]
 ) -> None:
     assert scaled_twice(PLAIN / DEPTH, step, drawn) == found
+
+
+@pytest.mark.parametrize(
+    ("claimed", "found"),
+    [
+        ((), True),
+        (("attn_out",), True),
+        (("mlp_down",), True),
+        (("attn_out", "mlp_down"), False),
+    ],
+)
+def test_unequal_branches_are_told_unless_the_claim_covers_both(
+    claimed: tuple[str, ...], found: bool
+) -> None:
+    program = redrawn(llama(), "down_proj.weight", Normal(0.0, PLAIN / DEPTH))
+    scheme = get_scheme("plain")
+    claim = replace(scheme, rules={role: scheme.rules[role] for role in claimed})
+
+    told = {f.rule for f in findings_of(program, expectations(claim, program))}
+
+    assert ("residual-branches-unequal" in told) is found
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["one matrix", "all"])
+@pytest.mark.parametrize(("n_layer", "found"), [(2, False), (3, True)])
+def test_half_of_the_usual_std_is_no_scaling_by_two_layers(
+    n_layer: int, found: bool, everywhere: bool
+) -> None:
+    def law(role: str, _layer: int) -> Distribution:
+        # Everywhere: 1/sqrt(fan_in), divided by depth in all matrices of the blocks.
+        plain = (F if role == "mlp_down" else D) ** -0.5 if everywhere else PLAIN
+        scaled = role not in ("tok_emb", "lm_head") if everywhere else role == "mlp_up"
+        return Normal(0.0, plain / math.sqrt(2 * n_layer) if scaled else plain)
+
+    told = {f.rule for f in findings_of(llama(law, n_layer=n_layer, d_ff=F))}
+
+    assert ("residual-scaling-wrong-tensor" in told) is found

@@ -841,3 +841,24 @@ def test_scaling_twice_where_the_claim_has_none_is_named() -> None:
     assert rules(program, get_scheme("plain")) == {
         "scaled-twice": ["transformer.h.*.attn.c_proj.weight", "transformer.h.*.mlp.c_proj.weight"]
     }
+
+
+@pytest.mark.parametrize(
+    ("made", "end", "where"),
+    [
+        (gpt2, "c_attn.weight", "transformer.h.*.attn.c_attn.weight"),
+        *[
+            (llama, f"{name}.weight", f"model.layers.*.{name}.weight")
+            for name in (
+                "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+            )
+        ],
+        (llama, "lm_head.weight", "lm_head.weight"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("law", [Constant(0.02), Normal(0.5, 0.02)], ids=["equal", "off centre"])
+def test_a_wrong_distribution_is_named_in_every_matrix_that_multiplies(
+    made: Callable[[], ModelProgram], end: str, where: str, law: Distribution
+) -> None:
+    assert rules(redrawn(made(), end, law))["wrong-distribution"] == [where]

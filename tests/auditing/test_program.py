@@ -13,7 +13,9 @@ from gptinit.auditing.program import audit_program, findings_of
 from gptinit.facts.apply_scheme import apply_scheme
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Unset
 from gptinit.facts.schemes import Scheme, get_scheme
+from gptinit.facts.step import Step
 from gptinit.results.profile import Finding, Note
+from gptinit.results.program import Draw
 
 
 def test_every_parameter_and_buffer_stands_beside_the_closest_scheme() -> None:
@@ -136,3 +138,31 @@ def test_what_a_claim_expects_is_worked_out_once(monkeypatch: pytest.MonkeyPatch
 
     whole = [slug for slug, count in applied if count == len(program.parameters)]
     assert whole == ["plain"]
+
+
+@pytest.mark.parametrize(
+    ("end", "others"),
+    [
+        ("c_proj.weight", []),
+        ("attn.c_proj.weight", ["transformer.h.*.mlp.c_proj.weight"]),
+    ],
+    ids=["all of its parameters", "some of its parameters"],
+)
+def test_a_cause_silences_what_it_explains_in_every_layer_and_nothing_else(
+    end: str, others: list[str]
+) -> None:
+    special = Draw(
+        distribution=Normal(0.0, 0.02 / math.sqrt(2 * L)),
+        step=Step("normal_", (0, 0.0041), "model.py", 12),
+    )
+    general = Draw(distribution=Normal(0.0, 0.02), step=Step("normal_", (0, 0.02), "model.py", 30))
+    program = every(
+        gpt2(plain),
+        lambda p: p.name.endswith(end),
+        lambda p: replace(p, history=(special, general)),
+    )
+
+    found = findings_of(program)
+
+    assert {f.rule for f in found} >= {"special-init-overwritten"}
+    assert [f.where for f in found if f.rule == "residual-scaling-missing"] == others

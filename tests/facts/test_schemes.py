@@ -8,7 +8,7 @@ import pytest
 
 from gptinit.config import GPTConfig, ModelFacts
 from gptinit.errors import ConfigError
-from gptinit.facts.apply_scheme import apply_scheme
+from gptinit.facts.apply_scheme import apply_scheme, distributions_at
 from gptinit.facts.distributions import Normal, Piecewise, TruncatedNormal, Uniform
 from gptinit.facts.gpt import GPTParameter, gpt_parameters
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes, scheme_names
@@ -263,3 +263,17 @@ def test_a_truncated_normal_is_cut_around_its_own_mean(tmp_path: Path) -> None:
 
     assert isinstance(law, TruncatedNormal)
     assert (law.mean, law.low, law.high) == pytest.approx((0.5, 0.3, 0.7))
+
+
+def test_each_part_of_a_fused_projection_is_shown_by_its_own_fans(tmp_path: Path) -> None:
+    others = dict.fromkeys(("tok_emb", "pos_emb", "norm_weight", "linear_bias"), "1")
+    scheme = scheme_of(tmp_path, q="1 / fan_out", k="2 / fan_out", v="1 / fan_in", **others)
+
+    found = distributions_at(scheme, SMALL)
+
+    # A width of 8 goes to 8 outputs each, not to the 24 of the whole.
+    assert [found[role] for role in "qkv"] == [
+        (Normal(0.0, 1 / 8),),
+        (Normal(0.0, 2 / 8),),
+        (Normal(0.0, 1 / 8),),
+    ]

@@ -159,3 +159,18 @@ def test_every_foreign_model_gives_its_logits(name: str) -> None:
         told = module(ids, ids) if name == "last position" else module(ids)
     assert found.shape == (*ids.shape, V)
     assert torch.equal(found, logits_of(told))
+
+
+@pytest.mark.parametrize("weights", [None, {}], ids=["own weights", "given weights"])
+def test_a_call_passes_every_argument_that_it_names(weights: dict[str, Tensor] | None) -> None:
+    passed: dict[str, Any] = {}
+
+    class Noting(nn.Module):
+        def forward(self, *first: Any, **named: Any) -> Tensor:
+            passed.update(named, first=first)
+            return scores(IDS)
+
+    call = Call(keyword="x", targets="y", also=("z",), fixed=(("a", False), ("b", 3)))
+    call_model(Noting(), call, IDS, weights)
+
+    assert passed == {"x": IDS, "y": IDS, "z": IDS, "a": False, "b": 3, "first": ()}

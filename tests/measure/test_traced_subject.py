@@ -415,6 +415,13 @@ def test_the_limit_of_positions_is_the_table_s() -> None:
     assert subject_of(FOREIGN["llama"]).block_size > 1000
 
 
+@pytest.mark.parametrize("limit", [T // 2, 2 * T])
+def test_the_limit_of_positions_in_the_settings_comes_before_the_table_s(limit: int) -> None:
+    made = traced_subject(factory(FOREIGN["pre-norm"], block_size=limit))
+
+    assert made.block_size == limit
+
+
 class TestLive:
     """A module that is built already."""
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gptinit.report.numbers import cell, short, with_error
+from gptinit.report.numbers import cell, large, short, with_error
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,18 @@ def test_only_whole_counts_are_written_in_full(
     stat: str, value: float | None, stderr: float | None, text: str
 ) -> None:
     assert cell(stat, value, stderr) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (999_999, "999999"),
+        (10**6, "1 M"),
+        (10**9 - 10**6, "999 M"),
+        (10**9, "1 B"),
+        (10**12 - 10**9, "999 B"),
+        (10**12, "1 T"),
+    ],
+)
+def test_a_round_number_is_one_of_the_larger_unit(number: int, text: str) -> None:
+    assert large(number) == text

@@ -8,8 +8,8 @@ import pytest
 from support.profiles import make_profile, with_value
 
 from gptinit.config import Dtype
-from gptinit.report.summary import summarise
-from gptinit.results.profile import Place, Profile
+from gptinit.report.summary import summarise, summarise_engines
+from gptinit.results.profile import Comparison, Place, Profile
 
 
 def said(profile: Profile, subject: str) -> str:
@@ -239,3 +239,25 @@ def test_a_stream_of_zeros_has_no_headroom_to_speak_of() -> None:
     profile = with_value(profile, "layer 0", "max_abs", 0.0)
 
     assert said(replace(profile, run=replace(profile.run, dtype="float16")), "Precision") == ""
+
+
+@pytest.mark.parametrize(
+    ("seeds", "apart", "verdict"),
+    [
+        (2, 0.0001, "too few seeds for a strong conclusion."),
+        (3, 0.0001, "they agree."),
+        (2, 1e9, "they do not agree."),
+        (3, 1e9, "they do not agree."),
+    ],
+)
+def test_few_seeds_weaken_an_agreement_and_never_hide_a_disagreement(
+    seeds: int, apart: float, verdict: str
+) -> None:
+    dense = make_profile(n_layer=1, seeds=seeds)
+    lazy = replace(
+        with_value(dense, "final", "loss", 6.92 + apart, 0.01),
+        run=replace(dense.run, engine="lazy"),
+    )
+    comparison = Comparison(axis="engines", labels=("dense", "lazy"), profiles=(dense, lazy))
+
+    assert summarise_engines(comparison)[0].text.endswith(verdict)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from gptinit.facts.vocabulary import STATISTICS
 from gptinit.results.averaging import SeedPlace, average_place, mean_and_stderr, with_ratios
 
 
@@ -101,3 +102,15 @@ def test_growth_over_nothing_is_absent() -> None:
 
     assert found.layers[0].values == layer.values
     assert found.whole.values == {}
+
+
+@pytest.mark.parametrize("stat", STATISTICS)
+def test_only_standard_deviations_and_ratios_are_averaged_as_logarithms(stat: str) -> None:
+    ratios = ("resid_growth", "grad_growth")
+    deviations = ("logit_std", "attn_score_std", "grad_rms")
+
+    place = average_place([SeedPlace(values={stat: 1.0}), SeedPlace(values={stat: 4.0})])
+
+    # The geometric mean of 1 and 4, or the arithmetic one.
+    expected = 2.0 if stat in (*ratios, *deviations) else 2.5
+    assert place.values[stat] == pytest.approx(expected)

@@ -8,7 +8,7 @@ from support.predictions import CONFIG, base
 from support.theory import theory_model
 
 from gptinit.config import ModelFacts
-from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise
+from gptinit.facts.distributions import Constant, Copy, Fixed, Mixture, Normal, Piecewise, Unset
 from gptinit.facts.schemes import get_scheme
 from gptinit.results.gpt_program import gpt_program
 from gptinit.results.profile import Note
@@ -128,6 +128,15 @@ def test_a_model_without_a_formula_is_a_note(
             {"distribution": Copy("h.0", Normal(0.0, 0.02))},
             "not drawn independently",
         ),
+        *[
+            (f"h.{layer}.{name}", {"distribution": law}, "not drawn independently")
+            for layer, name in ((0, "mlp.c_fc.weight"), (3, "mlp.c_proj.bias"))
+            for law in (
+                Fixed(0.0, 0.02, -0.1, 0.1),
+                Unset(),
+                Mixture(((1, Normal(0.0, 0.01)), (1, Normal(0.0, 0.02)))),
+            )
+        ],
     ],
 )
 def test_a_parameter_without_a_formula_is_a_note(
