@@ -35,3 +35,15 @@ def test_windows_of_one_draw_are_independent_only_where_no_entry_occurs_twice(
     else:
         assert isinstance(law, Piecewise)
         assert isinstance(law.pieces[repeated][1], Measured)
+
+
+def test_an_expanded_row_beside_the_others_of_its_draw_is_no_independent_draw() -> None:
+    def make() -> Tensor:
+        w = torch.empty(4, 8).normal_()
+        return torch.cat([w[:1].expand(17, 8), w[1:]])
+
+    law = Laws().of(traced(make).read()).distribution
+
+    assert isinstance(law, Piecewise)
+    assert all(isinstance(piece, Measured) for _, piece in law.pieces)
+    assert law.std == pytest.approx(1.0)

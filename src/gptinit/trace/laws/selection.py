@@ -198,12 +198,10 @@ def _are_apart(values: Sequence[Read | Tensor]) -> bool:
     writes = storage.visible(reads[0].version)
     if storage.numel > LIMIT or len(writes) != 1 or writes[0].node.law is None:
         return False
-    # Count how often each entry is shown; a view that repeats entries fails the sum.
-    seen = torch.zeros(storage.numel, dtype=torch.int8)
-    for read in reads:
-        view = seen.as_strided(read.geometry.size, read.geometry.stride, read.geometry.offset)
-        view.copy_(view + 1)
-    return int(seen.max()) <= 1 and int(seen.sum()) == sum(r.numel for r in reads)
+    entries = torch.arange(storage.numel)
+    views = [r.geometry for r in reads]
+    shown = torch.cat([entries.as_strided(g.size, g.stride, g.offset).flatten() for g in views])
+    return len(shown.unique()) == len(shown)
 
 
 def _marked(marks: Tensor, inside: Law, outside: Law) -> Law:
