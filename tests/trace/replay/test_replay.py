@@ -1,6 +1,7 @@
 """Values by position: rules of single operators, on what counts as large and on what does not."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -94,13 +95,32 @@ def test_reductions_of_large_tensors_come_from_a_sample(code: str, value: float)
     assert found == pytest.approx(value, rel=5 * 1.5 / math.sqrt(SAMPLE / 2))
 
 
-def test_a_norm_of_rows_takes_the_whole_row() -> None:
-    norms, base = recorded("w.norm(dim=1)"), recorded("w")
-    row = Replay().at(base.read(), torch.arange(3 * LARGE, 4 * LARGE))
+@pytest.mark.parametrize(
+    ("code", "reduced"),
+    [
+        ("w.norm(dim=1)", torch.linalg.vector_norm),
+        ("torch.norm(w, 2, 1)", torch.linalg.vector_norm),
+        ("w.sum(1)", torch.sum),
+        ("w.sum(dim=-1, keepdim=True)", torch.sum),
+        ("w.mean(1)", torch.mean),
+        ("w.std(1)", torch.std),
+        ("w.amax(1)", torch.amax),
+        ("w.median(1).values", torch.median),
+        ("w.max(dim=1).values", torch.amax),
+        ("w.all(1)", torch.all),
+    ],
+)
+def test_a_reduction_of_rows_takes_the_whole_row(
+    code: str, reduced: Callable[[Tensor], Tensor]
+) -> None:
+    made, base = recorded(code), recorded("w")
+    rows = [
+        Replay().at(base.read(), torch.arange(i * LARGE, (i + 1) * LARGE)).double() for i in (3, 5)
+    ]
 
-    found = Replay().at(norms.read(), torch.tensor([3]))
+    found = Replay().at(made.read(), torch.tensor([3, 5]))
 
-    assert float(found) == pytest.approx(float(row.double().norm()), rel=1e-5)
+    assert found.tolist() == pytest.approx([float(reduced(row)) for row in rows], rel=1e-4)
 
 
 def test_what_cannot_be_had_in_part_is_refused_by_name() -> None:
