@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --regen and an option for each tier."""
     group = parser.getgroup("gptinit")
     group.addoption(
-        "--regen", action="store_true", help="rewrite tests/docs/golden and the blocks of README.md"
+        "--regen", action="store_true", help="rewrite goldens, console blocks and rendered pages"
     )
     for tier, what in TIERS.items():
         group.addoption(f"--{tier}", action="store_true", help=f"run too: {what}")
