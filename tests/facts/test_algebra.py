@@ -97,6 +97,7 @@ def test_the_simplest_form_of_a_distribution(law: Distribution, simple: Distribu
         (TruncatedNormal(0.0, 1.0, -1.0, 2.0), -2.0, 0.0, TruncatedNormal(-0.0, 2.0, -4.0, 2.0)),
         (Constant(2.0), 3.0, 1.0, Constant(7.0)),
         (TABLE, 2.0, 1.0, Fixed(1.0, 1.0, -1.0, 3.0)),
+        (Fixed(1.0, 0.5, 0.0, 3.0), -2.0, 1.0, Fixed(-1.0, 1.0, -5.0, 1.0)),
         (Orthogonal(2.0, 8), -0.5, 0.0, Orthogonal(1.0, 8)),
         (Scaled(N, 0.5), 2.0, 0.0, Scaled(N, 1.0)),
         (Piecewise(((1, N), (1, U))), 2.0, 0.0, Piecewise(((1, Normal(0.0, 0.04)),

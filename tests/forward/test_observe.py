@@ -11,7 +11,7 @@ from support.foreign_models import C, Decoder, Shared, V, built, factory, readin
 from torch import nn
 
 from gptinit.errors import SubjectError
-from gptinit.forward.observe import Observation, observe
+from gptinit.forward.observe import Observation, observe, observe_longer
 from gptinit.read.live import stand_ins
 from gptinit.trace.record.tracing import trace
 
@@ -194,3 +194,28 @@ def test_few_tokens_are_tried_where_the_first_way_to_call_fails_for_another_reas
             return super().forward(ids)
 
     assert observe(trace(NeedsTargets)).vocab_size == 4
+
+
+class Caching(Decoder):
+    """The pre-norm decoder that keeps a table of as many rows as it last saw tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(1))
+        self.length = 0
+
+    def embed(self, ids: Any) -> Any:
+        self.length = ids.shape[1]
+        self.table = torch.ones(ids.shape[1])
+        return super().embed(ids)
+
+
+def test_a_longer_pass_leaves_no_cache_behind() -> None:
+    module = trace(Caching)
+    seen = observe(module)
+    table = module.table
+
+    assert observe_longer(module, seen, 16) is not None
+
+    assert module.table is table
+    assert module.length == 8

@@ -120,3 +120,13 @@ def test_lists_do_not_follow_another_setting_of_the_same_value(built_with: Entri
 
 def test_an_empty_list_of_a_model_without_layers_stays_empty(built_with: Entries) -> None:
     assert built_with({"n_layer": 2}, n_layer=0, layer_types=[])["layer_types"] == []
+
+
+def test_a_setting_of_a_nested_config_is_changed_in_its_place(built_with: Entries) -> None:
+    nested = {"hidden_size": 8, "n_head": 2}
+
+    entries = built_with({"text_config.hidden_size": "16"}, text_config=nested, hidden_size=4)
+
+    assert entries["text_config"] == {"hidden_size": 16, "n_head": 2}
+    assert entries["hidden_size"] == 4
+    assert nested["hidden_size"] == 8

@@ -114,6 +114,15 @@ def test_a_word_of_the_users_cannot_break_a_table_or_a_list() -> None:
     assert text.endswith("at x\\|y: \\<b> - \\*c\\* \\`d\\` \\\\\n")
 
 
+def test_every_finding_of_a_check_is_listed() -> None:
+    findings = tuple(
+        Finding(rule=rule, severity="error", where="x", fact="y") for rule in ("first", "second")
+    )
+    text = check_markdown(CheckReport(results=(bound_result(),), findings=findings))
+
+    assert text.endswith("- **error** `first` at x: y\n- **error** `second` at x: y\n")
+
+
 def test_a_scheme_has_its_rules_notes_and_source() -> None:
     scheme = replace(
         get_scheme("gpt2"),

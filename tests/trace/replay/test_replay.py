@@ -130,6 +130,22 @@ def test_what_cannot_be_had_in_part_is_refused_by_name() -> None:
         Replay().at(made.read(), torch.tensor([0]))
 
 
+def test_a_few_entries_of_memory_written_in_parts_take_no_memory() -> None:
+    rows = 1 << 20
+    with recording():
+        w = torch.empty(rows, rows)  # 4 TiB
+        w[: rows // 2].normal_()
+        w[rows // 2 :].fill_(3.0)
+        filled, drawn = w[rows // 2, :4], w[5, :4]
+    assert isinstance(filled, TracedTensor)
+    assert isinstance(drawn, TracedTensor)
+    replay = Replay()
+
+    assert replay.value(filled.read()).tolist() == [3.0] * 4
+    assert replay.value(drawn.read()).std() > 0
+    assert replay.held <= SAMPLE
+
+
 def test_later_writes_do_not_change_what_was_read_before() -> None:
     with recording():
         w = torch.zeros(4)
