@@ -40,7 +40,7 @@ def program(distribution: Distribution, *shape: int, name: str = "w") -> Paramet
         (Uniform(-1.0, 3.0), stats.uniform(-1, 4)),
         (TruncatedNormal(0.0, 0.5, -1.0, 1.0), stats.truncnorm(-2, 2, 0, 0.5)),
         (TruncatedNormal(0.0, 1.0, -0.1, 3.0), stats.truncnorm(-0.1, 3, 0, 1)),
-        (TruncatedNormal(3.0, 0.5, 2.5, 3.25), stats.truncnorm(-1, 0.5, 3, 0.5)),
+        (TruncatedNormal(1.0, 1.0, 0.0, 1.5), stats.truncnorm(-1, 0.5, 1, 1)),
     ],
     ids=lambda law: str(law).partition(" object")[0],
 )
