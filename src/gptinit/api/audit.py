@@ -27,6 +27,7 @@ def audit(
     roles: Mapping[str, str] | None = None,
     accept: "Sequence[Acceptance]" = (),
     trust_remote_code: bool = False,
+    stubs: Sequence[str] = (),
     **shape: object,
 ) -> "Audit":
     """How every parameter of a model is really drawn, and what is wrong with it.
@@ -42,6 +43,8 @@ def audit(
         roles: parameter pattern (as of fnmatch) to role; overrides the roles that were recognised.
         accept: findings accepted with a stated reason.
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
+        stubs: modules that your model's code imports and that are not installed; inert stand-ins
+            are imported for them, and a note says if the model used one.
         shape: settings that replace the model's, such as n_layer=48.
 
     Raises:
@@ -54,7 +57,7 @@ def audit(
         ('nanogpt', True, 0)
     """
     claim = as_scheme(scheme)
-    job = make_job(model, shape=shape, roles=roles, trust=trust_remote_code)
+    job = make_job(model, shape=shape, roles=roles, trust=trust_remote_code, stubs=stubs)
     found = job.audit(claim, build=build, perturb=perturb, draw=draw)
     if not accept:
         return found

@@ -109,6 +109,7 @@ def _check_job(spec: ModelSpec) -> Job:
         scheme=spec.init,
         roles=spec.roles,
         sites=spec.sites,
+        stubs=spec.stubs,
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gptinit.api.job import Job, Model, as_scheme, make_job
 from gptinit.api.run import Progress, measure_job
@@ -28,6 +29,7 @@ def compare(
     scheme: str | Scheme | None = None,
     run: RunConfig | None = None,
     trust_remote_code: bool = False,
+    stubs: Sequence[str] = (),
     timing: bool = False,
     progress: Progress | None = None,
     **shape: object,
@@ -43,6 +45,8 @@ def compare(
         scheme: the init, where depths, widths, models or engines are compared.
         run: how to measure; with gradients if None.
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
+        stubs: modules that your model's code imports and that are not installed; inert stand-ins
+            are imported for them, and a note says if the model used one.
         timing: whether to add seconds and peak memory to every profile.
         progress: called as work goes on.
         shape: settings that replace the model's.
@@ -58,7 +62,8 @@ def compare(
     if axis not in AXES:
         raise unknown_name("axis", axis, AXES)
     run = run or RunConfig(grad=True)
-    jobs = _jobs(axis, values, model, as_scheme(scheme), shape, trust=trust_remote_code)
+    how = {"trust": trust_remote_code, "stubs": stubs}
+    jobs = _jobs(axis, values, model, as_scheme(scheme), shape, how=how)
     runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":
         raise ConfigError(f"engine cannot be set when engines are compared, got {run.engine!r}.")
@@ -85,26 +90,27 @@ def _jobs(
     scheme: Scheme | None,
     shape: Mapping[str, object],
     *,
-    trust: bool,
+    how: Mapping[str, Any],
 ) -> list[Job]:
+    """The models to compare; `how` says how code is loaded, as of `make_job`."""
     if axis not in {"schemes", "engines"} and not values:
         raise ConfigError(f"no {axis} to compare: name at least one.")
     if axis == "schemes":
         schemes = [get_scheme(str(v)) for v in values or load_schemes()]
-        jobs = [make_job(model, label=s.slug, shape=shape, reinit=s, trust=trust) for s in schemes]
+        jobs = [make_job(model, label=s.slug, shape=shape, reinit=s, **how) for s in schemes]
     elif axis == "engines":
         jobs = [
-            make_job(model, label=_engine(v), shape=shape, reinit=scheme, trust=trust)
+            make_job(model, label=_engine(v), shape=shape, reinit=scheme, **how)
             for v in values or ENGINES[1:]
         ]
     elif axis == "models":
-        jobs = [make_job(str(v), shape=shape, reinit=scheme, trust=trust) for v in values]
+        jobs = [make_job(str(v), shape=shape, reinit=scheme, **how) for v in values]
     else:
         field = {"depths": "n_layer", "widths": "n_embd"}[axis]
         if field in shape:
             raise ConfigError(f"{field} cannot be set when {axis} are compared.")
         jobs = [
-            make_job(model, label=str(v), shape={**shape, field: v}, reinit=scheme, trust=trust)
+            make_job(model, label=str(v), shape={**shape, field: v}, reinit=scheme, **how)
             for v in values
         ]
     labels = [job.label for job in jobs]

@@ -1,6 +1,6 @@
 """What the init of a model does at every layer, before the first step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gptinit.api.job import Model, make_job
@@ -26,6 +26,7 @@ def inspect(
     roles: Mapping[str, str] | None = None,
     sites: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    stubs: Sequence[str] = (),
     timing: bool = False,
     progress: Progress | None = None,
     **shape: object,
@@ -45,6 +46,8 @@ def inspect(
         sites: module paths of "blocks" and, inside a block, of "attn" and "mlp", where they are not
             found.
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
+        stubs: modules that your model's code imports and that are not installed; inert stand-ins
+            are imported for them, and a note says if the model used one.
         timing: whether to add seconds and peak memory, which differ from run to run.
         progress: called as work goes on.
         shape: settings that replace the model's, such as n_layer=48.
@@ -70,5 +73,6 @@ def inspect(
         roles=roles,
         sites=sites,
         trust=trust_remote_code,
+        stubs=stubs,
     )
     return measure_job(job, run or RunConfig(), tokens=tokens, timing=timing, progress=progress)

@@ -1,7 +1,7 @@
 """One model to look at. What a MODEL argument stands for is decided once: in `make_job`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -178,10 +178,12 @@ class FactoryJob(Job):
     Attributes:
         source: what names or is its builder.
         trust: whether a config may run code that comes with it.
+        stubs: modules for which inert stand-ins are imported.
     """
 
     source: "Code | Callable[..., nn.Module]"
     trust: bool = False
+    stubs: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse nothing: whatever there is to know takes torch to find out."""
@@ -207,7 +209,9 @@ class FactoryJob(Job):
         from gptinit.load.argument import factory_of, find_factory
 
         if isinstance(self.source, Code):
-            return find_factory(self.source.text, self.shape, trust_remote_code=self.trust)
+            return find_factory(
+                self.source.text, self.shape, trust_remote_code=self.trust, stubs=self.stubs
+            )
         return factory_of(self.source, self.shape)
 
 
@@ -271,6 +275,7 @@ def make_job(
     roles: Mapping[str, str] | None = None,
     sites: Mapping[str, str] | None = None,
     trust: bool = False,
+    stubs: Sequence[str] = (),
 ) -> Job:
     """The job that a MODEL argument stands for.
 
@@ -283,9 +288,11 @@ def make_job(
         roles: the user's map, parameter pattern to role.
         sites: the user's names of blocks and branches.
         trust: whether a config may run code that comes with it.
+        stubs: modules for which inert stand-ins are imported.
 
     Raises:
-        ConfigError: if a scheme is named for a model that is no preset, or both inits are named.
+        ConfigError: if a scheme is named for a model that is no preset, both inits are named, or
+            stand-ins are for a model that is not loaded from code.
     """
     if scheme is not None and reinit is not None:
         raise ConfigError(
@@ -298,6 +305,11 @@ def make_job(
         raise ConfigError(
             "scheme applies to a preset only. Use --reinit SCHEME to re-initialise your model, or "
             "gptinit audit --scheme SCHEME to check that it follows one."
+        )
+    if stubs and not isinstance(argument, Code):
+        raise ConfigError(
+            f"stub applies to a model in a Python file or module only, got {', '.join(stubs)} for "
+            f"{name!r}."
         )
     common: dict[str, Any] = {
         "label": label or name,
@@ -313,7 +325,7 @@ def make_job(
 
         if isinstance(argument, nn.Module):
             return LiveJob(module=argument, **common)
-    return FactoryJob(source=argument, trust=trust, **common)
+    return FactoryJob(source=argument, trust=trust, stubs=tuple(stubs), **common)
 
 
 def _without_lines(audit: "Audit") -> "Audit":

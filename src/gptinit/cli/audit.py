@@ -16,6 +16,7 @@ from gptinit.cli.options import (
     OutputOptions,
     Role,
     ShapeOptions,
+    Stub,
     TrustRemoteCode,
     format_option,
     option,
@@ -98,6 +99,7 @@ def audit(
     model: ModelArgument = DEFAULT_PRESET,
     role: Role = None,
     trust_remote_code: TrustRemoteCode = False,
+    stub: Stub = None,
     shape: ShapeOptions,
     how: AuditOptions,
     format: AuditFormat = "table",
@@ -123,6 +125,7 @@ def audit(
         roles=roles(role),
         accept=how.accepted(),
         trust_remote_code=trust_remote_code,
+        stubs=stub or (),
         **shape.fields(model),
     )
     _deliver(found, format, output, all_parameters=all_parameters)

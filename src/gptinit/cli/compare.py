@@ -15,6 +15,7 @@ from gptinit.cli.options import (
     OutputOptions,
     RunOptions,
     ShapeOptions,
+    Stub,
     Timing,
     TrustRemoteCode,
     option,
@@ -74,6 +75,7 @@ def compare(
     values: Values = None,
     model: ComparedModel = None,
     trust_remote_code: TrustRemoteCode = False,
+    stub: Stub = None,
     shape: ShapeOptions,
     run: RunOptions,
     grad: Grad = True,
@@ -117,6 +119,7 @@ def compare(
             timing=timing,
             progress=progress,
             trust_remote_code=trust_remote_code,
+            stubs=stub or (),
             **shape.fields(shaped),
         )
     show_notes(format, output, _notes(comparison), _total(comparison))

@@ -289,6 +289,16 @@ TrustRemoteCode = Annotated[
         "--trust-remote-code", "Allow running Python code that comes with a config.json.", MODEL
     ),
 ]
+Stub = Annotated[
+    list[str] | None,
+    option(
+        "--stub",
+        "Import an inert stand-in for a module that is not installed; a note says if the model "
+        "used it.",
+        MODEL,
+        metavar="NAME",
+    ),
+]
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help=MODEL_FORMS, autocompletion=completion.presets)
 ]

@@ -55,6 +55,7 @@ class ModelSpec:
         overrides: settings that replace the model's: fields of GPTConfig for a preset.
         roles: for your own model: parameter pattern to role.
         sites: for your own model: names of "blocks", and of "attn" and "mlp" inside a block.
+        stubs: for your own model: modules for which inert stand-ins are imported.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelSpec:
     overrides: Mapping[str, object] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     sites: Mapping[str, str] = field(default_factory=dict)
+    stubs: tuple[str, ...] = ()
 
     @property
     def init(self) -> str | None:
@@ -254,7 +256,7 @@ def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
 
 
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
-    known = ("model", "name", "scheme", "set", "roles", "sites", *GPTConfig.field_names())
+    known = ("model", "name", "scheme", "set", "roles", "sites", "stubs", *GPTConfig.field_names())
     fields = Table(value, where, known=known)
     model = fields.words("model", DEFAULT_PRESET)
     scheme = fields.words("scheme") if "scheme" in fields else None
@@ -270,6 +272,7 @@ def _model(value: object, where: str, folder: Path) -> ModelSpec:
         roles=_names(fields, "roles", known=None),
         sites=_names(fields, "sites", known=SITE_NAMES),
         scheme=scheme,
+        stubs=fields.texts("stubs", []),
         overrides=MappingProxyType(overrides),
     )
     try:

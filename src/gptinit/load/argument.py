@@ -1,7 +1,7 @@
 """Find the factory of code, of a callable, or of a module that is built already."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -22,6 +22,7 @@ def find_factory(
     overrides: Mapping[str, object] | None = None,
     *,
     trust_remote_code: bool = False,
+    stubs: Sequence[str] = (),
 ) -> Factory:
     """The factory of a MODEL argument that names code.
 
@@ -30,6 +31,7 @@ def find_factory(
             config.json or its folder.
         overrides: settings of its configuration to replace: values, or their texts.
         trust_remote_code: whether Python code beside a Hugging Face config may run.
+        stubs: modules for which inert stand-ins are imported in Python code.
 
     Raises:
         ConfigError: if it is none of these, or a setting is unknown or of the wrong type.
@@ -42,13 +44,18 @@ def find_factory(
         if not name or not head:
             raise _no_model(model)
         if head.endswith(".py") or Path(head).is_file():
-            return file_factory(head, name, overrides or {})
+            return file_factory(head, name, overrides or {}, stubs=stubs)
         if all(part.isidentifier() for part in head.split(".")):
-            return module_factory(head, name, overrides or {})
+            return module_factory(head, name, overrides or {}, stubs=stubs)
         raise _no_model(model)
     if model.endswith(".py"):
-        return file_factory(model, None, overrides or {})
+        return file_factory(model, None, overrides or {}, stubs=stubs)
     if model.endswith(".json") or Path(model).is_dir():
+        if stubs:
+            raise ConfigError(
+                f"stub cannot be used with a config, got {', '.join(stubs)} for {model!r}. "
+                "transformers says what it needs."
+            )
         return huggingface_factory(model, overrides, trust_remote_code=trust_remote_code)
     raise _no_model(model)
 

@@ -1,25 +1,21 @@
-"""A class or function that builds a model, and the configuration that it takes."""
+"""A class or function that builds a model, with some of its settings replaced."""
 
-import dataclasses
-import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from inspect import Parameter
-from typing import Any, get_type_hints
 
-from torch import Tensor, nn
+from torch import nn
 
-from gptinit.errors import ConfigError, SubjectError
+from gptinit.errors import ConfigError
 from gptinit.facts.names import model_label
+from gptinit.load.configuration import Configuration, find_configuration
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on, guarded, isolated
 from gptinit.load.settings import MISSING, SCALARS, Setting, kinds_of, resolve, sizes, typed
+from gptinit.load.signature import default_of, hints_of, parameters, takes_any
+from gptinit.results.profile import Note
 
-__all__ = ["Target", "configured_factory", "required_parameters"]
-
-_CONFIG_NAME = re.compile(r"config|args|arguments|params|hyper|settings|options|cfg", re.I)
+__all__ = ["Target", "configured_factory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +28,7 @@ class Target:
         source: where it comes from, in words.
         namespace: the names of its module, which is searched for its configuration class.
         within: the context in which its code runs.
+        notes: how its code was loaded, see `Factory`.
     """
 
     call: Callable[..., object]
@@ -39,6 +36,7 @@ class Target:
     source: str
     namespace: Mapping[str, object] = field(default_factory=dict)
     within: Callable[[], AbstractContextManager[None]] = isolated
+    notes: Callable[[], Sequence[Note]] = tuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +44,46 @@ class _Plan:
     """How to call a target.
 
     Attributes:
-        config: (parameter, class) of its configuration, if it takes one.
-        config_settings: what the configuration takes.
+        config: the configuration that it takes, if any.
         own_settings: what the target takes besides.
         anything: whether it takes settings that it does not name (**kwargs).
     """
 
-    config: tuple[str, type] | None
-    config_settings: Mapping[str, Setting]
+    config: Configuration | None
     own_settings: Mapping[str, Setting]
     anything: bool
 
+    @property
+    def config_settings(self) -> Mapping[str, Setting]:
+        """What the configuration takes."""
+        return self.config.settings if self.config else {}
+
     def settings(self) -> dict[str, Setting]:
+        """What can be set."""
         return {**self.own_settings, **self.config_settings}
+
+    def own_name(self, name: str) -> str:
+        """A name as the configuration knows it: n_layer of `config.n_layer`."""
+        if self.config and name not in self.settings():
+            return name.removeprefix(f"{self.config.parameter}.")
+        return name
+
+    def chooses(self, name: str) -> bool:
+        """Whether a name is that of the configuration itself, whose value names a constant."""
+        return self.config is not None and name == self.config.parameter
+
+    def of_config(self, values: Mapping[str, object]) -> dict[str, object]:
+        """The values that go into the configuration."""
+        if self.config and self.config.is_open:
+            return {name: v for name, v in values.items() if name not in self.own_settings}
+        return {name: v for name, v in values.items() if name in self.config_settings}
 
 
 def configured_factory(target: Target, overrides: Mapping[str, object]) -> Factory:
     """The factory of a class or function with some of its settings replaced.
 
-    It may take nothing, settings that all have defaults or are given, or a configuration: of the
-    class that its annotation names, or of the only configuration class of its module.
+    It may take nothing, settings that all have defaults or are given, or a configuration, see
+    `configuration`.
 
     Args:
         target: what builds the model.
@@ -89,8 +107,10 @@ def configured_factory(target: Target, overrides: Mapping[str, object]) -> Facto
         with blamed_on(target.label, "take its configuration"):
             settings = _settings(plan, values)
 
+    chosen = {name: value for name, value in overrides.items() if plan.chooses(name)}
+
     def with_settings(more: Mapping[str, object]) -> Factory:
-        return configured_factory(target, {**values, **more})
+        return configured_factory(target, {**chosen, **values, **more})
 
     changed = {name: values[name] for name in values if values[name] is not MISSING}
     return Factory(
@@ -99,158 +119,25 @@ def configured_factory(target: Target, overrides: Mapping[str, object]) -> Facto
         build=guarded(target.label, lambda: _call(target, plan, values), target.within),
         settings=settings,
         with_settings=with_settings if plan.settings() or plan.anything else None,
+        notes=target.notes,
         **sizes(settings),
     )
 
 
-def required_parameters(call: Callable[..., object]) -> list[Parameter]:
-    """The parameters of a call that have no default.
-
-    Example:
-        >>> [parameter.name for parameter in required_parameters(lambda config, bias=True: None)]
-        ['config']
-    """
-    return [p for p in _parameters(call) if p.default is Parameter.empty]
-
-
-def _parameters(call: Callable[..., object]) -> list[Parameter]:
-    """The parameters of a call without *args and **kwargs."""
-    starred = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    return [p for p in _signature(call) if p.kind not in starred]
-
-
-def _signature(call: Callable[..., object]) -> list[Parameter]:
-    try:
-        return list(inspect.signature(call).parameters.values())
-    except (TypeError, ValueError):
-        return []
-
-
 def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:
     call = target.call
-    hints = _hints(call.__init__ if isinstance(call, type) else call)  # type: ignore[misc]
-    config: tuple[str, type] | None = None
-    for parameter in _parameters(target.call):
-        kind = None if config else _annotated_config(hints.get(parameter.name), parameter)
-        config = (parameter.name, kind) if kind else config
-    config = config or _config_by_name(target, hints, overrides)
-    own = {
-        p.name: Setting(kinds=kinds_of(hints.get(p.name), _default(p)), default=_default(p))
-        for p in _parameters(target.call)
-        if not config or p.name != config[0]
-    }
     with blamed_on(target.label, "take its configuration"):
-        fields = _fields(config[1]) if config else {}
+        config = find_configuration(call, target.label, target.namespace, overrides)
+    hints = hints_of(call.__init__ if isinstance(call, type) else call)  # type: ignore[misc]
+    own = {
+        p.name: Setting(kinds=kinds_of(hints.get(p.name), default_of(p)), default=default_of(p))
+        for p in parameters(call)
+        if not config or p.name != config.parameter
+    }
     # nn.Module's own __init__ takes **kwargs and refuses them all.
-    starred = any(p.kind is Parameter.VAR_KEYWORD for p in _signature(target.call))
-    inherited = getattr(target.call, "__init__", None) is nn.Module.__init__
-    return _Plan(
-        config=config,
-        config_settings=fields,
-        own_settings=own,
-        anything=starred and not inherited and not config,
-    )
-
-
-def _hints(described: object) -> dict[str, Any]:
-    try:
-        return get_type_hints(described)
-    except Exception:  # annotations are the user's code; if it fails, names decide
-        return {}
-
-
-def _default(parameter: Parameter) -> object:
-    return MISSING if parameter.default is Parameter.empty else parameter.default
-
-
-def _annotated_config(hint: object, parameter: Parameter) -> type | None:
-    hinted = [hint, *getattr(hint, "__args__", ())]  # the parts of Config | None
-    default = [] if parameter.default is Parameter.empty else [type(parameter.default)]
-    for kind in (*hinted, *default):
-        if isinstance(kind, type) and _may_configure(kind) and _fields_known(kind):
-            return kind
-    return None
-
-
-def _may_configure(kind: type) -> bool:
-    """Whether a class is the user's own: no plain value, no module, no tensor."""
-    libraries = ("builtins", "typing", "types", "collections", "torch", "enum", "pathlib", "numpy")
-    return kind.__module__.partition(".")[0] not in libraries and not issubclass(
-        kind, (nn.Module, Tensor, BaseException)
-    )
-
-
-def _fields_known(kind: type) -> bool:
-    return dataclasses.is_dataclass(kind) or bool(_parameters(kind) or _attributes(kind))
-
-
-def _config_by_name(
-    target: Target, hints: Mapping[str, object], overrides: Mapping[str, object]
-) -> tuple[str, type] | None:
-    """(parameter, class) for the only required parameter and the module's configuration class.
-
-    Raises:
-        SubjectError: if several classes would do.
-    """
-    needed = [p for p in required_parameters(target.call) if p.name not in overrides]
-    if len(needed) != 1 or hints.get(needed[0].name) in SCALARS:
-        return None
-    candidates = _candidates(target)
-    if len(candidates) > 1:
-        # GPT takes GPTConfig and not the LoRAConfig beside it.
-        owner = getattr(target.call, "__name__", "")
-        candidates = [c for c in candidates if c.__name__.startswith(owner)] or candidates
-    if len(candidates) > 1:
-        raise SubjectError(
-            f"{target.label} must say which configuration it takes, got "
-            f"{' and '.join(sorted(c.__name__ for c in candidates))}. "
-            f"Annotate its argument {needed[0].name!r}."
-        )
-    return (needed[0].name, candidates[0]) if candidates else None
-
-
-def _candidates(target: Target) -> list[type]:
-    """The module's configuration classes: its own by name, else its dataclasses, else imports."""
-    classes = [
-        kind
-        for kind in dict.fromkeys(v for v in target.namespace.values() if isinstance(v, type))
-        if _may_configure(kind) and _fields_known(kind)
-    ]
-    own = [c for c in classes if c.__module__ == target.namespace.get("__name__")]
-    named_so = [c for c in own if _CONFIG_NAME.search(c.__name__)]
-    plain = [c for c in own if dataclasses.is_dataclass(c)]
-    return named_so or plain or [c for c in classes if _CONFIG_NAME.search(c.__name__)]
-
-
-def _fields(config: type) -> dict[str, Setting]:
-    """The settings of a configuration class: its fields, else arguments, else attributes."""
-    if dataclasses.is_dataclass(config):
-        hints = _hints(config)
-        given = ((f.name, _field_default(f)) for f in dataclasses.fields(config) if f.init)
-    elif _parameters(config):
-        hints = _hints(config.__init__)  # type: ignore[misc]
-        given = ((p.name, _default(p)) for p in _parameters(config))
-    else:
-        hints = _hints(config)
-        given = ((n, value) for n, value in _attributes(config).items())
-    return {
-        n: Setting(kinds=kinds_of(hints.get(n), default), default=default) for n, default in given
-    }
-
-
-def _field_default(field: dataclasses.Field[Any]) -> object:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return MISSING if field.default is dataclasses.MISSING else field.default
-
-
-def _attributes(kind: type) -> dict[str, object]:
-    return {
-        name: value
-        for base in reversed(kind.__mro__[:-1])
-        for name, value in vars(base).items()
-        if not name.startswith("_") and not callable(value) and not hasattr(value, "__get__")
-    }
+    inherited = getattr(call, "__init__", None) is nn.Module.__init__
+    anything = config.is_open if config else takes_any(call) and not inherited
+    return _Plan(config=config, own_settings=own, anything=anything)
 
 
 def _values(target: Target, plan: _Plan, overrides: Mapping[str, object]) -> dict[str, object]:
@@ -261,7 +148,10 @@ def _values(target: Target, plan: _Plan, overrides: Mapping[str, object]) -> dic
     """
     known = plan.settings()
     values = {}
-    for name, value in overrides.items():
+    for given, value in overrides.items():
+        name = plan.own_name(given)
+        if plan.chooses(name):
+            continue
         is_unnamed = plan.anything and name not in known
         own = name if is_unnamed else resolve(f"setting of {target.label}", name, known)
         if own in values:
@@ -289,26 +179,14 @@ def _missing(target: Target, plan: _Plan, missing: Iterable[str]) -> ConfigError
 def _settings(plan: _Plan, values: Mapping[str, object]) -> dict[str, object]:
     settings = {name: values.get(name, s.default) for name, s in plan.own_settings.items()}
     if plan.config:
-        config = _configuration(plan, values)
-        settings |= {n: getattr(config, n, s.default) for n, s in plan.config_settings.items()}
+        settings |= plan.config.read(plan.of_config(values))
     settings |= {name: value for name, value in values.items() if name not in settings}
     return {name: value for name, value in settings.items() if type(value) in SCALARS}
 
 
-def _configuration(plan: _Plan, values: Mapping[str, object]) -> object:
-    assert plan.config
-    kind = plan.config[1]
-    given = {name: value for name, value in values.items() if name in plan.config_settings}
-    if dataclasses.is_dataclass(kind) or _parameters(kind):
-        return kind(**given)
-    config = kind()
-    for name, value in given.items():
-        setattr(config, name, value)
-    return config
-
-
 def _call(target: Target, plan: _Plan, values: Mapping[str, object]) -> object:
-    arguments = {name: v for name, v in values.items() if name not in plan.config_settings}
+    inside = plan.of_config(values)
+    arguments = {name: value for name, value in values.items() if name not in inside}
     if plan.config:
-        arguments[plan.config[0]] = _configuration(plan, values)
+        arguments[plan.config.parameter] = plan.config.make(inside)
     return target.call(**arguments)

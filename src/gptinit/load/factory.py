@@ -1,10 +1,12 @@
 """What builds a model, and the sizes that its configuration names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from gptinit.results.profile import Note
 
 __all__ = ["Factory", "seeded"]
 
@@ -24,6 +26,8 @@ class Factory:
         settings: the plain values (numbers, words, flags, None) of its configuration by name,
             those of a nested configuration as "text_config.hidden_size".
         with_settings: returns the factory with some settings replaced; None without settings.
+        notes: how its code was loaded, where a user should know; asked once it has been built and
+            run, since what a stand-in was used for is known only then.
         architecture: the model_type of a Hugging Face config.
         tied: whether the settings say that the head is the token embedding; None if they do not
             say.
@@ -42,6 +46,7 @@ class Factory:
     build: Callable[[], nn.Module]
     settings: Mapping[str, object]
     with_settings: "Callable[[Mapping[str, object]], Factory] | None"
+    notes: Callable[[], Sequence[Note]] = tuple
     architecture: str | None = None
     tied: bool | None = None
     vocab_size: int | None = None

@@ -1,5 +1,6 @@
 """Run the user's code: the caller's state is restored, and an error becomes one line."""
 
+import linecache
 import os
 import random
 import sys
@@ -15,7 +16,10 @@ from torch import nn
 
 from gptinit.errors import GptInitError, SubjectError
 
-__all__ = ["blamed_on", "guarded", "is_installed", "isolated", "one_line", "uncompiled"]
+__all__ = [
+    "blamed_on", "guarded", "is_installed", "is_of_user", "isolated", "one_line", "place_of",
+    "uncompiled",
+]  # fmt: skip
 
 _LONGEST = 400  # characters of another library's message
 _OURS = Path(__file__).resolve().parent.parent
@@ -118,7 +122,8 @@ def one_line(error: BaseException) -> str:
     """
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
-    place = _place(error)
+    place = place_of(error)
+    text = text or _raising_line(error)  # an assertion without a message says what it asserts
     message = f"{type(error).__name__}: {text.rstrip('.')}" if text else type(error).__name__
     return f"{message} ({place})" if place else message
 
@@ -134,7 +139,20 @@ def is_installed(file: str | Path) -> bool:
     )
 
 
-def _place(error: BaseException) -> str:
+def is_of_user(error: BaseException) -> bool:
+    """Whether the user's code raised an error, and no package that it imports or calls."""
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    named = [name for name in frames if not name.startswith("<")]
+    return bool(named) and not is_installed(named[-1])
+
+
+def _raising_line(error: BaseException) -> str:
+    """The source line that raised an error; "" where there is none."""
+    places = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
+    return linecache.getline(*places[-1]).strip() if places else ""
+
+
+def place_of(error: BaseException) -> str:
     """File and line of the last frame in the user's code, else in another library."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}"

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gptinit.load.configured import required_parameters
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on
+from gptinit.load.signature import required_parameters
 from gptinit.results.profile import Note
 
 __all__ = ["META_INITIALISERS", "initialise", "on_meta"]

@@ -5,7 +5,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,24 +14,37 @@ from types import CodeType, FunctionType, ModuleType
 from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.load.configured import Target, configured_factory, required_parameters
+from gptinit.load.configured import Target, configured_factory
 from gptinit.load.factory import Factory
-from gptinit.load.isolation import blamed_on, is_installed, isolated
+from gptinit.load.isolation import blamed_on, is_installed, is_of_user, isolated, place_of
+from gptinit.load.missing import missing_modules, missing_name
+from gptinit.load.script import Script, read_script
+from gptinit.load.signature import required_parameters
+from gptinit.load.stand_ins import StandIns
+from gptinit.results.profile import Note
 
 __all__ = ["file_factory", "module_factory"]
 
 
-def file_factory(path: str | Path, name: str | None, overrides: Mapping[str, object]) -> Factory:
+def file_factory(
+    path: str | Path,
+    name: str | None,
+    overrides: Mapping[str, object],
+    *,
+    stubs: Sequence[str] = (),
+) -> Factory:
     """The factory called `name` in a Python file.
 
-    The file runs once. Its folder is importable then, and whenever the model is built; outside of
-    these times neither the folder nor the modules imported from it affect other files.
+    The file runs once; of a training script, only what it defines (see `script`). Its folder is
+    importable then, and whenever the model is built; outside of these times neither the folder
+    nor the modules imported from it affect other files.
 
     Args:
         path: the file.
         name: a model class, or a function that returns a model; None for the only model class
             that no other class of the file uses.
         overrides: settings to replace, see `configured_factory`.
+        stubs: modules for which inert stand-ins are imported.
 
     Raises:
         ConfigError: if there is no such file, or a setting cannot be used.
@@ -42,46 +55,85 @@ def file_factory(path: str | Path, name: str | None, overrides: Mapping[str, obj
         raise ConfigError(f"model must be a file that exists, got {str(path)!r}. Check the path.")
     if file.suffix != ".py":
         raise ConfigError(f"model must be a Python file ending in .py, got {str(path)!r}.")
-    surroundings = _Surroundings.of(file.resolve())
-    with surroundings.entered(), blamed_on(file.name, "load without an error"):
-        module = _execute(file.resolve(), surroundings.package)
-    loaded = _Loaded(module=module, place=file.name, source=str(path), within=surroundings.entered)
+    here = file.resolve()
+    surroundings = _Surroundings.of(here, StandIns.of(stubs))
+    script = read_script(here, surroundings.entered)
+    with surroundings.entered(), surroundings.loading(here):
+        module = _execute(here, surroundings.package, script)
+    loaded = _Loaded(
+        module=module, place=file.name, source=str(path), within=surroundings.entered,
+        stand_ins=surroundings.stand_ins, script=script,
+    )  # fmt: skip
     return _factory(loaded, _only_model(loaded) if name is None else name, overrides)
 
 
-def module_factory(module: str, name: str, overrides: Mapping[str, object]) -> Factory:
+def module_factory(
+    module: str, name: str, overrides: Mapping[str, object], *, stubs: Sequence[str] = ()
+) -> Factory:
     """The factory called `name` in an importable module; the working folder is importable.
 
     Args:
         module: the dotted name of the module.
         name: a model class, or a function that returns a model.
         overrides: settings to replace, see `configured_factory`.
+        stubs: modules for which inert stand-ins are imported.
 
     Raises:
         ConfigError: if there is no such module, or a setting cannot be used.
         SubjectError: if the module fails, or has no such name.
     """
     here = str(Path.cwd())
+    stand_ins = StandIns.of(stubs)
 
     @contextmanager
     def within() -> Iterator[None]:
-        with _importable((here,)), isolated(module):
+        with _importable((here,)), isolated(module), stand_ins.imported():
             yield
 
-    with within():
+    with within(), _loading(module, stand_ins, lambda: ()):
         importlib.invalidate_caches()
-        with blamed_on(module, "load without an error"):
-            try:
-                imported = importlib.import_module(module)
-            except ModuleNotFoundError as error:
-                if error.name and f"{module}.".startswith(f"{error.name}."):
-                    raise ConfigError(
-                        f"model must be a module that can be imported, got {module!r}. "
-                        "Name a file as path/model.py:NAME."
-                    ) from error
-                raise
-    loaded = _Loaded(module=imported, place=module, source=f"module {module}", within=within)
+        try:
+            imported = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name and f"{module}.".startswith(f"{error.name}."):
+                raise ConfigError(
+                    f"model must be a module that can be imported, got {module!r}. "
+                    "Name a file as path/model.py:NAME."
+                ) from error
+            raise
+    loaded = _Loaded(
+        module=imported, place=module, source=f"module {module}", within=within,
+        stand_ins=stand_ins,
+    )  # fmt: skip
     return _factory(loaded, name, overrides)
+
+
+@contextmanager
+def _loading(
+    place: str, stand_ins: StandIns, others: Callable[[], Sequence[str]]
+) -> Iterator[None]:
+    """Load code inside the block, and say of a module that is missing how to go on without it.
+
+    Args:
+        place: what is loaded, in errors.
+        stand_ins: those that are imported.
+        others: finds further modules that are missing.
+
+    Raises:
+        SubjectError: if the code fails.
+    """
+    with blamed_on(place, "load without an error"), stand_ins.loading():
+        try:
+            yield
+        except ImportError as error:
+            if not error.name or not is_of_user(error):
+                raise
+            names = list(dict.fromkeys([*others(), missing_name(error)]))
+            raise SubjectError(
+                f"{place} must import modules that are installed, got none named "
+                f"{', '.join(names)} ({place_of(error)}). Install what the model needs, and add "
+                f"--stub {','.join(names)} for what it does not."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +144,18 @@ class _Surroundings:
         program: the file, as its code sees sys.argv[0].
         paths: folders in which its imports are looked up.
         package: folders, outermost first, that its relative imports go through.
+        stand_ins: imported in place of missing modules.
         modules: modules imported from these folders so far.
     """
 
     program: str
     paths: tuple[str, ...]
     package: tuple[Path, ...]
+    stand_ins: StandIns
     modules: dict[str, ModuleType] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, file: Path) -> "_Surroundings":
+    def of(cls, file: Path, stand_ins: StandIns) -> "_Surroundings":
         folders = list(file.parents)
         depth = 0
         while (folders[depth] / "__init__.py").is_file():
@@ -111,11 +165,22 @@ class _Surroundings:
             [str(folders[0]), str(folders[depth])] if depth else [str(folders[0])]
         )
         package = tuple(reversed(folders[:depth]))
-        return cls(program=str(file), paths=tuple(paths), package=package)
+        return cls(program=str(file), paths=tuple(paths), package=package, stand_ins=stand_ins)
+
+    @contextmanager
+    def loading(self, file: Path) -> Iterator[None]:
+        """Load a file inside the block."""
+
+        def missing() -> list[str]:
+            found = missing_modules(file, self.paths)
+            return [name for name in found if not self.stand_ins.covers(name)]
+
+        with _loading(file.name, self.stand_ins, missing):
+            yield
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        with isolated(self.program):
+        with isolated(self.program), self.stand_ins.imported():
             # Two models may both import a `utils`: each sees that of its own folder.
             aside = {name: sys.modules.pop(name) for name in self._colliding()}
             present = set(sys.modules)
@@ -162,6 +227,19 @@ class _Loaded:
     place: str
     source: str
     within: Callable[[], AbstractContextManager[None]]
+    stand_ins: StandIns
+    script: Script | None = None
+
+    def find(self, name: str) -> object:
+        """What the module calls `name`; None if it is not there."""
+        namespace = vars(self.module)
+        if name not in namespace and self.script:
+            self.script.provide(name, namespace)
+        return namespace.get(name)
+
+    def notes(self) -> tuple[Note, ...]:
+        """How it was loaded, if not simply."""
+        return (*(self.script.notes() if self.script else ()), *self.stand_ins.notes())
 
 
 @contextmanager
@@ -179,7 +257,10 @@ def _importable(folders: tuple[str, ...]) -> Iterator[None]:
 
 def _origin(module: ModuleType) -> str | None:
     names = getattr(module, "__dict__", {})
-    return names.get("__file__") or next(iter(names.get("__path__", ())), None)
+    folders = names.get("__path__", ())
+    # A namespace package's path is looked up in its parent whenever it is read, and where an
+    # import failed there is no parent left; what was found last is kept beside it.
+    return names.get("__file__") or next(iter(getattr(folders, "_path", folders)), None)
 
 
 def _relative_level(file: Path) -> int:
@@ -193,7 +274,7 @@ def _relative_level(file: Path) -> int:
     )
 
 
-def _execute(file: Path, package: tuple[Path, ...]) -> ModuleType:
+def _execute(file: Path, package: tuple[Path, ...], script: Script | None) -> ModuleType:
     """Run a file as a module under its own name, with underscores if that name is taken."""
     importlib.invalidate_caches()  # files may be newer than what Python has listed
     name = ".".join([*_packages(package), file.stem.replace(".", "_")])
@@ -206,7 +287,10 @@ def _execute(file: Path, package: tuple[Path, ...]) -> ModuleType:
     assert spec.loader  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses look their module up there
-    spec.loader.exec_module(module)
+    if script:
+        script.run(module)
+    else:
+        spec.loader.exec_module(module)
     return module
 
 
@@ -228,8 +312,9 @@ def _packages(folders: tuple[Path, ...]) -> list[str]:
 
 
 def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Factory:
-    call = getattr(loaded.module, name, None)
     label = f"{loaded.place}:{name}"
+    with loaded.within(), blamed_on(label, "load without an error"):
+        call = loaded.find(name)
     if call is None:
         names = [*_models(loaded.module), *_functions(loaded.module)]
         near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
@@ -243,8 +328,9 @@ def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Fac
         )
     namespace = vars(loaded.module)
     target = Target(
-        call=call, label=label, source=loaded.source, namespace=namespace, within=loaded.within
-    )
+        call=call, label=label, source=loaded.source, namespace=namespace, within=loaded.within,
+        notes=loaded.notes,
+    )  # fmt: skip
     return configured_factory(target, overrides)
 
 

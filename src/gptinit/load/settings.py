@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import torch
+
 from gptinit.errors import ConfigError, unknown_name
 
 __all__ = ["MISSING", "SCALARS", "Setting", "kinds_of", "resolve", "sizes", "typed"]
@@ -122,6 +124,10 @@ def typed(name: str, value: object, kinds: frozenset[type]) -> object:
             return json.loads(value)
         except ValueError as error:
             raise ConfigError(f"{name} must be valid JSON, got {value!r}.") from error
+    if not kinds and isinstance(value, str) and value.startswith("torch."):
+        dtype = getattr(torch, value.removeprefix("torch."), None)
+        if isinstance(dtype, torch.dtype):
+            return dtype
     for kind in SCALARS:
         if kind in kinds or not kinds:
             try:

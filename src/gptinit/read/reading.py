@@ -165,7 +165,7 @@ def _reading(recorded: _Recorded, programs: tuple[Program, Program], build: Buil
         seen=flow.seen,
         decoder=flow.decoder,
         tail=flow.tail,
-        notes=tuple(flow.notes),
+        notes=(*factory.notes(), *flow.notes),
     )
 
 

@@ -1,0 +1,113 @@
+"""Which modules a file needs that this machine lacks: all of them at once, before it runs."""
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+__all__ = ["missing_modules", "missing_name"]
+
+_GUARDS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
+
+
+def missing_modules(file: Path, folders: Sequence[str]) -> list[str]:
+    """Names of modules that a file, or one of the same folders that it imports, cannot import.
+
+    Counted are imports that run whenever the file loads: none inside a function, in a `try` that
+    expects them to fail, or for type checkers only.
+
+    Args:
+        file: the file.
+        folders: where its imports are looked up before the installed packages.
+    """
+    missing: dict[str, None] = {}
+    waiting, seen = [file], {file}
+    while waiting:
+        here = waiting.pop()
+        for module, names, level in _imports(here):
+            found = _local(module, names, level, here, folders)
+            waiting += [path for path in found if path not in seen]
+            seen |= set(found)
+            top = module.partition(".")[0]
+            if not level and not found and not _is_there(top, folders):
+                missing.setdefault(top)
+    return list(missing)
+
+
+def missing_name(error: ImportError) -> str:
+    """What could not be imported: a module, or a name in one that is there."""
+    name = error.name or ""
+    if not isinstance(error, ModuleNotFoundError):
+        return f"{name}.{_not_in(error)}"
+    top = name.partition(".")[0]
+    return name if top in sys.modules else top
+
+
+def _not_in(error: ImportError) -> str:
+    """The name that a module lacks; Python keeps it since 3.12, and says it in any version."""
+    found = re.search(r"cannot import name '(\w+)'", str(error))
+    return getattr(error, "name_from", None) or (found[1] if found else "")
+
+
+def _imports(file: Path) -> Iterator[tuple[str, list[str], int]]:
+    """(module, names from it, level) for every import that runs when a file loads."""
+    try:
+        waiting: list[ast.AST] = [*ast.parse(file.read_bytes()).body]
+    except (SyntaxError, ValueError, OSError):
+        return  # running it gives a better error
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, [], 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", [alias.name for alias in node.names], node.level
+        elif isinstance(node, ast.If) and _never_runs(node.test):
+            waiting = [*node.orelse, *waiting]
+        elif isinstance(node, ast.Try) and any(map(_expects_a_failure, node.handlers)):
+            waiting = [*node.finalbody, *waiting]
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting = [*ast.iter_child_nodes(node), *waiting]
+
+
+def _never_runs(test: ast.expr) -> bool:
+    """Whether a condition is that of a type checker, or of a file that is run and not imported."""
+    names = {n.id for n in ast.walk(test) if isinstance(n, ast.Name)}
+    names |= {n.attr for n in ast.walk(test) if isinstance(n, ast.Attribute)}
+    return "TYPE_CHECKING" in names or "__name__" in names
+
+
+def _expects_a_failure(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    return any(isinstance(n, ast.Name) and n.id in _GUARDS for n in ast.walk(handler.type))
+
+
+def _local(
+    module: str, names: Sequence[str], level: int, file: Path, folders: Sequence[str]
+) -> list[Path]:
+    """Files of the same folders that an import runs: of the module and what is taken from it."""
+    parts = module.split(".") if module else []
+    roots = [file.parents[level - 1]] if level else [Path(folder) for folder in folders]
+    for root in roots:
+        steps = [root.joinpath(*parts[: i + 1]) for i in range(len(parts))] or [root]
+        steps += [steps[-1] / name for name in names if name != "*"]
+        found = [path for step in steps for path in _files(step)]
+        if found:
+            return found
+    return []
+
+
+def _files(stem: Path) -> list[Path]:
+    candidates = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
+    return [path for path in candidates if path.is_file()]
+
+
+def _is_there(top: str, folders: Sequence[str]) -> bool:
+    if any((Path(folder) / top).is_dir() for folder in folders):  # a package without __init__
+        return True
+    try:
+        return importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):  # such as a module that has no spec
+        return True

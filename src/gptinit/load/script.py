@@ -1,0 +1,305 @@
+"""A training script, read for what it defines: its main body does not run.
+
+Scripts hold a model and, at module level, the code that trains it: `python train.py` downloads a
+data set and starts. A file is a script if statements at module level (those under `if __name__ ==
+"__main__"` aside, which nobody imports) train, download, load a checkpoint or read the command
+line, themselves or through functions of the file that they call. Every other file runs as it is.
+
+Of a script run, in their order:
+
+- imports, functions and classes;
+- assignments of constants: values made without a call, such as numbers, strings, dicts, lambdas;
+- `if` and `try` statements that hold nothing else, and changes of `sys.path`.
+
+All other statements wait. When the code that builds or runs the model asks for a name that one of
+them sets (`config = GPTConfig()`, a mask, a device), the statements that set that name run then, in
+their order, and so on for the names that those need: a function finds it where it would find a
+built-in. What trains or downloads never runs, nor does a loop: a name that only such a statement
+sets is an error that names the line. A note says that the main body did not run, and which lines
+of it did.
+"""
+
+import __future__
+
+import ast
+import builtins
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from gptinit.results.profile import Note
+
+__all__ = ["Script", "read_script"]
+
+_FORBIDDEN = frozenset(
+    {
+        ".backward", "load_dataset", ".load_dataset", "urlretrieve", ".urlretrieve", "urlopen",
+        ".urlopen", "snapshot_download", "hf_hub_download", ".Popen", ".check_call",
+        ".check_output", "os.system", "subprocess.run", "subprocess.call", "requests.get",
+    }
+)  # fmt: skip
+"""Calls that train, download, or start a process that may: never made on behalf of a model.
+
+`f` is a function, `x.f` that of a name, `.f` that of anything.
+"""
+
+_TELLING = _FORBIDDEN | {
+    ".parse_args", "init_process_group", ".init_process_group", "torch.load", "torch.save",
+}  # fmt: skip
+"""Calls that only a program makes at module level."""
+
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_DEFINITIONS = (*_IMPORTS, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+
+
+@dataclass(slots=True, kw_only=True)
+class Script:
+    """A file whose main body waits.
+
+    Attributes:
+        file: the file.
+        first: the statements that run when it loads.
+        waiting: those that run when a name that they set is asked for, and not before.
+        refused: those of them that never run.
+        within: the context that its code needs.
+        flags: what its `from __future__` imports mean to the compiler.
+        ran: lines of waiting statements that ran, first and last.
+    """
+
+    file: Path
+    first: list[ast.stmt]
+    waiting: list[ast.stmt]
+    refused: list[ast.stmt]
+    within: Callable[[], AbstractContextManager[None]]
+    flags: int = 0
+    ran: list[tuple[int, int]] = field(default_factory=list)
+
+    def run(self, module: ModuleType) -> None:
+        """Run the statements that define, in the namespace of a module."""
+        namespace = vars(module)
+        namespace["__builtins__"] = _Names(self, namespace)
+        self._execute(self.first, namespace)
+
+    def provide(self, name: str, namespace: dict[str, object]) -> bool:
+        """Run the waiting statements that set a name, and return whether it is there then.
+
+        Raises:
+            NameError: if only a loop, or what trains or downloads, sets it.
+        """
+        setting = [stmt for stmt in self.waiting if name in _set_by(stmt)]
+        allowed = [stmt for stmt in setting if stmt not in self.refused]
+        if setting and not allowed:
+            raise NameError(
+                f"name {name!r} is set by the main body of a training script alone, which does not "
+                f"run ({self.file.name}:{setting[0].lineno})"
+            )
+        for stmt in allowed:
+            if stmt in self.waiting:
+                self.waiting.remove(stmt)  # before it runs: it may ask for the name itself
+                self.ran.append((stmt.lineno, stmt.end_lineno or stmt.lineno))
+                # As if it had run when the file loaded: no tensor of it belongs to the model.
+                with self.within(), _disable_current_modes(), torch.device("cpu"):
+                    self._execute([stmt], namespace)
+        return name in namespace
+
+    def notes(self) -> tuple[Note, ...]:
+        """A note that the main body did not run, with the lines of it that the model asked for."""
+        lines = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in sorted(self.ran))
+        message = (
+            f"{self.file.name} is a training script: it was read for its imports, classes, "
+            "functions and constants, and its main body did not run"
+        )
+        but = f", but for what the model needs of it (lines {lines})." if lines else "."
+        return (Note(kind="engine", where="script", message=message + but),)
+
+    def _execute(self, statements: Sequence[ast.stmt], namespace: dict[str, object]) -> None:
+        tree = ast.Module(body=list(statements), type_ignores=[])
+        exec(compile(tree, self.file, "exec", self.flags, dont_inherit=True), namespace)
+
+
+class _Names(dict[str, object]):
+    """The built-in names of a script, and after them those that its waiting statements set."""
+
+    def __init__(self, script: Script, namespace: dict[str, object]) -> None:
+        super().__init__(vars(builtins))
+        self._script, self._namespace = script, namespace
+
+    def __missing__(self, name: str) -> object:
+        if self._script.provide(name, self._namespace):
+            return self._namespace[name]
+        raise KeyError(name)
+
+
+def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) -> Script | None:
+    """A file as a script; None if it is an ordinary module.
+
+    Args:
+        file: the file.
+        within: the context in which its waiting statements run.
+    """
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return None  # running it gives a better error
+    body = [stmt for stmt in tree.body if not _is_main_guard(stmt)]
+    loose = [stmt for stmt in body if not isinstance(stmt, _DEFINITIONS)]
+    telling = _reaching(tree, _TELLING)
+    if not any(_calls(stmt) & telling for stmt in loose):
+        return None
+    forbidden = _reaching(tree, _FORBIDDEN)
+    waiting = _waiting(loose, _imported(tree))
+    return Script(
+        file=file,
+        first=[stmt for stmt in body if stmt not in waiting],
+        waiting=waiting,
+        refused=[s for s in waiting if isinstance(s, _LOOPS) or _calls(s) & forbidden],
+        within=within,
+        flags=_future_flags(tree),
+    )
+
+
+def _is_main_guard(stmt: ast.stmt) -> bool:
+    return isinstance(stmt, ast.If) and any(
+        isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(stmt.test)
+    )
+
+
+def _reaching(tree: ast.Module, calls: frozenset[str]) -> frozenset[str]:
+    """The calls, with those of the functions, methods and classes of a file that make one."""
+    makers = list(_makers(tree))
+    reaching, before = calls, frozenset[str]()
+    while reaching != before:
+        before = reaching
+        reaching |= {name for name, made in makers if made & reaching}
+    return reaching
+
+
+def _makers(tree: ast.Module) -> Iterator[tuple[str, frozenset[str]]]:
+    """How every function, method and class of a file is called, and what it calls then."""
+    methods = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, _FUNCTIONS):
+                    methods.add(method)
+                    name = node.name if method.name == "__init__" else f".{method.name}"
+                    yield name, _calls_in(method.body)
+        elif isinstance(node, _FUNCTIONS) and node not in methods:
+            yield node.name, _calls_in(node.body)
+
+
+def _calls_in(body: Sequence[ast.stmt]) -> frozenset[str]:
+    return frozenset[str]().union(*map(_calls, body))
+
+
+def _calls(stmt: ast.stmt) -> frozenset[str]:
+    """What a statement calls, but for definitions in it: "f" of f(), ".f" and "x.f" of x.f()."""
+    found = set()
+    waiting: list[ast.AST] = [stmt]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Call):
+            match node.func:
+                case ast.Name(id=name):
+                    found.add(name)
+                case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                    found |= {f".{name}", f"{owner}.{name}"}
+                case ast.Attribute(attr=name):
+                    found.add(f".{name}")
+        if not isinstance(node, (*_DEFINITIONS, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+    return frozenset(found)
+
+
+def _imported(tree: ast.Module) -> frozenset[str]:
+    return frozenset(
+        (alias.asname or alias.name).partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, _IMPORTS)
+        for alias in node.names
+    )
+
+
+def _waiting(loose: Sequence[ast.stmt], imported: frozenset[str]) -> list[ast.stmt]:
+    """The statements that do not define, with all others that set the same names."""
+    waiting = [stmt for stmt in loose if not _defines(stmt)]
+    names: set[str] = set()
+    while True:
+        names_now = frozenset[str]().union(*map(_set_by, waiting)) - imported
+        if names_now == names:
+            return sorted(waiting, key=lambda stmt: stmt.lineno)
+        names = set(names_now)
+        waiting += [stmt for stmt in loose if stmt not in waiting and _set_by(stmt) & names]
+
+
+def _defines(stmt: ast.stmt) -> bool:
+    """Whether a statement only imports, defines, or sets constants."""
+    if isinstance(stmt, (*_DEFINITIONS, ast.Pass, ast.Raise)):
+        return True
+    if isinstance(stmt, ast.Expr):
+        return isinstance(stmt.value, ast.Constant) or _changes_search_path(stmt.value)
+    if isinstance(stmt, _ASSIGNMENTS):
+        return stmt.value is None or not any(
+            isinstance(node, ast.Call | ast.Subscript | ast.Await) for node in ast.walk(stmt.value)
+        )
+    if isinstance(stmt, ast.If | ast.Try):
+        inner = [*stmt.body, *stmt.orelse]
+        if isinstance(stmt, ast.Try):
+            inner += [*stmt.finalbody, *(s for handler in stmt.handlers for s in handler.body)]
+        return all(map(_defines, inner))
+    return False
+
+
+def _set_by(stmt: ast.stmt) -> frozenset[str]:
+    """Names that a statement sets or changes: x of `x = 1`, `x[0] = 1`, `x.a = 1`, `x.add(1)`."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [stmt]
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+                continue
+            case ast.ClassDef(name=name):
+                found.add(name)
+                continue
+            case ast.Lambda():
+                continue
+            case ast.Name(ctx=ast.Store()) | ast.Attribute(ctx=ast.Store()):
+                found.add(_root(node))
+            case ast.Subscript(ctx=ast.Store()):
+                found.add(_root(node))
+            case ast.Expr(value=ast.Call(func=ast.Attribute() as method)):
+                found.add(_root(method))
+            case _:
+                pass
+        waiting += ast.iter_child_nodes(node)
+    return frozenset(found - {""})
+
+
+def _root(node: ast.expr) -> str:
+    """The name that attributes and items are taken of; "" for another expression."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _changes_search_path(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and ast.unparse(value.func).startswith("sys.path.")
+
+
+def _future_flags(tree: ast.Module) -> int:
+    flags = 0
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            for alias in node.names:
+                flags |= getattr(__future__, alias.name).compiler_flag
+    return flags

@@ -1,0 +1,102 @@
+"""What a class or function takes: its parameters, their annotations and defaults."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from inspect import Parameter
+from typing import Any, get_type_hints
+
+from gptinit.load.settings import MISSING
+
+__all__ = [
+    "Reads",
+    "default_of",
+    "hints_of",
+    "parameters",
+    "reads",
+    "required_parameters",
+    "takes_any",
+]
+
+
+def parameters(call: Callable[..., object]) -> list[Parameter]:
+    """The parameters of a call without *args and **kwargs.
+
+    Example:
+        >>> [parameter.name for parameter in parameters(lambda config, *rest, bias=True: None)]
+        ['config', 'bias']
+    """
+    starred = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return [p for p in _all(call) if p.kind not in starred]
+
+
+def required_parameters(call: Callable[..., object]) -> list[Parameter]:
+    """The parameters of a call that have no default.
+
+    Example:
+        >>> [parameter.name for parameter in required_parameters(lambda config, bias=True: None)]
+        ['config']
+    """
+    return [p for p in parameters(call) if p.default is Parameter.empty]
+
+
+def takes_any(call: Callable[..., object]) -> bool:
+    """Whether a call takes keywords that it does not name (**kwargs)."""
+    return any(p.kind is Parameter.VAR_KEYWORD for p in _all(call))
+
+
+def default_of(parameter: Parameter) -> object:
+    """The default of a parameter; MISSING if it has none."""
+    return MISSING if parameter.default is Parameter.empty else parameter.default
+
+
+def hints_of(described: object) -> dict[str, Any]:
+    """The annotations of a class or function, evaluated; none where that fails."""
+    try:
+        return get_type_hints(described)
+    except Exception:  # annotations are the user's code; if it fails, names decide
+        return {}
+
+
+class Reads:
+    """What a function does with one of its parameters.
+
+    Attributes:
+        keys: texts that it is indexed with: {"emb_dim"} of cfg["emb_dim"].
+        attributes: names that are taken of it: {"emb_dim"} of cfg.emb_dim.
+    """
+
+    def __init__(self, keys: frozenset[str], attributes: frozenset[str]) -> None:
+        self.keys, self.attributes = keys, attributes
+
+
+def reads(call: Callable[..., object], parameter: str) -> Reads:
+    """The keys and attributes of a parameter that the source of a class or function reads.
+
+    Args:
+        call: of a class, its `__init__` is meant.
+        parameter: the name of the parameter.
+    """
+    function = call.__init__ if isinstance(call, type) else call  # type: ignore[misc]
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+    except (OSError, TypeError, SyntaxError):
+        return Reads(frozenset(), frozenset())
+    keys, attributes = set(), set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))):
+                keys |= {key} if name == parameter else set()
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                attributes |= {attribute} if name == parameter else set()
+            case _:
+                pass
+    return Reads(frozenset(keys), frozenset(attributes))
+
+
+def _all(call: Callable[..., object]) -> list[Parameter]:
+    try:
+        return list(inspect.signature(call).parameters.values())
+    except (TypeError, ValueError):
+        return []

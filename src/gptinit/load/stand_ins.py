@@ -1,0 +1,242 @@
+"""Inert stand-ins for modules that the user's code imports and this machine lacks (`--stub`)."""
+
+import builtins
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+from torch import nn
+
+from gptinit.errors import ConfigError, SubjectError
+from gptinit.load.isolation import is_installed
+from gptinit.results.profile import Note
+
+__all__ = ["StandIn", "StandIns"]
+
+_VALUES = ("__index__", "__int__", "__float__", "__complex__", "__len__", "__iter__", "__array__")
+"""Protocols that ask for the value of an object, which a stand-in does not have."""
+
+_OPERATIONS = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
+    "lshift", "rshift",
+)  # fmt: skip
+_UNARY = ("neg", "pos", "abs", "invert")
+_COMPARISONS = ("lt", "le", "gt", "ge")
+
+
+@dataclass(slots=True, kw_only=True)
+class StandIns:
+    """The modules that stand-ins are imported for, and what the user's code did with them.
+
+    While a file loads, stand-ins are inert: attributes, calls, decorators, base classes, unions in
+    annotations and `from x import y` all work. From then on (the init and the forward pass) every
+    call of one and every computation with one is noted; where a value is needed that only the
+    real module has, a SubjectError names it.
+
+    Attributes:
+        names: modules, with everything below them: "flash_attn", "xformers.ops".
+        used: names of what was called or computed with after loading, in order.
+        is_loading: whether a file is being loaded now.
+    """
+
+    names: tuple[str, ...] = ()
+    used: dict[str, None] = field(default_factory=dict)
+    is_loading: bool = False
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "StandIns":
+        """The stand-ins for some modules.
+
+        Raises:
+            ConfigError: if one is no name of a module, or is torch, without which nothing runs.
+        """
+        listed = [name.strip() for text in names for name in text.split(",")]
+        for name in listed:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ConfigError(f"stub must be the name of a module, got {name!r}.")
+            if name.partition(".")[0] == "torch":
+                raise ConfigError(f"stub must be a module that gptinit can do without, got {name}.")
+        return cls(names=tuple(dict.fromkeys(listed)))
+
+    @contextmanager
+    def imported(self) -> Iterator[None]:
+        """Import stand-ins inside the block, in the user's own files only.
+
+        Installed packages probe for optional modules in many ways and would take a stand-in for
+        the real thing; so `sys.modules` never holds one.
+        """
+        if not self.names:
+            yield
+            return
+        original = builtins.__import__
+
+        def import_(
+            name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+        ) -> Any:
+            file = (globals or {}).get("__file__") or ""
+            if level or not file or is_installed(file):
+                return original(name, globals, locals, fromlist, level)
+            if self.covers(name):
+                # As Python: `import a.b` gives a, `from a.b import c` gives a.b.
+                return StandIn(self, name if fromlist else name.partition(".")[0])
+            module = original(name, globals, locals, fromlist, level)
+            parts = [part for part in fromlist or () if self.covers(f"{name}.{part}")]
+            lacking = {part: StandIn(self, f"{name}.{part}") for part in parts}
+            return SimpleNamespace(**{**vars(module), **lacking}) if lacking else module
+
+        builtins.__import__ = import_
+        try:
+            yield
+        finally:
+            builtins.__import__ = original
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Load a file inside the block: what it does with stand-ins means nothing yet."""
+        before, self.is_loading = self.is_loading, True
+        try:
+            yield
+        finally:
+            self.is_loading = before
+
+    def covers(self, module: str) -> bool:
+        """Whether a stand-in is imported for a module: it or a package around it is named."""
+        return any(f"{module}.".startswith(f"{name}.") for name in self.names)
+
+    def touch(self, what: str) -> None:
+        """Record that the init or the forward pass used a stand-in."""
+        if not self.is_loading:
+            self.used.setdefault(what)
+
+    def notes(self) -> tuple[Note, ...]:
+        """A note on what stood in for what, and one on what was used of it."""
+        if not self.names:
+            return ()
+        if not self.used:
+            said = "used by neither the init nor the forward pass"
+        else:
+            listed = list(self.used)
+            more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
+            said = (
+                f"the model used {', '.join(listed[:4])}{more}, which did nothing: what the real "
+                "one does to weights or activations is missing here"
+            )
+        message = f"Stand-ins were imported for {', '.join(self.names)}: {said}."
+        return (Note(kind="approximate" if self.used else "engine", where="stub", message=message),)
+
+
+class StandIn:
+    """An object that may be anything: a module, a function, a class, a decorator, a constant."""
+
+    def __init__(self, owner: StandIns, path: str) -> None:
+        self._gptinit = (owner, path)
+
+    @property
+    def __version__(self) -> str:
+        return "0"  # a version that has nothing
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # protocols that it does not have
+            raise AttributeError(name)
+        owner, path = self._gptinit
+        return StandIn(owner, f"{path}.{name}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What it decorates, if that is how it is called, else another stand-in."""
+        owner, path = self._gptinit
+        owner.touch(f"{path}()")
+        if len(args) == 1 and not kwargs and isinstance(args[0], FunctionType | type):
+            return args[0]  # used as a decorator: what it decorates stays as it is
+        return StandIn(owner, path if path.endswith("()") else f"{path}()")
+
+    def __getitem__(self, key: Any) -> Any:
+        return _computed(self)
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        # Beside a real class the real one is base enough; of several stand-ins one is.
+        if bases[0] is not self or any(isinstance(base, type) for base in bases):
+            return ()
+        name = self._gptinit[1].rpartition(".")[2]
+        return (type(name, (_Base,), {"_stand_in": self}),)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return False
+
+    def __subclasscheck__(self, subclass: type) -> bool:
+        return False
+
+    def __bool__(self) -> bool:
+        _computed(self)
+        return False
+
+    def __enter__(self) -> Any:
+        return _computed(self)
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def __deepcopy__(self, memo: Any) -> "StandIn":
+        return self
+
+    def __repr__(self) -> str:
+        return f"<stand-in for {self._gptinit[1]}>"
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [*args, *(kwargs or {}).values()]
+        nested = [part for value in given if isinstance(value, list | tuple) for part in value]
+        found = next(value for value in (*given, *nested) if isinstance(value, StandIn))
+        return _needed(found)
+
+
+class _Base(nn.Module):
+    """Base of a class whose own base is a stand-in: an empty module that takes any arguments.
+
+    A module, since that is what a base class of a model is in every framework on top of torch.
+    """
+
+    _stand_in: StandIn
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        owner, path = self._stand_in._gptinit
+        owner.touch(path)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        return
+
+
+def _computed(stand_in: StandIn, *_: Any) -> StandIn:
+    owner, path = stand_in._gptinit
+    owner.touch(path)
+    return stand_in
+
+
+def _needed(stand_in: StandIn, *_: Any) -> Any:
+    """Refuse to invent a value.
+
+    Raises:
+        SubjectError: always.
+    """
+    path = stand_in._gptinit[1]
+    raise SubjectError(
+        f"{path} must have a value here, got the stand-in of --stub: the model computes with it. "
+        f"Install {path.partition('.')[0]}, or name a function that builds the model without it."
+    )
+
+
+def _not_equal_in_order(stand_in: StandIn, other: Any) -> bool:
+    _computed(stand_in)
+    return False
+
+
+for _name in (*(f"__{n}__" for n in _OPERATIONS), *(f"__r{n}__" for n in _OPERATIONS)):
+    setattr(StandIn, _name, _computed)
+for _name in _UNARY:
+    setattr(StandIn, f"__{_name}__", _computed)
+for _name in _COMPARISONS:
+    setattr(StandIn, f"__{_name}__", _not_equal_in_order)
+for _name in _VALUES:
+    setattr(StandIn, _name, _needed)
