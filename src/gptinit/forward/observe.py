@@ -19,6 +19,7 @@ from gptinit.trace.graph import Read
 from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import recording
+from gptinit.user_code import one_line
 
 __all__ = ["ModuleCall", "Observation", "observe", "observe_longer", "operator_by_operator"]
 
@@ -190,9 +191,9 @@ def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> 
             return Observation(
                 call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1]
             )
+    assert first  # there is a way to call any module
     raise SubjectError(
-        f"{type(module).__name__} must run forward on token ids, got "
-        f"{type(first).__name__}: {' '.join(str(first).split()).removesuffix('.')}."
+        f"{type(module).__name__} must run forward on token ids, got {one_line(first)}."
     ) from first
 
 

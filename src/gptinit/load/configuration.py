@@ -224,7 +224,8 @@ def _of_class(parameter: str, kind: type, level: int = 0) -> Configuration:
 def _set_by_any(kind: type) -> dict[str, object]:
     """What a class that takes **kwargs holds without any; nothing where it needs some."""
     try:
-        return dict(_entries(kind()))
+        made = kind()
+        return {**dict(_entries(made)), **_public(vars(made))}
     except Exception:  # the user's code, which may say what it needs once it is given values
         return {}
 
@@ -318,8 +319,11 @@ def _entries(value: object) -> Iterator[tuple[str, object]]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init)
     else:
-        own = {**_attributes(type(value)), **getattr(value, "__dict__", {})}
-        yield from ((n, v) for n, v in own.items() if not n.startswith("_") and not callable(v))
+        yield from {**_attributes(type(value)), **_public(getattr(value, "__dict__", {}))}.items()
+
+
+def _public(names: Mapping[str, object]) -> dict[str, object]:
+    return {n: v for n, v in names.items() if not n.startswith("_") and not callable(v)}
 
 
 def _entry(value: object, name: str) -> object:
@@ -381,7 +385,8 @@ def _of_what_is_given(parameter: str, label: str, known: frozenset[str]) -> Conf
 
 def _read_by_module(parameter: str, namespace: Mapping[str, object]) -> frozenset[str]:
     """What the classes and functions of a module read of a parameter of that name."""
-    own = (v for v in namespace.values() if getattr(v, "__module__", "") == namespace["__name__"])
+    here = namespace.get("__name__")
+    own = (v for v in namespace.values() if callable(v) and getattr(v, "__module__", "") == here)
     takers = (v for v in own if any(p.name == parameter for p in required_parameters(v)))
     found = (reads(taker, parameter) for taker in takers)
     return frozenset[str]().union(*(read.keys or read.attributes for read in found))

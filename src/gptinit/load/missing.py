@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,22 +26,23 @@ def missing_modules(file: Path, folders: Sequence[str]) -> list[str]:
     while waiting:
         here = waiting.pop()
         for module, names, level in _imports(here):
-            found = _local(module, names, level, here, folders)
+            found, is_whole = _local(module, names, level, here, folders)
             waiting += [path for path in found if path not in seen]
             seen |= set(found)
-            top = module.partition(".")[0]
-            if not level and not found and not _is_there(top, folders):
-                missing.setdefault(top)
+            whole = _absolute(module, level, here, folders)
+            top = whole.partition(".")[0]
+            if not is_whole and (found or level or not _is_there(top, folders)):
+                missing.setdefault(whole if found or level else top)
     return list(missing)
 
 
-def missing_name(error: ImportError) -> str:
-    """What could not be imported: a module, or a name in one that is there."""
+def missing_name(error: ImportError, folders: Sequence[str]) -> str:
+    """What could not be imported: a module, or one inside a module that is there."""
     name = error.name or ""
     if not isinstance(error, ModuleNotFoundError):
         return f"{name}.{_not_in(error)}"
     top = name.partition(".")[0]
-    return name if top in sys.modules else top
+    return name if _is_there(top, folders) else top
 
 
 def _not_in(error: ImportError) -> str:
@@ -86,17 +86,24 @@ def _expects_a_failure(handler: ast.ExceptHandler) -> bool:
 
 def _local(
     module: str, names: Sequence[str], level: int, file: Path, folders: Sequence[str]
-) -> list[Path]:
-    """Files of the same folders that an import runs: of the module and what is taken from it."""
+) -> tuple[list[Path], bool]:
+    """Files of the same folders that an import runs, and whether its module is among them."""
     parts = module.split(".") if module else []
     roots = [file.parents[level - 1]] if level else [Path(folder) for folder in folders]
     for root in roots:
         steps = [root.joinpath(*parts[: i + 1]) for i in range(len(parts))] or [root]
-        steps += [steps[-1] / name for name in names if name != "*"]
-        found = [path for step in steps for path in _files(step)]
+        inner = [steps[-1] / name for name in names if name != "*"]
+        found = [path for step in (*steps, *inner) for path in _files(step)]
         if found:
-            return found
-    return []
+            return found, bool(_files(steps[-1])) or steps[-1].is_dir()
+    return [], False
+
+
+def _absolute(module: str, level: int, file: Path, folders: Sequence[str]) -> str:
+    """The full name of a module that a file imports."""
+    around = file.parents[level - 1] if level else None
+    inside = [around.relative_to(f).parts for f in folders if around and around.is_relative_to(f)]
+    return ".".join([*max(inside, key=len, default=()), module])
 
 
 def _files(stem: Path) -> list[Path]:

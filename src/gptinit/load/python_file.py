@@ -1,13 +1,10 @@
 """A model in Python code: a class or function in a file or an importable module."""
 
-import ast
 import difflib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
@@ -16,11 +13,11 @@ from torch import nn
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.load.configured import Target, configured_factory
 from gptinit.load.factory import Factory
-from gptinit.load.isolation import blamed_on, is_installed, is_of_user, isolated, place_of
-from gptinit.load.missing import missing_modules, missing_name
+from gptinit.load.isolation import blamed_on, isolated
 from gptinit.load.script import Script, read_script
 from gptinit.load.signature import required_parameters
 from gptinit.load.stand_ins import StandIns
+from gptinit.load.surroundings import Surroundings, execute, importable, loading
 from gptinit.results.profile import Note
 
 __all__ = ["file_factory", "module_factory"]
@@ -56,13 +53,14 @@ def file_factory(
     if file.suffix != ".py":
         raise ConfigError(f"model must be a Python file ending in .py, got {str(path)!r}.")
     here = file.resolve()
-    surroundings = _Surroundings.of(here, StandIns.of(stubs))
+    surroundings = Surroundings.of(here, StandIns.of(stubs))
     script = read_script(here, surroundings.entered)
-    with surroundings.entered(), surroundings.loading(here):
-        module = _execute(here, surroundings.package, script)
+    stand_ins = surroundings.stand_ins
+    with surroundings.entered(), loading(file.name, stand_ins, surroundings.paths, here):
+        module = execute(here, surroundings.package, script)
     loaded = _Loaded(
         module=module, place=file.name, source=str(path), within=surroundings.entered,
-        stand_ins=surroundings.stand_ins, script=script,
+        stand_ins=stand_ins, script=script,
     )  # fmt: skip
     return _factory(loaded, _only_model(loaded) if name is None else name, overrides)
 
@@ -87,10 +85,10 @@ def module_factory(
 
     @contextmanager
     def within() -> Iterator[None]:
-        with _importable((here,)), isolated(module), stand_ins.imported():
+        with importable((here,)), isolated(module), stand_ins.imported():
             yield
 
-    with within(), _loading(module, stand_ins, lambda: ()):
+    with within(), loading(module, stand_ins, (here,)):
         importlib.invalidate_caches()
         try:
             imported = importlib.import_module(module)
@@ -106,117 +104,6 @@ def module_factory(
         stand_ins=stand_ins,
     )  # fmt: skip
     return _factory(loaded, name, overrides)
-
-
-@contextmanager
-def _loading(
-    place: str, stand_ins: StandIns, others: Callable[[], Sequence[str]]
-) -> Iterator[None]:
-    """Load code inside the block, and say of a module that is missing how to go on without it.
-
-    Args:
-        place: what is loaded, in errors.
-        stand_ins: those that are imported.
-        others: finds further modules that are missing.
-
-    Raises:
-        SubjectError: if the code fails.
-    """
-    with blamed_on(place, "load without an error"), stand_ins.loading():
-        try:
-            yield
-        except ImportError as error:
-            if not error.name or not is_of_user(error):
-                raise
-            names = list(dict.fromkeys([*others(), missing_name(error)]))
-            raise SubjectError(
-                f"{place} must import modules that are installed, got none named "
-                f"{', '.join(names)} ({place_of(error)}). Install what the model needs, and add "
-                f"--stub {','.join(names)} for what it does not."
-            ) from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Surroundings:
-    """The folders of a file and the modules imported from them: two files may have a utils.py each.
-
-    Attributes:
-        program: the file, as its code sees sys.argv[0].
-        paths: folders in which its imports are looked up.
-        package: folders, outermost first, that its relative imports go through.
-        stand_ins: imported in place of missing modules.
-        modules: modules imported from these folders so far.
-    """
-
-    program: str
-    paths: tuple[str, ...]
-    package: tuple[Path, ...]
-    stand_ins: StandIns
-    modules: dict[str, ModuleType] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, file: Path, stand_ins: StandIns) -> "_Surroundings":
-        folders = list(file.parents)
-        depth = 0
-        while (folders[depth] / "__init__.py").is_file():
-            depth += 1
-        depth = min(max(depth, _relative_level(file)), len(folders) - 1)
-        paths = dict.fromkeys(
-            [str(folders[0]), str(folders[depth])] if depth else [str(folders[0])]
-        )
-        package = tuple(reversed(folders[:depth]))
-        return cls(program=str(file), paths=tuple(paths), package=package, stand_ins=stand_ins)
-
-    @contextmanager
-    def loading(self, file: Path) -> Iterator[None]:
-        """Load a file inside the block."""
-
-        def missing() -> list[str]:
-            found = missing_modules(file, self.paths)
-            return [name for name in found if not self.stand_ins.covers(name)]
-
-        with _loading(file.name, self.stand_ins, missing):
-            yield
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        with isolated(self.program), self.stand_ins.imported():
-            # Two models may both import a `utils`: each sees that of its own folder.
-            aside = {name: sys.modules.pop(name) for name in self._colliding()}
-            present = set(sys.modules)
-            sys.modules.update(self.modules)
-            try:
-                with _importable(self.paths):
-                    yield
-            finally:
-                self.modules.update(self._found(present))
-                for name in self.modules.keys() - present:
-                    sys.modules.pop(name, None)
-                sys.modules.update(aside)
-
-    def _colliding(self) -> list[str]:
-        """Modules of the caller that imports would find instead of those in these folders."""
-        tops = {p.stem for folder in self.paths for p in Path(folder).glob("*.py")} | {
-            p.parent.name for folder in self.paths for p in Path(folder).glob("*/__init__.py")
-        }
-        return [
-            name
-            for name, module in list(sys.modules.items())
-            if name != "__main__"
-            and name.partition(".")[0] in tops
-            and (origin := _origin(module))
-            and not is_installed(origin)
-        ]
-
-    def _found(self, present: set[str]) -> dict[str, ModuleType]:
-        return {
-            name: module
-            for name, module in list(sys.modules.items())
-            if name.partition(".")[0] not in present
-            and (origin := _origin(module))
-            and not is_installed(origin)
-            and any(Path(origin).is_relative_to(folder) for folder in self.paths)
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,75 +127,6 @@ class _Loaded:
     def notes(self) -> tuple[Note, ...]:
         """How it was loaded, if not simply."""
         return (*(self.script.notes() if self.script else ()), *self.stand_ins.notes())
-
-
-@contextmanager
-def _importable(folders: tuple[str, ...]) -> Iterator[None]:
-    """Look imports up in `folders` first inside the block, and write no compiled files there."""
-    path, quiet = list(sys.path), sys.dont_write_bytecode
-    sys.path[:0] = folders
-    sys.dont_write_bytecode = True
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-        sys.dont_write_bytecode = quiet
-
-
-def _origin(module: ModuleType) -> str | None:
-    names = getattr(module, "__dict__", {})
-    folders = names.get("__path__", ())
-    # A namespace package's path is looked up in its parent whenever it is read, and where an
-    # import failed there is no parent left; what was found last is kept beside it.
-    return names.get("__file__") or next(iter(getattr(folders, "_path", folders)), None)
-
-
-def _relative_level(file: Path) -> int:
-    """Number of folders that the relative imports of a file go up."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return 0  # running it gives a better error
-    return max(
-        (node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0
-    )
-
-
-def _execute(file: Path, package: tuple[Path, ...], script: Script | None) -> ModuleType:
-    """Run a file as a module under its own name, with underscores if that name is taken."""
-    importlib.invalidate_caches()  # files may be newer than what Python has listed
-    name = ".".join([*_packages(package), file.stem.replace(".", "_")])
-    while name in sys.modules and _origin(sys.modules[name]) != str(file):
-        name += "_"
-    if name in sys.modules:  # its own package has imported it
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec
-    assert spec.loader  # the name ends in .py
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses look their module up there
-    if script:
-        script.run(module)
-    else:
-        spec.loader.exec_module(module)
-    return module
-
-
-def _packages(folders: tuple[Path, ...]) -> list[str]:
-    """Import the packages around a file, outermost first; a plain folder becomes a package."""
-    names: list[str] = []
-    for folder in folders:
-        names.append(folder.name.replace(".", "_"))
-        dotted = ".".join(names)
-        if (folder / "__init__.py").is_file():
-            importlib.import_module(dotted)
-            continue
-        while dotted in sys.modules:
-            dotted += "_"
-        names = dotted.split(".")
-        sys.modules[dotted] = module = ModuleType(dotted)
-        module.__path__ = [str(folder)]
-    return names
 
 
 def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Factory:

@@ -32,6 +32,7 @@ from types import ModuleType
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
+from gptinit.load.isolation import blamed_on
 from gptinit.results.profile import Note
 
 __all__ = ["Script", "read_script"]
@@ -105,10 +106,22 @@ class Script:
             if stmt in self.waiting:
                 self.waiting.remove(stmt)  # before it runs: it may ask for the name itself
                 self.ran.append((stmt.lineno, stmt.end_lineno or stmt.lineno))
-                # As if it had run when the file loaded: no tensor of it belongs to the model.
-                with self.within(), _disable_current_modes(), torch.device("cpu"):
-                    self._execute([stmt], namespace)
+                self._run_late(stmt, namespace)
         return name in namespace
+
+    def _run_late(self, stmt: ast.stmt, namespace: dict[str, object]) -> None:
+        """Run a statement as when the file loaded: no tensor of it belongs to the model.
+
+        Raises:
+            SubjectError: if it fails. A KeyError of it must not leave here as one: where a name
+                is looked up, that would mean that there is no such name.
+        """
+        place = self.file.name
+        rule = f"run line {stmt.lineno} of its main body, since the model needs what that sets"
+        with (
+            self.within(), blamed_on(place, rule), _disable_current_modes(), torch.device("cpu")
+        ):  # fmt: skip
+            self._execute([stmt], namespace)
 
     def notes(self) -> tuple[Note, ...]:
         """A note that the main body did not run, with the lines of it that the model asked for."""
@@ -229,15 +242,27 @@ def _imported(tree: ast.Module) -> frozenset[str]:
 
 
 def _waiting(loose: Sequence[ast.stmt], imported: frozenset[str]) -> list[ast.stmt]:
-    """The statements that do not define, with all others that set the same names."""
+    """The statements that do not define, and all others that set or read a name that those set."""
     waiting = [stmt for stmt in loose if not _defines(stmt)]
-    names: set[str] = set()
-    while True:
-        names_now = frozenset[str]().union(*map(_set_by, waiting)) - imported
-        if names_now == names:
-            return sorted(waiting, key=lambda stmt: stmt.lineno)
-        names = set(names_now)
-        waiting += [stmt for stmt in loose if stmt not in waiting and _set_by(stmt) & names]
+    before = -1
+    while before != len(waiting):
+        before = len(waiting)
+        names = frozenset[str]().union(*map(_set_by, waiting)) - imported
+        waiting += [s for s in loose if s not in waiting and (_set_by(s) | _read_by(s)) & names]
+    return sorted(waiting, key=lambda stmt: stmt.lineno)
+
+
+def _read_by(stmt: ast.stmt) -> frozenset[str]:
+    """Names that a statement reads when it runs: nothing inside functions that it defines."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [stmt]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        if not isinstance(node, (*_DEFINITIONS, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+    return frozenset(found)
 
 
 def _defines(stmt: ast.stmt) -> bool:

@@ -1,6 +1,7 @@
 """Inert stand-ins for modules that the user's code imports and this machine lacks (`--stub`)."""
 
 import builtins
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.load.isolation import is_installed
 from gptinit.results.profile import Note
+from gptinit.user_code import is_installed
 
 __all__ = ["StandIn", "StandIns"]
 
@@ -76,14 +77,15 @@ class StandIns:
             name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
         ) -> Any:
             file = (globals or {}).get("__file__") or ""
-            if level or not file or is_installed(file):
+            if not file or is_installed(file):
                 return original(name, globals, locals, fromlist, level)
-            if self.covers(name):
+            whole = _absolute(name, (globals or {}).get("__package__") or "", level)
+            if self.covers(whole):
                 # As Python: `import a.b` gives a, `from a.b import c` gives a.b.
-                return StandIn(self, name if fromlist else name.partition(".")[0])
+                return StandIn(self, whole if fromlist else whole.partition(".")[0])
             module = original(name, globals, locals, fromlist, level)
-            parts = [part for part in fromlist or () if self.covers(f"{name}.{part}")]
-            lacking = {part: StandIn(self, f"{name}.{part}") for part in parts}
+            parts = [part for part in fromlist or () if self.covers(f"{whole}.{part}")]
+            lacking = {part: StandIn(self, f"{whole}.{part}") for part in parts}
             return SimpleNamespace(**{**vars(module), **lacking}) if lacking else module
 
         builtins.__import__ = import_
@@ -127,6 +129,19 @@ class StandIns:
         return (Note(kind="approximate" if self.used else "engine", where="stub", message=message),)
 
 
+def _absolute(name: str, package: str, level: int) -> str:
+    """The full name of a module that is imported relative to a package.
+
+    Example:
+        >>> _absolute("ops", "lab.models", 2), _absolute("", "lab.models", 1)
+        ('lab.ops', 'lab.models')
+    """
+    if not level:
+        return name
+    around = package.split(".")[: len(package.split(".")) - level + 1]
+    return ".".join([*around, name] if name else around)
+
+
 class StandIn:
     """An object that may be anything: a module, a function, a class, a decorator, a constant."""
 
@@ -159,7 +174,9 @@ class StandIn:
         if bases[0] is not self or any(isinstance(base, type) for base in bases):
             return ()
         name = self._gptinit[1].rpartition(".")[2]
-        return (type(name, (_Base,), {"_stand_in": self}),)
+        # What frameworks call a module or a model (LightningModule) is one of torch.
+        kind = (_Base, nn.Module) if re.search("Module|Model", name) else (_Base,)
+        return (type(name, kind, {"_stand_in": self}),)
 
     def __instancecheck__(self, instance: Any) -> bool:
         return False
@@ -191,11 +208,8 @@ class StandIn:
         return _needed(found)
 
 
-class _Base(nn.Module):
-    """Base of a class whose own base is a stand-in: an empty module that takes any arguments.
-
-    A module, since that is what a base class of a model is in every framework on top of torch.
-    """
+class _Base:
+    """Base of a class whose own base is a stand-in: it takes any arguments."""
 
     _stand_in: StandIn
 
@@ -205,7 +219,7 @@ class _Base(nn.Module):
         owner.touch(path)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        return
+        super().__init_subclass__()
 
 
 def _computed(stand_in: StandIn, *_: Any) -> StandIn:

@@ -1,0 +1,82 @@
+"""Errors that the user's code raises: what they say in one line, and where they come from."""
+
+import linecache
+import sysconfig
+import traceback
+from pathlib import Path
+
+__all__ = ["failed_module", "is_installed", "is_of_user", "one_line", "place_of"]
+
+_LONGEST = 400  # characters of another library's message
+_OURS = Path(__file__).resolve().parent
+_STDLIB = Path(sysconfig.get_paths()["stdlib"]).resolve()
+
+
+def one_line(error: BaseException) -> str:
+    """The type, message and place of an error, without line breaks.
+
+    Example:
+        >>> one_line(KeyError("wte"))
+        "KeyError: 'wte'"
+    """
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+    place = place_of(error)
+    text = text or _raising_line(error)  # an assertion without a message says what it asserts
+    message = f"{type(error).__name__}: {text.rstrip('.')}" if text else type(error).__name__
+    return f"{message} ({place})" if place else message
+
+
+def is_installed(file: str | Path) -> bool:
+    """Whether a file belongs to Python or an installed package and not to the user."""
+    parts = Path(file).parts
+    return (
+        "site-packages" in parts
+        or "dist-packages" in parts
+        or Path(file).is_relative_to(_STDLIB)
+        or Path(file).is_relative_to(_OURS)
+    )
+
+
+def is_of_user(error: BaseException) -> bool:
+    """Whether the user's code raised an error, and no package that it imports or calls."""
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    named = [f for f in files if not f.startswith("<") and not Path(f).is_relative_to(_OURS)]
+    return bool(named) and not is_installed(named[-1])
+
+
+def failed_module(error: BaseException) -> str:
+    """Name of the user's module whose code at module level failed; "" if none did."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    failed = [
+        frame.f_globals.get("__name__", "")
+        for frame in frames
+        if frame.f_code.co_name == "<module>" and not is_installed(frame.f_code.co_filename)
+    ]
+    return failed[-1] if failed else ""
+
+
+def _raising_line(error: BaseException) -> str:
+    """The source line that raised an error; "" where there is none."""
+    places = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
+    return linecache.getline(*places[-1]).strip() if places else ""
+
+
+def place_of(error: BaseException) -> str:
+    """File and line of the last frame in the user's code, else in another library."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    frames = [
+        (Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith("<")
+    ]
+    of_user = [at for at in frames if not is_installed(at[0])]
+    of_libraries = [
+        at
+        for at in frames
+        if not at[0].is_relative_to(_OURS)
+        and ("site-packages" in at[0].parts or not at[0].is_relative_to(_STDLIB))
+    ]
+    file, line = (of_user or of_libraries or [(Path(), 0)])[-1]
+    return f"{file.name}:{line}" if line else ""
