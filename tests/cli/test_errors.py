@@ -443,7 +443,8 @@ NANO = str(Path(__file__).parents[1] / "support" / "models" / "nano.py") + ":GPT
 FOREIGN: tuple[tuple[str, str], ...] = (
     (
         "inspect broken.py:Raises",
-        r".*Raises must run forward on token ids, got ZeroDivisionError: nothing to divide by\.",
+        r".*Raises must run forward on token ids, got ZeroDivisionError: nothing to divide by "
+        r"\(broken\.py:\d+\)\.",
     ),
     (
         "inspect broken.py:NoLogits",
@@ -479,6 +480,16 @@ FOREIGN: tuple[tuple[str, str], ...] = (
         r"engine must be dense with the weights that .*",
     ),
     ("inspect gpt2 --site blocks=h", r"sites and roles apply to your own model only, not .*"),
+    ("inspect NANO --stub not/a/name", r"stub must be the name of a module, got 'not/a/name'\."),
+    (
+        "audit NANO --stub torch.cuda",
+        r"stub must be a module other than torch, got 'torch\.cuda'\.",
+    ),
+    (
+        "inspect gpt2 --stub triton",
+        r"stub applies to a model in a Python file .*triton for 'gpt2'\.",
+    ),
+    ("compare models gpt2 --stub triton", r"stub applies to .* only, got triton for 'gpt2'\."),
     ("inspect NANO --seq-len 65", r"seq_len must be at most block_size=64, got seq_len=65\..*"),
     ("compare models", r"no models to compare: name at least one\."),
     ("compare models gpt2 gpt2", r"models to compare must differ, got gpt2 twice\."),

@@ -124,7 +124,11 @@ class TwoArguments(nn.Module):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (Raises, r"^Raises must run forward on token ids, got RuntimeError: .*8x16 and 53x16\)\.$"),
+        (
+            Raises,
+            r"^Raises must run forward on token ids, got RuntimeError: .*8x16 and 53x16\) "
+            r"\(test_observe\.py:\d+\)\.$",
+        ),
         (
             NoLogits,
             r"^NoLogits must run forward on token ids, got SubjectError: forward of NoLogits must "

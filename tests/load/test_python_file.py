@@ -126,10 +126,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("x = 1\nraise ValueError('bad')\n", "ValueError: bad (model.py:2)"),
         ("import sys\nsys.exit('usage')\n", "SystemExit: usage (model.py:2)"),
         ("x = (\n", "SyntaxError: '(' was never closed (model.py:1)"),
-        (
-            "import nowhere_to_be_found\n",
-            "ModuleNotFoundError: No module named 'nowhere_to_be_found' (model.py:1)",
-        ),
+        ("assert 1 + 1 == 3\n", "AssertionError: assert 1 + 1 == 3 (model.py:1)"),
+        ("raise ImportError('build it first')\n", "ImportError: build it first (model.py:1)"),
     ],
 )
 def test_a_file_that_fails_is_told_in_one_line(write: Write, text: str, told: str) -> None:
@@ -452,7 +450,7 @@ def test_a_module_that_needs_another_one_says_which(
     write(a_needy_module="import nowhere_to_be_found\n")
     monkeypatch.chdir(tmp_path)
 
-    message = "ModuleNotFoundError: No module named 'nowhere_to_be_found' .a_needy_module.py:1"
+    message = r"got none named nowhere_to_be_found \(a_needy_module\.py:1\)\. Install .*--stub now"
     with pytest.raises(SubjectError, match=message):
         module_factory("a_needy_module", "GPT", {})
 

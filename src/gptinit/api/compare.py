@@ -9,6 +9,7 @@ from gptinit.api.job import Job, Model, as_scheme, make_job
 from gptinit.api.run import Progress, measure_job
 from gptinit.config import ENGINES, Engine, RunConfig
 from gptinit.errors import ConfigError, MeasureError, unknown_name
+from gptinit.facts.model_argument import Code, read_model_argument
 from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
 from gptinit.facts.vocabulary import AXES, Axis, NoteKind
@@ -104,7 +105,12 @@ def _jobs(
             for v in values or ENGINES[1:]
         ]
     elif axis == "models":
-        jobs = [make_job(str(v), shape=shape, reinit=scheme, **how) for v in values]
+        is_code = [isinstance(read_model_argument(str(v)), Code) for v in values]
+        for_preset = {**how, "stubs": ()} if any(is_code) else how  # presets beside your model
+        jobs = [
+            make_job(str(v), shape=shape, reinit=scheme, **(how if code else for_preset))
+            for v, code in zip(values, is_code, strict=True)
+        ]
     else:
         field = {"depths": "n_layer", "widths": "n_embd"}[axis]
         if field in shape:

@@ -58,7 +58,7 @@ class StandIns:
             if not all(part.isidentifier() for part in name.split(".")):
                 raise ConfigError(f"stub must be the name of a module, got {name!r}.")
             if name.partition(".")[0] == "torch":
-                raise ConfigError(f"stub must be a module that gptinit can do without, got {name}.")
+                raise ConfigError(f"stub must be a module other than torch, got {name!r}.")
         return cls(names=tuple(dict.fromkeys(listed)))
 
     @contextmanager

@@ -1,0 +1,210 @@
+"""Training scripts: read for what they define, while their main body waits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gptinit.errors import SubjectError
+from gptinit.load.argument import find_factory
+from gptinit.load.factory import Factory
+from gptinit.read.reading import read_model
+
+MODEL = """
+import os
+import torch
+from dataclasses import dataclass
+from torch import nn
+
+n_embd, vocab_size = 8, 11
+sizes = {"hidden": 4 * n_embd}
+
+@dataclass
+class Config:
+    width: int = n_embd
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.up, self.down = nn.Linear(width, sizes["hidden"]), nn.Linear(sizes["hidden"], width)
+    def forward(self, x):
+        return x + self.down(self.up(x).relu())
+
+class Model(nn.Module):
+    def __init__(self, config: Config):
+        super().__init__()
+        self.wte = nn.Embedding(vocab_size, config.width)
+        self.h = nn.ModuleList(Block(config.width) for _ in range(2))
+        self.head = nn.Linear(config.width, vocab_size)
+    def forward(self, ids):
+        x = self.wte(ids)
+        for block in self.h:
+            x = block(x)
+        return self.head(x)
+"""
+BODY = """
+open("ran", "w").close()
+data = torch.load(os.environ["DATA_OF_A_CLUSTER"])
+model = Model(Config())
+optimizer = torch.optim.SGD(model.parameters())
+for step in range(100):
+    loss = model(data[step]).mean()
+    loss.backward()
+    optimizer.step()
+"""
+NOTE = (
+    "train.py is a training script: it was read for its imports, classes, functions and "
+    "constants, and its main body did not run"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def script(folder: Path, text: str, name: str = "Model", **settings: object) -> Factory:
+    (folder / "train.py").write_text(text, encoding="utf-8")
+    return find_factory(f"{folder}/train.py:{name}", settings)
+
+
+def test_a_training_script_is_read_and_does_not_train(folder: Path) -> None:
+    factory = script(folder, MODEL + BODY, width=16)
+
+    reading = read_model(factory)
+
+    assert reading.program.facts.n_layer == 2
+    assert reading.program.facts.n_embd == 16
+    assert [note.message for note in reading.notes] == [f"{NOTE}."]
+    assert not (folder / "ran").exists()
+
+
+TRAINS = [
+    "loss.backward()",
+    "while True:\n    loss.backward()",
+    "def main():\n    loss.backward()\nmain()",
+    "class Trainer:\n    def fit(self):\n        loss.backward()\nTrainer().fit()",
+    "class Trainer:\n    def __init__(self):\n        loss.backward()\nTrainer()",
+    "from datasets_of_a_hub import load_dataset\ndata = load_dataset('text')",
+    "import subprocess\nif not os.path.exists('data'):\n    subprocess.run(['wget', 'data'])",
+    "import argparse\nargs = argparse.ArgumentParser().parse_args()",
+    "with open('data.pt', 'rb') as file:\n    data = torch.load(file)",
+]
+
+
+@pytest.mark.parametrize("body", TRAINS)
+def test_what_trains_downloads_or_reads_a_command_line_makes_a_script(
+    folder: Path, body: str
+) -> None:
+    body = body.replace("from datasets_of_a_hub import load_dataset\n", "load_dataset = None\n")
+
+    assert script(folder, f"{MODEL}\n{body}\n").notes()
+
+
+ORDINARY = [
+    "if __name__ == '__main__':\n    Model(Config()).forward(torch.tensor([1])).backward()",
+    "def train(model, x):\n    model(x).backward()",
+    "registry = {}\nfor name in ('a', 'b'):\n    registry[name] = Config()\nregistry.pop('a')",
+    "class Trainer:\n    def fit(self):\n        loss.backward()\ndefault = Config()",
+    "import json\nclass Store:\n    def load(self):\n        torch.load('x')\njson.loads('1')",
+]
+
+
+@pytest.mark.parametrize("body", ORDINARY)
+def test_an_ordinary_module_runs_as_it_is(folder: Path, body: str) -> None:
+    factory = script(folder, f"{MODEL}\n{body}\nopen('ran', 'w').close()\n")
+
+    assert factory.notes() == ()
+    assert (folder / "ran").exists()
+
+
+def test_of_the_main_body_runs_what_the_model_asks_for(folder: Path) -> None:
+    text = MODEL.replace("vocab_size = 8, 11", "unused = 8, 0") + (
+        "chars = sorted(set('gptinit'))\n"
+        "padding = int(os.environ.get('PADDING_OF_NOBODY', 0))\n"
+        "if padding:\n    vocab_size = 3\nelse:\n    vocab_size = len(chars)\n"
+        "steps = int(os.environ['STEPS_OF_A_CLUSTER'])\n"
+    )
+    factory = script(folder, text + BODY)
+
+    assert factory.build().head.out_features == 5  # type: ignore[union-attr]
+    (note,) = factory.notes()
+    first = text[: text.index("chars")].count("\n") + 1
+    assert note.message == (
+        f"{NOTE}, but for what the model needs of it (lines {first}, {first + 1}, "
+        f"{first + 2}-{first + 5})."
+    )
+
+
+def test_tensors_of_the_main_body_belong_to_no_trace(folder: Path) -> None:
+    text = MODEL.replace("return self.head(x)", "return self.head(x) + mask") + (
+        "with torch.no_grad():\n    mask = torch.zeros(vocab_size)\n"
+    )
+    factory = script(folder, text + BODY)
+
+    seen = read_model(factory).seen
+    logits = factory.build()(torch.arange(3)[None])
+
+    assert seen is not None
+    assert type(logits) is torch.Tensor
+
+
+def test_its_random_numbers_do_not_move_the_draws_of_the_model(folder: Path) -> None:
+    text = MODEL.replace("super().__init__()", "super().__init__()\n        noise") + BODY
+    factory = script(folder, f"{text}\nnoise = torch.randn(5)\n")
+
+    torch.manual_seed(0)
+    first = factory.build()
+    torch.manual_seed(0)
+    second = factory.build()
+
+    assert torch.equal(first.head.weight, second.head.weight)  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            "import subprocess\nn_vocab = subprocess.run(['wc', 'data'])\n",
+            r"got NameError: name 'n_vocab' is set by the main body of a training script alone, "
+            r"which does not run \(train\.py:\d+\)",
+        ),
+        ("for n_vocab in range(3):\n    pass\n", r"name 'n_vocab' is set by the main body of a "),
+        (
+            "n_vocab = int(os.environ['VOCAB_OF_A_CLUSTER'])\n",
+            r"^train\.py must run line \d+ of its main body, since the model needs what that sets, "
+            r"got KeyError: 'VOCAB_OF_A_CLUSTER' \(.*\)\.$",
+        ),
+        (
+            "",
+            r"^train\.py:Model must build without an error, got NameError: name 'n_vocab' is not ",
+        ),
+    ],
+)
+def test_what_the_main_body_cannot_give_is_told_with_its_line(
+    folder: Path, body: str, told: str
+) -> None:
+    text = MODEL.replace("(vocab_size,", "(n_vocab,") + body + BODY
+
+    with pytest.raises(SubjectError, match=told):
+        script(folder, text).build()
+
+
+def test_a_configuration_may_be_a_name_of_the_main_body(folder: Path) -> None:
+    text = MODEL + "base = Config(width=int('4'))\ndef make(config=base):\n    return Model(config)"
+
+    module = script(folder, f"{text}\n{BODY}", "make").build()
+
+    assert isinstance(module, nn.Module)
+    assert module.wte.weight.shape == (11, 4)  # type: ignore[union-attr]
+
+
+def test_imports_from_an_added_folder_work(folder: Path) -> None:
+    (folder / "lib").mkdir()
+    (folder / "lib" / "blocks_of_a_script.py").write_text("WIDTH = 4\n", encoding="utf-8")
+    head = "import os, sys\nsys.path.append(os.path.join(os.getcwd(), 'lib'))\n"
+    head += "from blocks_of_a_script import WIDTH\n"
+
+    assert script(folder, head + MODEL.replace("int = n_embd", "int = WIDTH") + BODY).build()

@@ -1,0 +1,237 @@
+"""Stand-ins for modules that are missing: inert while a file loads, spoken of where they matter."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gptinit.errors import ConfigError, SubjectError
+from gptinit.load.argument import find_factory
+from gptinit.load.factory import Factory
+from gptinit.load.stand_ins import StandIn, StandIns
+
+Load = Callable[..., Factory]
+
+EVERY_USE = """
+from __future__ import annotations
+import flashy_attn
+import flashy_attn.ops.triton as ops
+from flashy_attn import attend, Missing
+from flashy_attn.layers import Norm as FlashyNorm
+from dataclasses import dataclass, field
+from typing import Generic, Optional, TypeVar, Union
+from torch import nn
+
+T = TypeVar("T")
+logger = flashy_attn.get_logger(__name__)
+BLOCK = flashy_attn.next_power(128) * 2
+Mask = Union[nn.Module, flashy_attn.Mask]
+
+if flashy_attn.__version__ >= "2.0" and flashy_attn.is_available():
+    raise RuntimeError("a stand-in has nothing")
+
+@flashy_attn.jit
+def kernel(x, size: ops.constexpr = BLOCK):
+    return x
+
+@flashy_attn.autotune(configs=[flashy_attn.Config({"a": 1}), -flashy_attn.x], key=["n"])
+def tuned(x): return x
+
+class Function(flashy_attn.Function, Generic[T]):
+    pass
+
+class Mixed(flashy_attn.Mixin, nn.Linear):
+    def __init__(self): super().__init__(2, 2)
+
+@dataclass
+class Args(flashy_attn.Serializable):
+    width: int = 4
+    mask: Optional[ops.Mask] = None
+
+@flashy_attn.typed
+class Model(nn.Module):
+    def __init__(self, args: Args):
+        super().__init__()
+        self.head = nn.Linear(args.width, 2)
+        self.side = Mixed()
+        assert not isinstance(self.head, flashy_attn.Layer)
+        assert kernel(3) == 3
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Loads `Model` of a file with some stand-ins."""
+
+    def loaded(text: str, *stubs: str, **settings: object) -> Factory:
+        file = tmp_path / "model.py"
+        file.write_text(text, encoding="utf-8")
+        return find_factory(f"{file}:Model", settings, stubs=stubs)
+
+    return loaded
+
+
+def test_every_use_at_import_is_inert(load: Load) -> None:
+    factory = load(EVERY_USE, "flashy_attn", width=8)
+
+    assert factory.build().head.in_features == 8  # type: ignore[union-attr]
+    (note,) = factory.notes()
+    assert (note.kind, note.where) == ("engine", "stub")
+    assert note.message == (
+        "Stand-ins were imported for flashy_attn: used by neither the init nor the forward pass."
+    )
+    assert "flashy_attn" not in sys.modules
+
+
+def test_without_a_stand_in_nothing_is_said(load: Load) -> None:
+    text = "from torch import nn\nclass Model(nn.ReLU):\n    pass\n"
+
+    assert load(text).notes() == ()
+
+
+MISSING = """
+import os, nowhere_a, nowhere_b.part as part
+from nowhere_c import x
+try:
+    import nowhere_optional
+except ImportError:
+    nowhere_optional = None
+import parts
+def late():
+    import nowhere_late
+"""
+
+
+def test_the_error_names_all_modules_that_are_missing_and_how_to_go_on(
+    load: Load, tmp_path: Path
+) -> None:
+    (tmp_path / "parts.py").write_text("from nowhere_d.more import y\n", encoding="utf-8")
+
+    with pytest.raises(SubjectError) as caught:
+        load(MISSING, "nowhere_c")
+
+    assert str(caught.value) == (
+        "model.py must import modules that are installed, got none named nowhere_a, nowhere_b, "
+        "nowhere_d (model.py:2). Install what the model needs, and add "
+        "--stub nowhere_a,nowhere_b,nowhere_d for what it does not."
+    )
+
+
+USED = """
+import wandy
+from torch import nn
+class Model(nn.Module):
+    def __init__(self, width=2):
+        super().__init__()
+        wandy.watch(self)
+        self.norm = wandy.layers.Norm(width)
+        self.head = nn.Linear({width}, 2)
+"""
+
+
+def test_what_the_init_used_is_noted(load: Load) -> None:
+    factory = load(USED.format(width="width"), "wandy")
+
+    factory.build()
+
+    (note,) = factory.notes()
+    assert note.kind == "approximate"
+    assert "the model used wandy.watch(), wandy.layers.Norm(), which did nothing" in note.message
+
+
+@pytest.mark.parametrize(
+    ("width", "needed"),
+    [
+        ("wandy.width", "wandy.width"),
+        ("wandy.size(3) * 2", "wandy.size()"),
+        ("int(wandy.width)", "wandy.width"),
+        ("len(wandy.sizes)", "wandy.sizes"),
+        ("[w for w in wandy.sizes]", "wandy.sizes"),
+    ],
+)
+def test_a_value_that_only_the_real_module_has_is_an_error_that_names_it(
+    load: Load, width: str, needed: str
+) -> None:
+    factory = load(USED.format(width=width), "wandy")
+
+    with pytest.raises(SubjectError) as caught:
+        factory.build()
+
+    assert str(caught.value) == (
+        f"{needed} must have a value here, got the stand-in of --stub: the model computes with it. "
+        "Install wandy, or name a function that builds the model without it."
+    )
+
+
+def test_a_stand_in_in_a_computation_is_named() -> None:
+    stand_in = StandIn(StandIns(names=("flashy",)), "flashy.attend()")
+
+    for compute in (lambda: torch.ones(2) + stand_in, lambda: torch.cat([torch.ones(2), stand_in])):
+        with pytest.raises(SubjectError, match=r"^flashy\.attend\(\) must have a value here"):
+            compute()
+
+
+def test_a_model_on_a_framework_that_is_missing_is_a_module(load: Load) -> None:
+    text = (
+        "import lightly as L\nfrom torch import nn\nclass Model(L.LightlyModule):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.head = nn.Linear(2, 2)\n"
+    )
+
+    factory = load(text, "lightly")
+
+    assert isinstance(factory.build(), nn.Module)
+    assert "lightly.LightlyModule" in factory.notes()[0].message
+
+
+@pytest.mark.parametrize(
+    "line", ["from .gone import x", "from . import gone", "from lab import gone"]
+)
+def test_a_part_of_a_package_may_be_stood_in_for(tmp_path: Path, line: str) -> None:
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    (lab / "__init__.py").touch()
+    text = f"{line}\nfrom torch import nn\ndef make():\n    return nn.Linear(2, 2)\n"
+    (lab / "model.py").write_text(text, encoding="utf-8")
+
+    with pytest.raises(SubjectError, match=r"got none named lab\.gone .*add --stub lab\.gone for"):
+        find_factory(f"{lab}/model.py:make")
+
+    assert find_factory(f"{lab}/model.py:make", stubs=["lab.gone"]).build()
+
+
+def test_a_file_of_kernels_that_cannot_load_here_may_be_stood_in_for(
+    load: Load, tmp_path: Path
+) -> None:
+    (tmp_path / "kernels.py").write_text("raise RuntimeError('no GPU')\n", encoding="utf-8")
+    text = "from kernels import fused\nfrom torch import nn\nclass Model(nn.Linear):\n    pass\n"
+
+    with pytest.raises(SubjectError) as caught:
+        load(text)
+
+    assert str(caught.value) == (
+        "model.py must load without an error, got RuntimeError: no GPU (kernels.py:1). If the "
+        "model does not need kernels, add --stub kernels."
+    )
+    assert load(text, "kernels", in_features=2, out_features=2).build()
+
+
+def test_installed_packages_never_see_a_stand_in(load: Load) -> None:
+    # torch looks for numpy by importing it: a stand-in would not have numpy's arrays.
+    text = (
+        "import numpy, torch\nfrom torch import nn\nassert torch.ones(2).numpy().sum() == 2\n"
+        "class Model(nn.Linear):\n    pass\n"
+    )
+
+    load(text, "numpy", in_features=2, out_features=2).build()
+
+
+def test_names_may_be_listed_with_commas() -> None:
+    assert StandIns.of(["a,b.c", "a"]).names == ("a", "b.c")
+
+
+def test_a_config_takes_no_stand_in(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^stub cannot be used with a config, got triton for "):
+        find_factory(str(tmp_path), stubs=["triton"])

@@ -1,0 +1,41 @@
+"""The folders around a file, and what its imports leave behind."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gptinit.errors import SubjectError
+from gptinit.load.python_file import file_factory
+
+
+def test_a_namespace_package_without_its_parent_does_not_hide_the_users_error(
+    tmp_path: Path,
+) -> None:
+    # Defect 5: the import of lab failed, and lab.inner, which has no __init__.py, stayed behind.
+    inner = tmp_path / "lab_of_defect_5" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "deep.py").write_text("x = 1\n", encoding="utf-8")
+    text = "import lab_of_defect_5.inner.deep\nraise ValueError('the real one')\n"
+    (inner.parent / "__init__.py").write_text(text, encoding="utf-8")
+    file = tmp_path / "model.py"
+    file.write_text("def build():\n    import lab_of_defect_5\n", encoding="utf-8")
+
+    with pytest.raises(SubjectError) as caught:
+        file_factory(file, "build", {}).build()
+
+    assert str(caught.value) == (
+        "model.py:build must build without an error, got ValueError: the real one (__init__.py:2)."
+    )
+    assert not any(name.startswith("lab_of_defect_5") for name in sys.modules)
+
+
+def test_a_package_with_a_file_of_its_own_name_is_found_as_a_package(tmp_path: Path) -> None:
+    package = tmp_path / "clippy"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .clippy import *\n", encoding="utf-8")
+    (package / "clippy.py").write_text("from .model import make\n", encoding="utf-8")
+    text = "from torch import nn\ndef make():\n    return nn.Linear(2, 3)\n"
+    (package / "model.py").write_text(text, encoding="utf-8")
+
+    assert file_factory(package / "model.py", "make", {}).build().out_features == 3
