@@ -947,3 +947,35 @@ def test_code_beside_a_config_is_trusted_only_where_the_command_says_so(
     assert run(command, str(tmp_path), *(["--trust-remote-code"] if trust else [])) == 2
 
     assert trusted == [trust]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "audit needy.py:GPT {}",
+        "inspect needy.py:GPT --engine theory {}",
+        "compare models needy.py:GPT nanogpt-char --engine theory {}",
+        "check {}",
+    ],
+)
+def test_every_command_names_a_missing_module_and_takes_a_stand_in_for_it(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nano = Path(NANO.rpartition(":")[0]).read_text(encoding="utf-8")
+    (tmp_path / "needy.py").write_text(f"import nowhere_to_be_found\n{nano}", encoding="utf-8")
+    text = '[run]\nseq_len = 4\n[[models]]\nmodel = "needy.py:GPT"\nset = {n_layer = 1}\n'
+    (tmp_path / "gptinit.toml").write_text(text, encoding="utf-8")
+
+    assert run(*command.format("").split()) == 2
+    said = capsys.readouterr().err.strip()
+    assert said == (
+        "gptinit: needy.py must import modules that are installed, got none named "
+        "nowhere_to_be_found (needy.py:1). Install what the model needs, and add "
+        "--stub nowhere_to_be_found for what it does not."
+    )
+
+    assert run(*command.format("--stub nowhere_to_be_found").split()) == 0

@@ -390,6 +390,7 @@ scheme = "nanogpt"
 set = {n_layer = 3, init_std = 0.05, bias = false}
 roles = {"*.c_fc.weight" = "mlp_up"}
 sites = {blocks = "transformer.h", attn = "attn"}
+stubs = ["triton", "wandb"]
 """
 
 
@@ -403,6 +404,7 @@ def test_a_foreign_model_is_found_from_the_folder_of_the_file(tmp_path: Path) ->
     assert dict(spec.overrides) == {"n_layer": 3, "init_std": 0.05, "bias": False}
     assert dict(spec.roles) == {"*.c_fc.weight": "mlp_up"}
     assert dict(spec.sites) == {"blocks": "transformer.h", "attn": "attn"}
+    assert spec.stubs == ("triton", "wandb")
 
 
 @pytest.mark.parametrize(
@@ -436,6 +438,7 @@ def test_a_foreign_model_is_called_as_it_is_written(tmp_path: Path) -> None:
     [
         ("set = 3", r"\[\[models\]\] 1 set must be a table, got 3\."),
         ("set = {a = [1]}", r"set\.a must be an integer, a text, true or false, got \[1\]"),
+        ("stubs = 3", r"\[\[models\]\] 1 stubs must be a list of texts, got 3\."),
         ("roles = 3", r"\[\[models\]\] 1 roles must be a table, got 3\."),
         ("roles = {a = 3}", r"roles\.a must be a text, got 3"),
         (

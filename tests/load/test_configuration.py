@@ -38,7 +38,7 @@ def load(tmp_path: Path) -> Load:
 def shape(factory: Factory) -> tuple[int, int]:
     """Number and width of the layers of a built `GPT`."""
     layers = factory.build().layers
-    return len(layers), layers[0].in_features  # type: ignore[arg-type, index, union-attr, return-value]
+    return len(layers), layers[0].in_features  # type: ignore[arg-type, index, union-attr]
 
 
 # transformers 5 makes the base of every configuration a dataclass.

@@ -1,6 +1,6 @@
 """The gate: models of a configuration against its bounds, their audits and a baseline."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ def check(
     config: CheckConfig | str | Path | None = None,
     *,
     seed: int | None = None,
+    stubs: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> CheckReport:
     """Whether the models of a configuration stay in their bounds and at their baseline.
@@ -27,6 +28,7 @@ def check(
         config: a configuration or its file; None looks for gptinit.toml, then for
             [tool.gptinit] in pyproject.toml, in the current folder.
         seed: first seed in place of the configuration's.
+        stubs: further modules for which inert stand-ins are imported, for every model in code.
         progress: called as work goes on.
 
     Returns:
@@ -37,7 +39,7 @@ def check(
             statistic that was not measured.
         MeasureError: if a run fails.
     """
-    config = _check_config(config)
+    config = _check_config(config, stubs)
     baseline = None if config.baseline is None else _baseline_text(config.baseline)
     profiles = _check_profiles(config, seed, progress)
     results = [
@@ -61,6 +63,7 @@ def make_baseline(
     config: CheckConfig | str | Path | None = None,
     *,
     seed: int | None = None,
+    stubs: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> tuple[Path, str]:
     """The baseline file of a configuration: where it belongs, and its new content.
@@ -68,13 +71,14 @@ def make_baseline(
     Args:
         config: as for `check`.
         seed: first seed in place of the configuration's.
+        stubs: as for `check`.
         progress: called as work goes on.
 
     Raises:
         ConfigError: if the configuration cannot be used or names no baseline.
         MeasureError: if a run fails.
     """
-    config = _check_config(config)
+    config = _check_config(config, stubs)
     if config.baseline is None:
         raise ConfigError(
             f'{config.path} names no baseline. Add baseline = "gptinit-baseline.json" at its top.'
@@ -82,10 +86,14 @@ def make_baseline(
     return config.baseline, baseline_document(_check_profiles(config, seed, progress))
 
 
-def _check_config(config: CheckConfig | str | Path | None) -> CheckConfig:
-    if isinstance(config, CheckConfig):
-        return config
-    return load_check(None if config is None else Path(config), folder=Path.cwd())
+def _check_config(config: CheckConfig | str | Path | None, stubs: Sequence[str]) -> CheckConfig:
+    if not isinstance(config, CheckConfig):
+        config = load_check(None if config is None else Path(config), folder=Path.cwd())
+    models = (
+        replace(spec, stubs=(*spec.stubs, *stubs)) if spec.config() is None else spec
+        for spec in config.models
+    )
+    return replace(config, models=tuple(models))
 
 
 def _check_profiles(

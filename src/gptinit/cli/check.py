@@ -1,5 +1,6 @@
 """`gptinit check`: a gate for continuous integration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from gptinit.cli.options import (
     RUN,
     FailOn,
     OutputOptions,
+    Stub,
     format_option,
     option,
     with_option_groups,
@@ -62,6 +64,7 @@ class CheckOptions:
 @with_option_groups
 def check(
     *,
+    stub: Stub = None,
     what: CheckOptions,
     format: CheckFormat = "table",
     fail_on: FailOn = "error",
@@ -72,10 +75,10 @@ def check(
     Example: gptinit check --config gptinit.toml --format github
     """
     if what.init or what.update_baseline:
-        _write(what, output)
+        _write(what, stub or (), output)
         return
     with progress_on_stderr(output) as progress:
-        report = gptinit.check(what.config, seed=what.seed, progress=progress)
+        report = gptinit.check(what.config, seed=what.seed, stubs=stub or (), progress=progress)
     renderers = {
         "table": lambda: check_view(report, Layout(width=width())),
         "json": lambda: render_json(check_document(report)),
@@ -88,7 +91,7 @@ def check(
     raise typer.Exit(exit_code(report.findings, fail_on))
 
 
-def _write(what: CheckOptions, output: OutputOptions) -> None:
+def _write(what: CheckOptions, stubs: Sequence[str], output: OutputOptions) -> None:
     """Write the starter configuration, or the baseline.
 
     Raises:
@@ -104,6 +107,6 @@ def _write(what: CheckOptions, output: OutputOptions) -> None:
         say(f"wrote {_STARTER}: edit it, then run gptinit check", output)
         return
     with progress_on_stderr(output) as progress:
-        path, text = make_baseline(what.config, seed=what.seed, progress=progress)
+        path, text = make_baseline(what.config, seed=what.seed, stubs=stubs, progress=progress)
     write_whole(path, text)
     say(f"wrote {path}", output)
