@@ -60,7 +60,7 @@ def file_factory(
         module = execute(here, surroundings.package, script)
     loaded = _Loaded(
         module=module, place=file.name, source=str(path), within=surroundings.entered,
-        stand_ins=stand_ins, script=script,
+        stood_in=surroundings.notes, script=script,
     )  # fmt: skip
     return _factory(loaded, _only_model(loaded) if name is None else name, overrides)
 
@@ -101,7 +101,7 @@ def module_factory(
             raise
     loaded = _Loaded(
         module=imported, place=module, source=f"module {module}", within=within,
-        stand_ins=stand_ins,
+        stood_in=stand_ins.notes,
     )  # fmt: skip
     return _factory(loaded, name, overrides)
 
@@ -114,7 +114,7 @@ class _Loaded:
     place: str
     source: str
     within: Callable[[], AbstractContextManager[None]]
-    stand_ins: StandIns
+    stood_in: Callable[[], Sequence[Note]]
     script: Script | None = None
 
     def find(self, name: str) -> object:
@@ -126,7 +126,7 @@ class _Loaded:
 
     def notes(self) -> tuple[Note, ...]:
         """How it was loaded, if not simply."""
-        return (*(self.script.notes() if self.script else ()), *self.stand_ins.notes())
+        return (*(self.script.notes() if self.script else ()), *self.stood_in())
 
 
 def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Factory:

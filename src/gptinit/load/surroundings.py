@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +13,10 @@ from types import ModuleType
 from gptinit.errors import SubjectError
 from gptinit.load.isolation import blamed_on, isolated
 from gptinit.load.missing import missing_modules, missing_name
+from gptinit.load.no_cuda import CpuForCuda
 from gptinit.load.script import Script
 from gptinit.load.stand_ins import StandIns
+from gptinit.results.profile import Note
 from gptinit.user_code import failed_module, is_installed, is_of_user, one_line, place_of
 
 __all__ = ["Surroundings", "execute", "importable", "loading"]
@@ -29,6 +31,7 @@ class Surroundings:
         paths: folders in which its imports are looked up.
         package: folders, outermost first, that its relative imports go through.
         stand_ins: imported in place of missing modules.
+        cpu: in place of a GPU that is missing.
         modules: modules imported from these folders so far.
     """
 
@@ -36,6 +39,7 @@ class Surroundings:
     paths: tuple[str, ...]
     package: tuple[Path, ...]
     stand_ins: StandIns
+    cpu: CpuForCuda | None = None
     modules: dict[str, ModuleType] = field(default_factory=dict)
 
     @classmethod
@@ -51,12 +55,21 @@ class Surroundings:
         order = (folders[depth], folders[0]) if inside else (folders[0], folders[depth])
         paths = dict.fromkeys(map(str, order))
         package = tuple(reversed(folders[:depth]))
-        return cls(program=str(file), paths=tuple(paths), package=package, stand_ins=stand_ins)
+        names_cuda = b"cuda" in file.read_bytes()  # others are not slowed down
+        return cls(
+            program=str(file), paths=tuple(paths), package=package, stand_ins=stand_ins,
+            cpu=CpuForCuda() if names_cuda else None,
+        )  # fmt: skip
+
+    def notes(self) -> tuple[Note, ...]:
+        """What stood in for what, so far."""
+        return (*(self.cpu.notes() if self.cpu else ()), *self.stand_ins.notes())
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Run code of the file inside the block; the caller's modules stay as they were."""
-        with isolated(self.program), self.stand_ins.imported():
+        on_cpu = self.cpu.entered() if self.cpu else nullcontext()
+        with isolated(self.program), self.stand_ins.imported(), on_cpu:
             # Two models may both import a `utils`: each sees that of its own folder.
             aside = {name: sys.modules.pop(name) for name in self._colliding()}
             present = set(sys.modules)

@@ -17,7 +17,9 @@ __all__ = ["draw_key", "made_here", "numbers_in", "step_here"]
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent.parent)
-_THROUGH = ("transformers/initialization.py", "contextlib.py", "functools.py")
+_THROUGH = (
+    "transformers/initialization.py", "contextlib.py", "functools.py", "gptinit/load/no_cuda.py",
+)  # fmt: skip
 """Ends of files that pass a call on: the line that matters is the caller's."""
 _CONSTRUCTING = frozenset({"__init__", "reset_parameters", "_reset_parameters"})
 
