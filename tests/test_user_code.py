@@ -1,0 +1,46 @@
+"""What errors of the user's code say, and where they come from."""
+
+from pathlib import Path
+
+import torch
+
+from gptinit.user_code import failed_module, is_of_user, one_line, place_of
+
+
+def raised(text: str, file: Path) -> Exception:
+    """The error that a file raises."""
+    file.write_text(text, encoding="utf-8")
+    try:
+        exec(compile(text, file, "exec"), {"__name__": file.stem, "torch": torch})
+    except Exception as error:
+        return error
+    raise AssertionError(text)
+
+
+def test_an_error_is_said_with_its_type_and_place(tmp_path: Path) -> None:
+    error = raised("x = 1\nraise ValueError('no\\nheads.')\n", tmp_path / "model.py")
+
+    assert one_line(error) == "ValueError: no heads (model.py:2)"
+    assert (failed_module(error), is_of_user(error)) == ("model", True)
+
+
+def test_an_error_without_a_message_shows_the_line_that_raised_it(tmp_path: Path) -> None:
+    text = "def check(n):\n    assert n % 2 == 0\ncheck(3)\n"
+
+    error = raised(text, tmp_path / "model.py")
+
+    assert one_line(error) == "AssertionError: assert n % 2 == 0 (model.py:2)"
+
+
+def test_an_error_inside_a_library_has_the_users_place(tmp_path: Path) -> None:
+    error = raised("torch.ones(2) @ torch.ones(3)\n", tmp_path / "model.py")
+    inside = raised("torch.nn.Linear(2, 3, 4, 5, 6)\n", tmp_path / "model.py")
+
+    assert place_of(error) == "model.py:1"
+    assert place_of(inside) == "model.py:1"
+
+
+def test_an_error_that_nothing_raised_has_no_place() -> None:
+    assert one_line(AssertionError()) == "AssertionError"
+    assert failed_module(KeyError()) == ""
+    assert not is_of_user(KeyError())
