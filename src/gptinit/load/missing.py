@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 __all__ = ["missing_modules", "missing_name"]
@@ -22,7 +23,10 @@ def missing_modules(file: Path, folders: Sequence[str]) -> list[str]:
         folders: where its imports are looked up before the installed packages.
     """
     missing: dict[str, None] = {}
-    waiting, seen = [file], {file}
+    around = [folder / "__init__.py" for folder in file.parents]
+    inside = takewhile(Path.is_file, around)  # packages that are imported before the file
+    waiting = [file, *inside]
+    seen = set(waiting)
     while waiting:
         here = waiting.pop()
         for module, names, level in _imports(here):
@@ -40,7 +44,8 @@ def missing_name(error: ImportError, folders: Sequence[str]) -> str:
     """What could not be imported: a module, or one inside a module that is there."""
     name = error.name or ""
     if not isinstance(error, ModuleNotFoundError):
-        return f"{name}.{_not_in(error)}"
+        # A folder of that name without code is not the module that is meant.
+        return f"{name}.{_not_in(error)}" if error.path else name
     top = name.partition(".")[0]
     return name if _is_there(top, folders) else top
 

@@ -1,0 +1,49 @@
+"""Modules that a file needs and this machine lacks, found before it runs."""
+
+from pathlib import Path
+
+import pytest
+
+from gptinit.load.missing import missing_modules
+
+FILES = {
+    "lab/__init__.py": "from .gone import x\nimport nowhere_a\n",
+    "lab/model.py": "import torch, nowhere_b.part\nfrom .parts import y\nfrom lab import sizes\n",
+    "lab/parts.py": "from ..lab.also_gone import z\nif True:\n    import nowhere_c\n",
+    "lab/sizes.py": "import lab.parts.deeper, plain\n",
+    "plain/data.txt": "",
+}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_missing_modules_of_a_file_its_package_and_what_they_import_are_named(lab: Path) -> None:
+    found = missing_modules(lab / "lab" / "model.py", [str(lab), str(lab / "lab")])
+
+    assert set(found) == {
+        "lab.gone", "nowhere_a", "nowhere_b", "lab.also_gone", "nowhere_c", "lab.parts.deeper"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def late():\n    import nowhere\n",
+        "try:\n    import nowhere\nexcept ImportError:\n    nowhere = None\n",
+        "try:\n    import nowhere\nexcept Exception as error:\n    pass\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import nowhere\n",
+        "if __name__ == '__main__':\n    import nowhere\n",
+        "import (\n",
+    ],
+)
+def test_imports_that_need_not_succeed_are_not_counted(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "model.py"
+    file.write_text(text, encoding="utf-8")
+
+    assert missing_modules(file, [str(tmp_path)]) == []
