@@ -105,12 +105,8 @@ def _jobs(
             for v in values or ENGINES[1:]
         ]
     elif axis == "models":
-        is_code = [isinstance(read_model_argument(str(v)), Code) for v in values]
-        for_preset = {**how, "stubs": ()} if any(is_code) else how  # presets beside your model
-        jobs = [
-            make_job(str(v), shape=shape, reinit=scheme, **(how if code else for_preset))
-            for v, code in zip(values, is_code, strict=True)
-        ]
+        names = [str(v) for v in values]
+        jobs = [make_job(n, shape=shape, reinit=scheme, **_how(n, names, how)) for n in names]
     else:
         field = {"depths": "n_layer", "widths": "n_embd"}[axis]
         if field in shape:
@@ -126,6 +122,12 @@ def _jobs(
     for job in jobs:
         job.check()
     return jobs
+
+
+def _how(model: str, models: Sequence[str], how: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a compared model is loaded: stand-ins are for those in code, presets beside them."""
+    codes = [name for name in models if isinstance(read_model_argument(name), Code)]
+    return how if model in codes or not codes else {**how, "stubs": ()}
 
 
 def _refusal(engine: str, error: Exception) -> Note:
