@@ -237,3 +237,18 @@ def test_names_may_be_listed_with_commas() -> None:
 def test_a_config_takes_no_stand_in(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^stub cannot be used with a config, got triton for "):
         find_factory(str(tmp_path), stubs=["triton"])
+
+
+def test_an_import_that_fails_while_the_model_is_built_says_what_to_do(load: Load) -> None:
+    text = "from torch import nn\nclass Model(nn.Module):\n    def __init__(self):\n"
+    text += "        super().__init__()\n        import nowhere_late.part\n"
+
+    with pytest.raises(SubjectError) as caught:
+        load(text).build()
+
+    assert str(caught.value) == (
+        "model.py:Model must build without an error, got ModuleNotFoundError: No module named "
+        "'nowhere_late' (model.py:5). Install it, or add --stub nowhere_late if the model does not "
+        "need it."
+    )
+    assert load(text, "nowhere_late").build()

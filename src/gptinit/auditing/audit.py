@@ -110,7 +110,7 @@ def _not_followed(reading: Reading) -> list[Finding]:
     """A warning where roles are names alone: what the rules then say is worth less."""
     if reading.seen is not None and reading.decoder is not None:
         return []
-    why = " ".join(note.message for note in reading.notes)
+    why = " ".join(note.message for note in reading.notes if note.kind == "approximate")
     return [Finding(rule="forward-not-followed", severity="warning", where="*", fact=why)]
 
 

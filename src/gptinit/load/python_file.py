@@ -59,7 +59,7 @@ def file_factory(
     with surroundings.entered(), loading(file.name, stand_ins, surroundings.paths, here):
         module = execute(here, surroundings.package, script)
     loaded = _Loaded(
-        module=module, place=file.name, source=str(path), within=surroundings.entered,
+        module=module, place=file.name, source=str(path), within=surroundings.building,
         stood_in=surroundings.notes, script=script,
     )  # fmt: skip
     return _factory(loaded, _only_model(loaded) if name is None else name, overrides)

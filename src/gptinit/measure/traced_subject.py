@@ -120,7 +120,7 @@ def _subject(
         SubjectError: if the forward pass could not be followed.
     """
     if reading.seen is None or not sites:
-        why = "; ".join(note.message for note in reading.notes)
+        why = "; ".join(note.message for note in reading.notes if note.kind == "approximate")
         raise SubjectError(f"{factory.name} must run forward to be measured. {why}")
     tail, facts, call = reading.tail, reading.program.facts, reading.seen.call
     block_size = factory.block_size or _learned_positions(reading) or _POSITIONS
