@@ -64,7 +64,7 @@ def _continues(short: object, long: object, few: int, most: int) -> bool:
         return False
     if long.shape == short.shape:
         return True
-    if long.ndim >= 2 and long.shape[-2:] == (most, most) and short.shape[-2:] == (few, few):
+    if long.shape[-2:] == (most, most) and short.shape[-2:] == (few, few):
         # A mask: one value where the key comes later, another everywhere else. A window shows.
         later = torch.ones(most, most, dtype=torch.bool).triu(1)
         expected = torch.where(later, short[..., :1, 1:2], short[..., :1, :1])
