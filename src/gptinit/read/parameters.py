@@ -187,26 +187,40 @@ def _with_repeats(name: str, law: Law, shape: Sequence[int]) -> Distribution:
     """The distribution, with blocks of rows that repeat others marked as copies of them."""
     parts = _parts_of(law)
     row = math.prod(shape[1:])
-    sources = [parts.index(part) for part in parts]
+    # What does not vary has no basis: such blocks are no copies of each other.
+    sources = [i if part[1] is None else parts.index(part) for i, part in enumerate(parts)]
     if len(set(sources)) == len(parts) or not row or any(n % row for n, *_ in parts):
         return law.distribution
-    own = law.distribution.pieces[0][1] if isinstance(law.distribution, Piecewise) else None
-    drawn = own or law.distribution
-    pieces = [
-        (count // row, drawn if source == i else Copy(name, drawn, block=source))
-        for i, ((count, *_), source) in enumerate(zip(parts, sources, strict=True))
-    ]
+    pieces: list[tuple[int, Distribution]] = []
+    start = 0
+    for i, ((count, *_), source) in enumerate(zip(parts, sources, strict=True)):
+        stop = start + count // row
+        drawn = pieces[source][1] if source < i else _of_rows(law.distribution, start, stop)
+        if drawn is None:
+            return law.distribution
+        pieces.append((stop - start, Copy(name, drawn, block=source) if source < i else drawn))
+        start = stop
     return Piecewise(tuple(pieces))
 
 
+def _of_rows(d: Distribution, start: int, stop: int) -> Distribution | None:
+    """The one distribution of some rows; None where they have several."""
+    first = 0
+    for rows, piece in d.pieces if isinstance(d, Piecewise) else ():
+        if first <= start and stop <= first + rows:
+            return piece
+        first += rows
+    return None
+
+
 def _parts_of(law: Law) -> list[tuple[int, object, float]]:
-    """(entries, basis, scale) of the blocks of a joined law whose numbers are drawn."""
+    """(entries, basis, scale) of the blocks of a joined law."""
     basis = law.basis
     if not isinstance(basis, tuple) or not all(
         isinstance(part, tuple) and len(part) == 3 and isinstance(part[0], int) for part in basis
     ):
         return []
-    return [part for part in basis if isinstance(part, tuple) and part[1] is not None]
+    return [part for part in basis if isinstance(part, tuple)]
 
 
 def with_entanglement(
