@@ -1,3 +1,4 @@
+# ruff: noqa: D102 # a forward is documented by its class
 """Norms, sums, MLPs, embeddings and logits are read to the last number, or refused."""
 
 from collections.abc import Callable

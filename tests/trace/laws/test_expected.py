@@ -1,4 +1,4 @@
-"""The number that a norm, a spread or a mean of draws is close to, from the moments of the draws."""
+"""The number that a norm, a spread or a mean of draws is close to, from their moments."""
 
 import math
 from collections.abc import Callable
