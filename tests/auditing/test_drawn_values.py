@@ -72,7 +72,8 @@ def test_equal_halves_are_blocks_from_two_rows_or_columns_on(size: int, found: b
 def spectral(change: Callable[[Tensor], Tensor], *shape: int) -> Tensor:
     """Independent entries with their singular values changed, the largest first."""
     left, values, right = torch.linalg.svd(drawn(*shape), full_matrices=False)
-    return left @ torch.diag(change(values)) @ right
+    changed: Tensor = left @ torch.diag(change(values)) @ right
+    return changed
 
 
 @pytest.mark.parametrize(("share", "found"), [(1.14, False), (1.16, True)])
