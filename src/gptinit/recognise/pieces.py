@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gptinit.forward.graph import Graph, Vertex
+from gptinit.forward.values import Values
 from gptinit.recognise.attention import NEAR, Attended, attended, near
-from gptinit.recognise.evaluate import Values, fingerprint
+from gptinit.recognise.evaluate import fingerprint
 from gptinit.theory.activations import ACTIVATION_CURVES
 from gptinit.theory.parameters import NoFormula
 from gptinit.trace.graph import Read
