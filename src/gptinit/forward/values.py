@@ -34,14 +34,15 @@ class Values:
     Args:
         graph: of one forward pass.
         given: index of a node -> its value; nothing behind these is computed.
-        weights: name of a parameter -> its value, in the order of its storage.
+        weights: name of a parameter -> its value, in the order of its storage; a number stands
+            for as many entries.
     """
 
     def __init__(
         self,
         graph: Graph,
         given: Mapping[int, Tensor],
-        weights: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor | float] | None = None,
     ) -> None:
         self._graph, self._weights = graph, weights or {}
         self._values = dict(given)
@@ -55,9 +56,7 @@ class Values:
         graph, geometry = self._graph, read.geometry
         name = graph.weight_read(read)
         if name is not None:
-            if name not in self._weights or self._weights[name].numel() != read.storage.numel:
-                raise Uncomputable(name, "this parameter has an effect that no formula covers.")
-            flat = self._weights[name]
+            flat = self._weight(name, read.storage.numel)
         else:
             # A single write of the whole view needs no buffer; others are painted over each other.
             writes = graph.writes(read)
@@ -69,6 +68,14 @@ class Values:
                 value = self.vertex(index).reshape(region.size)
                 flat.as_strided(region.size, region.stride, region.offset).copy_(value)
         return flat.as_strided(geometry.size, geometry.stride, geometry.offset)
+
+    def _weight(self, name: str, numel: int) -> Tensor:
+        value = self._weights.get(name)
+        if isinstance(value, int | float):
+            return torch.full((numel,), float(value), dtype=torch.float64)
+        if value is None or value.numel() != numel:
+            raise Uncomputable(name, "this parameter has an effect that no formula covers.")
+        return value
 
     def vertex(self, index: int) -> Tensor:
         """The value of a node.

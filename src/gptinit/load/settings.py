@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from gptinit.errors import ConfigError, unknown_name
 
-__all__ = ["MISSING", "SCALARS", "Setting", "kinds_of", "resolve", "sizes", "typed"]
+__all__ = [
+    "MISSING",
+    "SCALARS",
+    "Setting",
+    "claimed_tie",
+    "kinds_of",
+    "resolve",
+    "sizes",
+    "typed",
+]
 
 MISSING = object()
 """Stands for the default of a setting that has none."""
@@ -74,6 +83,24 @@ def sizes(settings: Mapping[str, object]) -> dict[str, Any]:
         fit = (v for v in named if isinstance(v, bool) == is_flag and isinstance(v, int))
         found[size] = next((v for v in fit if is_flag or v > 0), None)
     return found
+
+
+def claimed_tie(config: object) -> bool | None:
+    """Whether a configuration says that the head is the token embedding; None if it is silent.
+
+    Args:
+        config: of any class, or a mapping.
+
+    Example:
+        >>> claimed_tie({"weight_tying": True}), claimed_tie(None)
+        (True, None)
+    """
+    words = ("tied", *_WORDS["tied"])
+    if isinstance(config, Mapping):
+        said = [config.get(word) for word in words]
+    else:
+        said = [getattr(config, word, None) for word in words]
+    return next((value for value in said if isinstance(value, bool)), None)
 
 
 def resolve(what: str, name: str, known: Iterable[str]) -> str:

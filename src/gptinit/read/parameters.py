@@ -60,17 +60,20 @@ class ParameterReader:
         self._used_modules = tuple(f"{name.rpartition('.')[0]}." for name in flow.uses)
         # A shortened pass runs one block of every kind: other layers have the uses of their twins.
         self._uses_by_pattern = {number_pattern(name): use for name, use in flow.uses.items()}
-        self._gains = norm_gains(module, lambda t: laws.of(read_of(t)).distribution)
+        parameters = list(module.named_parameters())
+        self._role_of = {n: self._role(n, p, self._use(n)) for n, p in parameters}
+        norms = [n for n, role in self._role_of.items() if role == "norm_weight"]
+        self._gains = norm_gains(module, norms, flow, lambda t: laws.of(read_of(t)).distribution)
 
     def parameter(self, name: str, tensor: Tensor, read: Read) -> ParameterProgram:
         """The program of a parameter."""
-        use = self._uses.get(name) or self._uses_by_pattern.get(number_pattern(name))
+        use = self._use(name)
         law = self._laws.of(read)
         fan_in, fan_out = _fans(self._module, name, tensor, use)
         return ParameterProgram(
             name=name,
             shape=tuple(tensor.shape),
-            role=self._role(name, tensor, use),
+            role=self._role_of[name],
             layer=self._layers.get(block_of(name) or ""),
             distribution=_with_repeats(name, law, tuple(tensor.shape)),
             dtype=_dtype(tensor),
@@ -97,12 +100,15 @@ class ParameterReader:
             provenance=_provenance(read),
         )
 
+    def _use(self, name: str) -> WeightUse | None:
+        return self._uses.get(name) or self._uses_by_pattern.get(number_pattern(name))
+
     def _role(self, name: str, tensor: Tensor, use: WeightUse | None) -> ParameterRole:
         """The role by the user's map, else by the forward pass, else by the name."""
         for pattern, role in self._roles.items():
             if fnmatchcase(name, pattern):
                 return role  # type: ignore[return-value] # reading refused other names
-        named = role_by_name(name, tensor.ndim)
+        named = role_by_name(name, tensor.ndim, self._names)
         if use is not None and use.roles[0] != "other":
             return use.roles[0]
         # A matrix that the pass uses for something unknown is not what its name says.

@@ -16,6 +16,7 @@ from gptinit.forward.observe import Observation
 from gptinit.forward.roles import WeightUse
 from gptinit.forward.shape import Shape, merged, observed_shape
 from gptinit.load.factory import Factory
+from gptinit.load.settings import claimed_tie
 from gptinit.read.live import LiveLaws, stand_ins
 from gptinit.read.parameters import (
     ParameterReader,
@@ -148,11 +149,13 @@ def _reading(recorded: _Recorded, programs: tuple[Program, Program], build: Buil
         SubjectError: if the model has no repeated block.
     """
     factory, flow, names = recorded.factory, recorded.flow, tied_names(recorded.module)
+    # A module that a function built carries settings that the factory never saw.
+    own_claim = claimed_tie(getattr(recorded.module, "config", None))
     program = ModelProgram(
         facts=_facts(factory, flow, programs[0], layer_numbers(names, flow.decoder)),
         parameters=programs[0],
         buffers=programs[1],
-        claims_tied=factory.tied,
+        claims_tied=own_claim if factory.tied is None else factory.tied,
         padding=_padding(recorded.module, names),
         build=build,
         architecture=factory.architecture,

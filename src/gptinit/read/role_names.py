@@ -1,6 +1,7 @@
 """The role that the name of a parameter suggests."""
 
 import re
+from collections.abc import Container
 
 from gptinit.facts.vocabulary import ParameterRole, Role
 
@@ -19,7 +20,8 @@ _PATTERNS: tuple[tuple[Role, str], ...] = (
     ),
     (
         "lm_head",
-        r"^(.*\.)?(lm_head|embed_out|output|head|unembed|output_layer|proj_out)\.weight$",
+        # Not inside a block, whose output is no head.
+        r"^(?!.*\.\d+\.)(.*\.)?(lm_head|embed_out|output|head|unembed|output_layer|proj_out)\.weight$",
     ),
     ("qkv", r"(c_attn|qkv|query_key_value|wqkv|qkv_proj|in_proj|in_proj_weight)(\.weight)?$"),
     ("q", r"(^|\.)(q_proj|query|wq|q|to_q|q_lin|q_proj_weight)(\.weight)?$"),
@@ -43,22 +45,35 @@ _PATTERNS: tuple[tuple[Role, str], ...] = (
     ),
 )
 _NAMED = tuple((role, re.compile(pattern)) for role, pattern in _PATTERNS)
+_QUERY = {"key": "query", "value": "query", "k": "q", "v": "q"}
+_SIDE = re.compile(
+    r"(?<![a-z])(key|value|k|v)(?=(_proj|_lin|_proj_weight)?(\.weight)?$)|(?<=\.w)[kv]\b"
+)
+"""The part of a name that sets keys and values apart from queries."""
+
+_GATES = {"w1": "w3", "wi_0": "wi_1"}
+"""First matrix of an MLP -> the one that it gates, if there is one."""
+
 _NORM = re.compile(r"(norm|layernorm|(^|[._])ln)[\w]*\.(weight|scale|gamma)$")
 _NORM_BIAS = re.compile(r"(norm|layernorm|(^|[._])ln)[\w]*\.(bias|beta)$")
 
 
-def role_by_name(name: str, ndim: int) -> ParameterRole:
+def role_by_name(name: str, ndim: int, others: Container[str] | None = None) -> ParameterRole:
     """The role that a parameter's name suggests; "other" where it suggests none.
 
     Args:
         name: its dotted name.
         ndim: number of its dimensions: vectors are norms and biases, matrices the rest.
+        others: names of the model's parameters; without keys no matrix is one of queries, and
+            w1 beside w3 is a gate. None if they are not known.
 
     Example:
         >>> role_by_name("model.layers.0.mlp.down_proj.weight", 2)
         'mlp_down'
         >>> role_by_name("model.layers.0.input_layernorm.weight", 1)
         'norm_weight'
+        >>> role_by_name("h.0.att.key.weight", 2, {"h.0.att.key.weight"})  # as in RWKV
+        'other'
     """
     lowered = name.lower()
     if ndim < 2:
@@ -68,4 +83,20 @@ def role_by_name(name: str, ndim: int) -> ParameterRole:
             return "norm_bias"
         is_special = re.search(r"dt_bias|router|gate\.|conv|forget|e_score|correction", lowered)
         return "linear_bias" if lowered.endswith("bias") and not is_special else "other"
-    return next((role for role, pattern in _NAMED if pattern.search(lowered)), "other")
+    role = next((role for role, pattern in _NAMED if pattern.search(lowered)), "other")
+    return role if others is None else _beside(name, role, others)
+
+
+def _beside(name: str, role: ParameterRole, others: Container[str]) -> ParameterRole:
+    """The role of a matrix in view of those beside it."""
+    if role in ("k", "v"):
+        query = _SIDE.sub(lambda m: _QUERY[m.group()], name)
+        return role if query in others else "other"
+    if role == "mlp_up":
+        is_gate = any(
+            re.search(rf"\.{gate}(\.weight)?$", name)
+            and re.sub(rf"\.{gate}(?=(\.weight)?$)", f".{up}", name) in others
+            for gate, up in _GATES.items()
+        )
+        return "mlp_gate" if is_gate else role
+    return role
