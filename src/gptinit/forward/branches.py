@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 
 import torch
 
@@ -73,7 +75,7 @@ def _mixes_positions(graph: Graph, writer: Writer, hidden: Mapping[str, _Source]
     if any(v.name in _RECURRENT for v in graph.within(writer.cone)):
         return True
     starts = {i for source in hidden.values() for i in source.vertices}
-    rows = min(_rows(graph, i) for i in starts)
+    rows = _rows(graph, writer.vertex)
     inside: set[int] = set(starts)
     for v in graph.within(writer.cone & ~(1 << writer.vertex)):
         read = [o for o in v.operands if not inside.isdisjoint(o.nodes)]
@@ -96,12 +98,11 @@ def _rows(graph: Graph, index: int) -> int:
 
 def _shows_less(graph: Graph, operand: Operand, rows: int) -> bool:
     """Whether an operand reads only some of the rows of a node that has as many rows."""
-    if len(operand.nodes) != 1 or rows < 2:
+    geometry, node = operand.geometry, graph.vertices[operand.nodes[-1]].node
+    # Rows come first in memory: else, in a stack of two matrices' outputs, one read is of half.
+    if len(operand.nodes) != 1 or rows not in accumulate(node.shape, mul) or not geometry.numel:
         return False
-    geometry, numel = operand.geometry, graph.vertices[operand.nodes[0]].node.numel
-    width = numel // rows
-    if not width or numel % rows or not geometry.numel:
-        return False
+    width = node.numel // rows
     last = geometry.offset + sum(
         (n - 1) * s for n, s in zip(geometry.size, geometry.stride, strict=True)
     )

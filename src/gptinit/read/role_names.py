@@ -51,7 +51,8 @@ _SIDE = re.compile(
 )
 """The part of a name that sets keys and values apart from queries."""
 
-_GATES = {"w1": "w3", "wi_0": "wi_1"}
+_GATED = {"w1": "w3", "wi_0": "wi_1"}
+_GATE = re.compile(r"\b(w1|wi_0)(?=(\.weight)?$)")
 """First matrix of an MLP -> the one that it gates, if there is one."""
 
 _NORM = re.compile(r"(norm|layernorm|(^|[._])ln)[\w]*\.(weight|scale|gamma)$")
@@ -83,20 +84,10 @@ def role_by_name(name: str, ndim: int, others: Container[str] | None = None) -> 
             return "norm_bias"
         is_special = re.search(r"dt_bias|router|gate\.|conv|forget|e_score|correction", lowered)
         return "linear_bias" if lowered.endswith("bias") and not is_special else "other"
-    role = next((role for role, pattern in _NAMED if pattern.search(lowered)), "other")
-    return role if others is None else _beside(name, role, others)
-
-
-def _beside(name: str, role: ParameterRole, others: Container[str]) -> ParameterRole:
-    """The role of a matrix in view of those beside it."""
-    if role in ("k", "v"):
-        query = _SIDE.sub(lambda m: _QUERY[m.group()], name)
-        return role if query in others else "other"
-    if role == "mlp_up":
-        is_gate = any(
-            re.search(rf"\.{gate}(\.weight)?$", name)
-            and re.sub(rf"\.{gate}(?=(\.weight)?$)", f".{up}", name) in others
-            for gate, up in _GATES.items()
-        )
-        return "mlp_gate" if is_gate else role
-    return role
+    role: ParameterRole = next((r for r, pattern in _NAMED if pattern.search(lowered)), "other")
+    if others is None:
+        return role
+    if role in ("k", "v") and _SIDE.sub(lambda m: _QUERY[m.group()], name) not in others:
+        return "other"
+    gated = _GATE.sub(lambda m: _GATED[m.group()], name)
+    return "mlp_gate" if role == "mlp_up" and gated != name and gated in others else role
