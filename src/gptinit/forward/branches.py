@@ -83,7 +83,7 @@ def _mixes_positions(graph: Graph, writer: Writer, hidden: Mapping[str, _Source]
             continue
         inside.add(v.index)
         of_tokens = [o for o in v.operands if any(graph.is_token(i) for i in o.nodes)]
-        if v.name in MATMULS and len(of_tokens) > 1:
+        if v.name in MATMULS and len(of_tokens) > 1 and not graph.matrices_of(v):
             return True
         if any(_shows_less(graph, o, rows) for o in read):
             return True

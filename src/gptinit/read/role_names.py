@@ -32,7 +32,7 @@ _PATTERNS: tuple[tuple[Role, str], ...] = (
         r"(attn|attention|selfattention)\w*\.(.*\.)?(c_proj|o_proj|out_proj|dense|wo|o|proj"
         r"|out|out_lin|to_out)\.weight$",
     ),
-    ("mlp_gate", r"(gate_proj|w_gate)(\.weight)?$"),
+    ("mlp_gate", r"(^|\.)(gate_proj|w_gate)(\.weight)?$"),
     (
         "mlp_up",
         r"(c_fc|up_proj|fc1|fc_in|dense_h_to_4h|wi|wi_0|wi_1|w3|w1|linear1|lin1|gate_up_proj"
@@ -88,6 +88,8 @@ def role_by_name(name: str, ndim: int, others: Container[str] | None = None) -> 
     if others is None:
         return role
     if role in ("k", "v") and _SIDE.sub(lambda m: _QUERY[m.group()], name) not in others:
+        return "other"
+    if role == "mlp_gate" and re.sub(r"gate(?=(_proj)?(\.weight)?$)", "up", name) not in others:
         return "other"
     gated = _GATE.sub(lambda m: _GATED[m.group()], name)
     return "mlp_gate" if role == "mlp_up" and gated != name and gated in others else role
