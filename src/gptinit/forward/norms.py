@@ -9,10 +9,12 @@ plays no part, nor whether there is a module at all.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from gptinit.facts.names import number_pattern
 from gptinit.forward.graph import Graph, Vertex
 from gptinit.forward.values import Uncomputable, Values
 
@@ -69,7 +71,14 @@ def find_norms(graph: Graph) -> list[Norm]:
                 del found[graph.token_parents(v.index)[0]]  # it ends here, in the sum
                 found[v.index] = norm
     norms = [n for n in found.values() if n.weight not in others]
-    return [n for n in norms if _keeps_size(graph, n)]
+    by_kind = {_kind(graph, n): n for n in norms}
+    kept = {kind for kind, norm in by_kind.items() if _keeps_size(graph, norm)}
+    return [n for n in norms if _kind(graph, n) in kept]
+
+
+def _kind(graph: Graph, norm: Norm) -> tuple[str, tuple[int, ...]]:
+    """What norms of equal layers share."""
+    return number_pattern(norm.weight), graph.vertices[norm.source].node.shape
 
 
 def norm_gain(
@@ -93,8 +102,9 @@ def norm_gain(
     return gain if math.isfinite(gain) else None
 
 
+@lru_cache(maxsize=4)  # a model has few shapes, and drawing takes longer than all the rest
 def _unit_rows(shape: tuple[int, ...]) -> Tensor:
-    """Random rows of mean 0 and RMS 1, which LayerNorm and RMSNorm do not change."""
+    """Random rows of mean 0 and RMS 1, which LayerNorm and RMSNorm do not change; read-only."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x -= x.mean(-1, keepdim=True)
     return x / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)

@@ -49,7 +49,7 @@ def norm_gains(
         norm = shown.get(name) or twins.get(number_pattern(name))
         bias = parameters.get(_bias_of(name, norm)) if norm else None
         laws = (law(weight), None if bias is None else law(bias))
-        key = (number_pattern(name), norm, tuple(weight.shape), laws)
+        key = (number_pattern(name), norm is None, tuple(weight.shape), laws)
         if key not in done:
             gain = _in_pass(flow, norm, weight, bias)
             done[key] = _in_module(module, name) if gain is None else gain

@@ -65,8 +65,8 @@ def role_by_name(name: str, ndim: int, others: Container[str] | None = None) -> 
     Args:
         name: its dotted name.
         ndim: number of its dimensions: vectors are norms and biases, matrices the rest.
-        others: names of the model's parameters; without keys no matrix is one of queries, and
-            w1 beside w3 is a gate. None if they are not known.
+        others: names of all parameters: keys and values have queries beside them, and w1 beside
+            w3 is a gate. None if they are not known.
 
     Example:
         >>> role_by_name("model.layers.0.mlp.down_proj.weight", 2)
@@ -78,18 +78,25 @@ def role_by_name(name: str, ndim: int, others: Container[str] | None = None) -> 
     """
     lowered = name.lower()
     if ndim < 2:
-        if _NORM.search(lowered):
-            return "norm_weight"
-        if _NORM_BIAS.search(lowered):
-            return "norm_bias"
-        is_special = re.search(r"dt_bias|router|gate\.|conv|forget|e_score|correction", lowered)
-        return "linear_bias" if lowered.endswith("bias") and not is_special else "other"
+        return _of_vector(lowered)
     role: ParameterRole = next((r for r, pattern in _NAMED if pattern.search(lowered)), "other")
-    if others is None:
-        return role
-    if role in ("k", "v") and _SIDE.sub(lambda m: _QUERY[m.group()], name) not in others:
-        return "other"
-    if role == "mlp_gate" and re.sub(r"gate(?=(_proj)?(\.weight)?$)", "up", name) not in others:
-        return "other"
+    return role if others is None else _beside(name, role, others)
+
+
+def _of_vector(lowered: str) -> ParameterRole:
+    if _NORM.search(lowered):
+        return "norm_weight"
+    if _NORM_BIAS.search(lowered):
+        return "norm_bias"
+    is_special = re.search(r"dt_bias|router|gate\.|conv|forget|e_score|correction", lowered)
+    return "linear_bias" if lowered.endswith("bias") and not is_special else "other"
+
+
+def _beside(name: str, role: ParameterRole, others: Container[str]) -> ParameterRole:
+    """The role of a matrix in view of the names beside its own."""
+    if role in ("k", "v"):
+        return role if _SIDE.sub(lambda m: _QUERY[m.group()], name) in others else "other"
+    if role == "mlp_gate":
+        return role if re.sub(r"gate(?=(_proj)?(\.weight)?$)", "up", name) in others else "other"
     gated = _GATE.sub(lambda m: _GATED[m.group()], name)
     return "mlp_gate" if role == "mlp_up" and gated != name and gated in others else role

@@ -42,7 +42,8 @@ class ParameterProgram:
         aliases: its other names, where it is tied.
         fan_in: inputs that one output sums over, whatever the layout; None for what is no matrix.
         fan_out: outputs of the matrix; None for what is no matrix.
-        writes_stream: whether its output is added to the residual stream; None if not known.
+        writes_stream: whether its output is added to the residual stream, or that of the norm
+            whose weight it is; None if not known.
         gain: of a norm's weight, the RMS of the norm's output for an input of RMS 1; else None.
         history: every time that all its entries were set, oldest first; the last one is what
             `distribution` started from.
