@@ -397,7 +397,7 @@ def test_a_foreign_model_is_found_from_the_folder_of_the_file(tmp_path: Path) ->
     (spec,) = load(tmp_path, FOREIGN).models
 
     assert spec.config() is None
-    assert spec.init is None
+    assert spec.drawn_by is None
     assert spec.model == f"{tmp_path}/models/nano.py:GPT"
     assert (spec.name, spec.scheme) == ("nano", "nanogpt")
     assert dict(spec.overrides) == {"n_layer": 3, "init_std": 0.05, "bias": False}
