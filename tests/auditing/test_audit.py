@@ -136,8 +136,8 @@ def test_a_model_that_cannot_be_built_on_meta_is_told() -> None:
 
     assert (found.rule, found.severity, found.where) == ("build-mismatch", "error", "foreign")
     expected = (
-        "It cannot be built on meta: init_weights() of Once must run without an error, got ValueError: "
-        "drawn twice (test_audit.py:"
+        "It cannot be built on meta: init_weights() of Once must run without an error, got "
+        "ValueError: drawn twice (test_audit.py:"
     )
     assert re.fullmatch(re.escape(expected) + r"\d+\)\.", found.message)
 

@@ -199,6 +199,8 @@ def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) ->
         init = code.outside(choice)
     else:
         init = _by_name(factory, code, choice)
+    if init.takes and not init.is_applied:
+        init = replace(init, with_stand_ins=True)
     return _followed_by(factory, _tried(factory, init, [init]), "--init")
 
 
