@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gptinit.config import InitCall
-from gptinit.errors import ConfigError, GptInitError, unknown_name
+from gptinit.errors import ConfigError, GptInitError, SubjectError, unknown_name
 from gptinit.load.factory import Factory, TrainerInit
 from gptinit.load.initialiser import (
     Calls,
@@ -130,7 +130,7 @@ def left_uncalled(factory: Factory, module: nn.Module) -> list[Uncalled]:
             call = init.facts(module, factory.settings, "found")
             found.append(Uncalled(call=call, obstacle=str(error)))
     run = [Uncalled(call=t.call(factory), module=t.module) for t in _outer(trials)]
-    return run or found  # what needs more may be a part of what does not
+    return run or found[:1]  # what needs more may be a part of what does not
 
 
 def redrawing(factory: Factory) -> tuple[str, Callable[[nn.Module], None]]:
@@ -252,15 +252,18 @@ def _plain(factory: Factory, built: _Built) -> "list[_Trial]":
     """
     settings = factory.settings
     usable = [i for i in built.uncalled if not i.missing(built.module, settings)]
-    writing = [t for t in (_tried(factory, init, usable) for init in usable) if t.writes]
-    plain = [
-        t for t in writing if not any(t.init.function in o.calls.all for o in writing if o is not t)
-    ]
+    try:
+        plain = _outer([_tried(factory, init, usable) for init in usable])
+    except SubjectError as error:
+        raise SubjectError(
+            f"{error} The constructor does not call it: name what the trainer runs with --init "
+            f"NAME (or --init {NO_INIT})."
+        ) from error
     if len(plain) > 1:
         listed = ", ".join(t.call(factory).call for t in plain)
         raise ConfigError(
-            f"the init of {factory.name} must be plain or named, got several that its constructor "
-            f"does not call: {listed}. Write --init NAME (or --init {NO_INIT})."
+            f"the init of {factory.name} must be one, got {listed}, none of which its constructor "
+            f"calls. Name what the trainer runs with --init NAME (or --init {NO_INIT})."
         )
     return plain
 

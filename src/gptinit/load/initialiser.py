@@ -111,9 +111,9 @@ class Initialiser:
         """
         if missing := self.missing(module, settings):
             raise ConfigError(
-                f"{self.name} must take the model and settings that it has, got the required "
-                f"{' and '.join(missing)}. Write a function that takes the model alone, and name "
-                "it: --init path.py:FUNCTION."
+                f"{self.name} must take nothing but the model and settings that it has, got the "
+                f"required {' and '.join(missing)}. Write a function that takes the model and "
+                "calls it, and name that: --init path.py:FUNCTION."
             )
         call = partial(self.make(module), **self.arguments(module, settings))
         subject = f"{self._called([])} of {type(module).__name__}"
@@ -317,6 +317,6 @@ def _line_of(code: CodeType) -> int:
 
 
 def _short(value: object) -> str:
-    if isinstance(value, StandIn):
+    if value is MISSING or isinstance(value, StandIn):
         return "?"
     return repr(value) if isinstance(value, bool | int | float | str) else type(value).__name__

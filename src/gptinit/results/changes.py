@@ -74,8 +74,8 @@ def uncalled_words(left: UncalledInit, parameters: Program) -> str:
     """That an init is not run, what it would change, and how to run it."""
     init = left.init
     rule = (
-        f"Every init that a model has must be run, got {init.call} ({init.file}:{init.line}), "
-        "which nothing calls."
+        f"The init that a model defines must run, got {init.call} ({init.file}:{init.line}), which "
+        "nothing calls."
     )
     if left.obstacle:
         return f"{rule} {left.obstacle}"
