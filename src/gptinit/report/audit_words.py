@@ -56,8 +56,9 @@ def how_read(audit: Audit) -> str:
     tensors = plural(len(programs), "tensor")
     torch = audit.torch.partition("+")[0]  # without the build: "+cpu"
     build = _BUILDS.get(audit.build, f"built {audit.build}")
-    if audit.model.init is not None and audit.build == "own":
-        build = f"{build}, then {init_words(audit.model.init)}"
+    if audit.model.init is not None:
+        after = f"its constructor, then {init_words(audit.model.init)}"
+        build = build.replace("its constructor", after)
     if not measured:
         return f"{build} · {tensors} traced with torch {torch}"
     if measured == len(programs):
