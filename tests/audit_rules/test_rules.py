@@ -30,6 +30,7 @@ from gptinit.audit_rules import FINDERS, RULES, explain
 from gptinit.audit_rules.hints import HINTS
 from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import findings_of
+from gptinit.config import InitCall
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import (
     Constant,
@@ -47,7 +48,7 @@ from gptinit.facts.names import layer_pattern
 from gptinit.facts.schemes import Scheme, get_scheme
 from gptinit.facts.step import Step
 from gptinit.results.profile import Finding
-from gptinit.results.program import Draw, ModelProgram, ParameterProgram
+from gptinit.results.program import Draw, ModelProgram, ParameterProgram, UncalledInit
 
 DEPTH = math.sqrt(2 * L)
 
@@ -256,6 +257,14 @@ def hf_gpt2_cproj() -> ModelProgram:
     return replace(gpt2(plain), architecture="gpt2")
 
 
+def left_uncalled() -> ModelProgram:
+    call = InitCall(
+        call="init_weights()", name="init_weights", file="m.py", line=3, chosen_by="found"
+    )
+    left = UncalledInit(init=call, changes={"transformer.wte.weight": Constant(0.0)})
+    return replace(gpt2(nanogpt), uncalled=(left,))
+
+
 def llama2c_w3() -> ModelProgram:
     swapped = redrawn(llama(nanogpt), "up_proj.weight", normal(0.02 / DEPTH))
     return redrawn(swapped, "down_proj.weight", normal(0.02))
@@ -388,6 +397,7 @@ CASES: list[tuple[str, Callable[[], ModelProgram], str | None, dict[str, list[st
         {"residual-scaling-missing": ["transformer.h.*.attn.c_proj.weight",
                                       "transformer.h.*.mlp.c_proj.weight"]},
     ),
+    ("an init that nothing calls", left_uncalled, None, {"init-not-called": ["*"]}),
     (
         "llama2c-w3", llama2c_w3, None,
         {"residual-scaling-missing": ["model.layers.*.mlp.down_proj.weight"],
@@ -600,6 +610,17 @@ def test_a_missing_residual_scaling_says_what_is_meant_and_the_ratio() -> None:
         "Weights that write to the residual stream must be drawn with std 0.02/sqrt(2 n_layer) = "
         "0.004082, got N(0, 0.02): ratio 4.899 = sqrt(2 n_layer), the residual scaling is missing "
         "(gpt2 is documented to scale them)."
+    )
+
+
+def test_an_init_that_nothing_calls_says_what_it_would_change() -> None:
+    (finding,) = findings_of(left_uncalled())
+
+    assert (finding.severity, finding.message) == (
+        "warning",
+        "The init that a model defines must run, got init_weights() (m.py:3), which nothing calls. "
+        "It would change tok_emb N(0, 0.02) -> 0. If the trainer runs it, add --init "
+        "init_weights.",
     )
 
 

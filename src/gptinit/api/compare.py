@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from gptinit.api.job import Job, Model, as_scheme, make_job
 from gptinit.api.run import Progress, measure_job
@@ -12,6 +13,9 @@ from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
 from gptinit.facts.vocabulary import AXES, Axis, NoteKind
 from gptinit.results.profile import Comparison, Note, Profile, Ranking
+
+if TYPE_CHECKING:
+    from gptinit.load.init_choice import InitChoice
 
 __all__ = ["compare"]
 
@@ -27,6 +31,7 @@ def compare(
     model: Model = DEFAULT_PRESET,
     scheme: str | Scheme | None = None,
     run: RunConfig | None = None,
+    init: "InitChoice" = None,
     trust_remote_code: bool = False,
     timing: bool = False,
     progress: Progress | None = None,
@@ -42,6 +47,7 @@ def compare(
             each scheme.
         scheme: the init, where depths, widths, models or engines are compared.
         run: how to measure; with gradients if None.
+        init: as for `inspect`, of every model that is compared.
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         timing: whether to add seconds and peak memory to every profile.
         progress: called as work goes on.
@@ -58,7 +64,7 @@ def compare(
     if axis not in AXES:
         raise unknown_name("axis", axis, AXES)
     run = run or RunConfig(grad=True)
-    jobs = _jobs(axis, values, model, as_scheme(scheme), shape, trust=trust_remote_code)
+    jobs = _jobs(axis, values, model, as_scheme(scheme), shape, init=init, trust=trust_remote_code)
     runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":
         raise ConfigError(f"engine cannot be set when engines are compared, got {run.engine!r}.")
@@ -84,27 +90,26 @@ def _jobs(
     model: Model,
     scheme: Scheme | None,
     shape: Mapping[str, object],
-    *,
-    trust: bool,
+    **how: Any,
 ) -> list[Job]:
     if axis not in {"schemes", "engines"} and not values:
         raise ConfigError(f"no {axis} to compare: name at least one.")
     if axis == "schemes":
         schemes = [get_scheme(str(v)) for v in values or load_schemes()]
-        jobs = [make_job(model, label=s.slug, shape=shape, reinit=s, trust=trust) for s in schemes]
+        jobs = [make_job(model, label=s.slug, shape=shape, reinit=s, **how) for s in schemes]
     elif axis == "engines":
         jobs = [
-            make_job(model, label=_engine(v), shape=shape, reinit=scheme, trust=trust)
+            make_job(model, label=_engine(v), shape=shape, reinit=scheme, **how)
             for v in values or ENGINES[1:]
         ]
     elif axis == "models":
-        jobs = [make_job(str(v), shape=shape, reinit=scheme, trust=trust) for v in values]
+        jobs = [make_job(str(v), shape=shape, reinit=scheme, **how) for v in values]
     else:
         field = {"depths": "n_layer", "widths": "n_embd"}[axis]
         if field in shape:
             raise ConfigError(f"{field} cannot be set when {axis} are compared.")
         jobs = [
-            make_job(model, label=str(v), shape={**shape, field: v}, reinit=scheme, trust=trust)
+            make_job(model, label=str(v), shape={**shape, field: v}, reinit=scheme, **how)
             for v in values
         ]
     labels = [job.label for job in jobs]

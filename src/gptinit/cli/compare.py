@@ -12,6 +12,7 @@ from gptinit.cli.options import (
     FailOn,
     Format,
     Grad,
+    Init,
     OutputOptions,
     RunOptions,
     ShapeOptions,
@@ -73,6 +74,7 @@ def compare(
     axis: Axis = None,
     values: Values = None,
     model: ComparedModel = None,
+    init: Init = None,
     trust_remote_code: TrustRemoteCode = False,
     shape: ShapeOptions,
     run: RunOptions,
@@ -116,6 +118,7 @@ def compare(
             run=run.config(grad=grad),
             timing=timing,
             progress=progress,
+            init=init,
             trust_remote_code=trust_remote_code,
             **shape.fields(shaped),
         )

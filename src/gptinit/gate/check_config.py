@@ -55,6 +55,8 @@ class ModelSpec:
         overrides: settings that replace the model's: fields of GPTConfig for a preset.
         roles: for your own model: parameter pattern to role.
         sites: for your own model: names of "blocks", and of "attn" and "mlp" inside a block.
+        init: for your own model: what draws its weights once its constructor is done, as `--init`
+            of the other commands; None to find it.
     """
 
     name: str
@@ -63,11 +65,12 @@ class ModelSpec:
     overrides: Mapping[str, object] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     sites: Mapping[str, str] = field(default_factory=dict)
+    init: str | None = None
 
     @property
-    def init(self) -> str | None:
+    def drawn_by(self) -> str | None:
         """The scheme that draws it; None where its own code does and `scheme` is a claim."""
-        return read_model_argument(self.model).init(self.scheme)
+        return read_model_argument(self.model).drawn_by(self.scheme)
 
     def config(self) -> GPTConfig | None:
         """Its shape; None where that is known only once it is built.
@@ -254,7 +257,7 @@ def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
 
 
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
-    known = ("model", "name", "scheme", "set", "roles", "sites", *GPTConfig.field_names())
+    known = ("model", "name", "scheme", "init", "set", "roles", "sites", *GPTConfig.field_names())
     fields = Table(value, where, known=known)
     model = fields.words("model", DEFAULT_PRESET)
     scheme = fields.words("scheme") if "scheme" in fields else None
@@ -270,6 +273,7 @@ def _model(value: object, where: str, folder: Path) -> ModelSpec:
         roles=_names(fields, "roles", known=None),
         sites=_names(fields, "sites", known=SITE_NAMES),
         scheme=scheme,
+        init=_located(fields.words("init"), folder) if "init" in fields else None,
         overrides=MappingProxyType(overrides),
     )
     try:

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
@@ -16,12 +16,19 @@ from torch import nn
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.load.configured import Target, configured_factory, required_parameters
 from gptinit.load.factory import Factory
+from gptinit.load.init_choice import Code, InitChoice, with_init
+from gptinit.load.initialiser import Initialiser, function_init
 from gptinit.load.isolation import blamed_on, is_installed, isolated
 
-__all__ = ["file_factory", "module_factory"]
+__all__ = ["file_factory", "init_outside", "module_factory"]
 
 
-def file_factory(path: str | Path, name: str | None, overrides: Mapping[str, object]) -> Factory:
+def file_factory(
+    path: str | Path,
+    name: str | None,
+    overrides: Mapping[str, object],
+    init: InitChoice = None,
+) -> Factory:
     """The factory called `name` in a Python file.
 
     The file runs once. Its folder is importable then, and whenever the model is built; outside of
@@ -32,6 +39,7 @@ def file_factory(path: str | Path, name: str | None, overrides: Mapping[str, obj
         name: a model class, or a function that returns a model; None for the only model class
             that no other class of the file uses.
         overrides: settings to replace, see `configured_factory`.
+        init: what draws the weights after the constructor, see `InitChoice`.
 
     Raises:
         ConfigError: if there is no such file, or a setting cannot be used.
@@ -42,24 +50,34 @@ def file_factory(path: str | Path, name: str | None, overrides: Mapping[str, obj
         raise ConfigError(f"model must be a file that exists, got {str(path)!r}. Check the path.")
     if file.suffix != ".py":
         raise ConfigError(f"model must be a Python file ending in .py, got {str(path)!r}.")
-    surroundings = _Surroundings.of(file.resolve())
-    with surroundings.entered(), blamed_on(file.name, "load without an error"):
-        module = _execute(file.resolve(), surroundings.package)
-    loaded = _Loaded(module=module, place=file.name, source=str(path), within=surroundings.entered)
-    return _factory(loaded, _only_model(loaded) if name is None else name, overrides)
+    loaded = _load(file)
+    return _factory(loaded, _only_model(loaded) if name is None else name, overrides, init)
 
 
-def module_factory(module: str, name: str, overrides: Mapping[str, object]) -> Factory:
+def module_factory(
+    module: str, name: str, overrides: Mapping[str, object], init: InitChoice = None
+) -> Factory:
     """The factory called `name` in an importable module; the working folder is importable.
 
     Args:
         module: the dotted name of the module.
         name: a model class, or a function that returns a model.
         overrides: settings to replace, see `configured_factory`.
+        init: what draws the weights after the constructor, see `InitChoice`.
 
     Raises:
         ConfigError: if there is no such module, or a setting cannot be used.
         SubjectError: if the module fails, or has no such name.
+    """
+    return _factory(_import(module, "model"), name, overrides, init)
+
+
+def _import(module: str, what: str) -> "_Loaded":
+    """An importable module, loaded.
+
+    Raises:
+        ConfigError: if there is none of that name.
+        SubjectError: if it fails.
     """
     here = str(Path.cwd())
 
@@ -76,12 +94,35 @@ def module_factory(module: str, name: str, overrides: Mapping[str, object]) -> F
             except ModuleNotFoundError as error:
                 if error.name and f"{module}.".startswith(f"{error.name}."):
                     raise ConfigError(
-                        f"model must be a module that can be imported, got {module!r}. "
+                        f"{what} must be a module that can be imported, got {module!r}. "
                         "Name a file as path/model.py:NAME."
                     ) from error
                 raise
-    loaded = _Loaded(module=imported, place=module, source=f"module {module}", within=within)
-    return _factory(loaded, name, overrides)
+    return _Loaded(module=imported, place=module, source=f"module {module}", within=within)
+
+
+def init_outside(text: str, beside: "_Surroundings | None" = None) -> Initialiser:
+    """The init function that "path.py:FUNCTION" or "package.module:FUNCTION" names.
+
+    Args:
+        text: which function of which file or module.
+        beside: the surroundings of the model's file, so that both see the same classes.
+
+    Raises:
+        ConfigError: if there is no such file or function.
+        SubjectError: if the file fails.
+    """
+    place, _, name = text.rpartition(":")
+    if place.endswith(".py") or Path(place).is_file():
+        if not Path(place).is_file():
+            raise ConfigError(f"init must name a file that exists, got {text!r}. Check the path.")
+        loaded = _load(Path(place), beside)
+    else:
+        loaded = _import(place, "init")
+    call = getattr(loaded.module, name, None)
+    if not isinstance(call, FunctionType):
+        raise ConfigError(f"init must name a function of {place}, got {name!r}. Check the name.")
+    return replace(function_init(name, call), within=loaded.within)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +153,11 @@ class _Surroundings:
         )
         package = tuple(reversed(folders[:depth]))
         return cls(program=str(file), paths=tuple(paths), package=package)
+
+    def joined(self, other: "_Surroundings") -> "_Surroundings":
+        """These surroundings with the folders and the modules of another file besides."""
+        both = tuple(dict.fromkeys((*self.paths, *other.paths)))
+        return replace(self, paths=both, modules=other.modules)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -162,6 +208,7 @@ class _Loaded:
     place: str
     source: str
     within: Callable[[], AbstractContextManager[None]]
+    around: _Surroundings | None = None
 
 
 @contextmanager
@@ -227,7 +274,24 @@ def _packages(folders: tuple[Path, ...]) -> list[str]:
     return names
 
 
-def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Factory:
+def _load(file: Path, beside: _Surroundings | None = None) -> _Loaded:
+    """A Python file, run in its surroundings, or in those and the ones of another file.
+
+    Raises:
+        SubjectError: if it fails.
+    """
+    around = _Surroundings.of(file.resolve())
+    around = around.joined(beside) if beside else around
+    with around.entered(), blamed_on(file.name, "load without an error"):
+        module = _execute(file.resolve(), around.package)
+    return _Loaded(
+        module=module, place=file.name, source=str(file), within=around.entered, around=around
+    )
+
+
+def _factory(
+    loaded: _Loaded, name: str, overrides: Mapping[str, object], init: InitChoice
+) -> Factory:
     call = getattr(loaded.module, name, None)
     label = f"{loaded.place}:{name}"
     if call is None:
@@ -245,7 +309,12 @@ def _factory(loaded: _Loaded, name: str, overrides: Mapping[str, object]) -> Fac
     target = Target(
         call=call, label=label, source=loaded.source, namespace=namespace, within=loaded.within
     )
-    return configured_factory(target, overrides)
+    code = Code(
+        kind=call if isinstance(call, type) else None,
+        namespace=namespace,
+        outside=lambda text: init_outside(text, loaded.around),
+    )
+    return with_init(configured_factory(target, overrides), code, init)
 
 
 def _only_model(loaded: _Loaded) -> str:

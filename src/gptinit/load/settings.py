@@ -16,6 +16,7 @@ __all__ = [
     "claimed_tie",
     "kinds_of",
     "resolve",
+    "setting_called",
     "sizes",
     "typed",
 ]
@@ -127,6 +128,22 @@ def resolve(what: str, name: str, known: Iterable[str]) -> str:
     if names:
         raise unknown_name(what, name, names)
     raise ConfigError(f"{what} must be one that it takes, got {name!r}. It takes no settings.")
+
+
+def setting_called(name: str, settings: Mapping[str, object]) -> object:
+    """The setting of that name, or the size that it is another name of; MISSING if there is none.
+
+    Example:
+        >>> setting_called("n_layer", {"num_layers": 12}), setting_called("dim", {"n_embd": 64})
+        (12, 64)
+    """
+    if name in settings:
+        return settings[name]
+    for size, words in _WORDS.items():
+        if name in (size, *words):
+            value = sizes(settings)[size]
+            return MISSING if value is None else value
+    return MISSING
 
 
 def typed(name: str, value: object, kinds: frozenset[type]) -> object:
