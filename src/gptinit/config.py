@@ -17,6 +17,7 @@ __all__ = [
     "Dtype",
     "Engine",
     "GPTConfig",
+    "InitCall",
     "ModelFacts",
     "RunConfig",
     "Weights",
@@ -210,6 +211,25 @@ def _require_count(name: str, value: object, *, least: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InitCall:
+    """The call that draws a model's weights once its constructor is done.
+
+    Attributes:
+        call: as Python would write it: "init_weights()", "apply(_init_weights)".
+        name: the name of the method or function.
+        file: the file that defines it.
+        line: the line of its definition.
+        chosen_by: "found" where it was the only init that no one had called, or "--init".
+    """
+
+    call: str
+    name: str
+    file: str
+    line: int
+    chosen_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """What is known of a model; keys as in the JSON contract, None if unknown."""
 
@@ -230,3 +250,4 @@ class ModelFacts:
     bias: bool
     tied: bool
     n_params: int
+    init: InitCall | None = None

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from support.foreign_models import C, Decoder, L, hearing
+from support.profiles import make_profile
 
 import gptinit
+from gptinit.api.job import Job
 from gptinit.config import RunConfig
-from gptinit.errors import ConfigError
+from gptinit.errors import ConfigError, MeasureError
 from gptinit.facts.apply_scheme import distributions_at
 from gptinit.facts.bounds import Bound
 from gptinit.facts.presets import PRESETS
@@ -509,6 +511,47 @@ def test_theory_is_compared_with_a_run_of_another_type() -> None:
 
     assert [p.run.dtype for p in found.profiles] == ["bfloat16", "float32"]
     assert [p.torch is None for p in found.profiles] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("named", "refused", "labels"),
+    [
+        # All engines: without those that cannot run, unless it is the one that always can.
+        ((), {"lazy", "theory"}, ("dense", "stream")),
+        ((), {"dense"}, None),
+        (("stream", "lazy"), {"theory"}, ("stream", "lazy")),
+        (("stream", "lazy"), {"lazy"}, None),
+    ],
+)
+@pytest.mark.parametrize("error", [ConfigError, MeasureError])
+def test_an_engine_that_cannot_run_is_left_out_unless_it_was_named(
+    named: tuple[str, ...],
+    refused: set[str],
+    labels: tuple[str, ...] | None,
+    error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measured(job: Job, run: RunConfig, **_: object) -> Profile:
+        if job.label in refused:
+            raise error(f"{job.label} must not be used.")
+        return make_profile()
+
+    monkeypatch.setattr("gptinit.api.compare.measure_job", measured)
+
+    if labels is None:
+        with pytest.raises(error, match="must not be used"):
+            gptinit.compare("engines", named, model="nanogpt-char")
+        return
+    found = gptinit.compare("engines", named, model="nanogpt-char")
+
+    assert found.labels == labels
+    left_out = [] if named else [
+        ("approximate", "lazy", "Left out: lazy must not be used."),
+        ("theory-missing", "theory", "Left out: theory must not be used."),
+    ]  # fmt: skip
+    first, *others = ([(n.kind, n.where, n.message) for n in p.notes] for p in found.profiles)
+    assert first == left_out
+    assert others == [[]]
 
 
 def test_a_prediction_is_what_stands_beside_a_measurement() -> None:

@@ -30,6 +30,7 @@ from gptinit.audit_rules import FINDERS, RULES, explain
 from gptinit.audit_rules.hints import HINTS
 from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import findings_of
+from gptinit.config import InitCall
 from gptinit.errors import ConfigError
 from gptinit.facts.distributions import (
     Constant,
@@ -47,7 +48,7 @@ from gptinit.facts.names import layer_pattern
 from gptinit.facts.schemes import Scheme, get_scheme
 from gptinit.facts.step import Step
 from gptinit.results.profile import Finding
-from gptinit.results.program import Draw, ModelProgram, ParameterProgram
+from gptinit.results.program import Draw, ModelProgram, ParameterProgram, UncalledInit
 
 DEPTH = math.sqrt(2 * L)
 
@@ -256,6 +257,14 @@ def hf_gpt2_cproj() -> ModelProgram:
     return replace(gpt2(plain), architecture="gpt2")
 
 
+def left_uncalled() -> ModelProgram:
+    call = InitCall(
+        call="init_weights()", name="init_weights", file="m.py", line=3, chosen_by="found"
+    )
+    left = UncalledInit(init=call, changes={"transformer.wte.weight": Constant(0.0)})
+    return replace(gpt2(nanogpt), uncalled=(left,))
+
+
 def llama2c_w3() -> ModelProgram:
     swapped = redrawn(llama(nanogpt), "up_proj.weight", normal(0.02 / DEPTH))
     return redrawn(swapped, "down_proj.weight", normal(0.02))
@@ -378,10 +387,17 @@ CASES: list[tuple[str, Callable[[], ModelProgram], str | None, dict[str, list[st
                                       "transformer.h.*.mlp.c_proj.weight"]},
     ),
     (
+        "hf-gpt2-cproj of one layer",
+        lambda: replace(gpt2(plain, n_layer=1), architecture="gpt2"), None,
+        {"residual-scaling-missing": ["transformer.h.0.attn.c_proj.weight",
+                                      "transformer.h.0.mlp.c_proj.weight"]},
+    ),
+    (
         "hf-gpt2-cproj against its claim", hf_gpt2_cproj, "nanogpt",
         {"residual-scaling-missing": ["transformer.h.*.attn.c_proj.weight",
                                       "transformer.h.*.mlp.c_proj.weight"]},
     ),
+    ("an init that nothing calls", left_uncalled, None, {"init-not-called": ["*"]}),
     (
         "llama2c-w3", llama2c_w3, None,
         {"residual-scaling-missing": ["model.layers.*.mlp.down_proj.weight"],
@@ -597,6 +613,17 @@ def test_a_missing_residual_scaling_says_what_is_meant_and_the_ratio() -> None:
     )
 
 
+def test_an_init_that_nothing_calls_says_what_it_would_change() -> None:
+    (finding,) = findings_of(left_uncalled())
+
+    assert (finding.severity, finding.message) == (
+        "warning",
+        "The init that a model defines must run, got init_weights() (m.py:3), which nothing calls. "
+        "It would change tok_emb N(0, 0.02) -> 0. If the trainer runs it, add --init "
+        "init_weights.",
+    )
+
+
 def test_nanogpt_names_with_plain_stds_are_a_warning_at_most() -> None:
     found = findings_of(gpt2(plain))
 
@@ -678,6 +705,60 @@ def test_logits_are_judged_by_their_std(std: float, severity: str | None) -> Non
     assert [f.severity for f in found] == ([severity] if severity else [])
 
 
+@pytest.mark.parametrize(
+    ("vocab_size", "std", "told"),
+    [
+        # Beyond a std of sqrt(2 ln 1000) = 3.717 one token has all the weight: 3.2^2/2 below, and
+        # 8 x 3.717 - ln 1000 above.
+        (V, 3.2, "logit std 3.2, a first loss about 5.12 nats above ln(vocab_size) = 6.91."),
+        (V, 8.0, "logit std 8, a first loss about 22.8 nats above ln(vocab_size) = 6.91."),
+        (None, 8.0, "22.8 nats above ln(vocab_size) = 6.91."),  # the head has V rows
+        (2, 4.0, "logit std 4, a first loss about 4.02 nats above ln(vocab_size) = 0.693."),
+    ],
+)
+def test_wide_logits_say_what_they_cost(vocab_size: int | None, std: float, told: str) -> None:
+    program = redrawn(llama(), "lm_head.weight", normal(std / 16))
+    sized = replace(program, facts=replace(program.facts, vocab_size=vocab_size))
+
+    message = only(sized, "logit-scale").message
+
+    assert told in message
+    assert "a normalised stream of 256 features" in message
+    assert message.endswith("1/sqrt(n_embd) = 0.0625 gives 1.")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "multiplier", "found"),
+    [
+        (None, None, True),
+        # Where the forward was followed, its factor counts and the name does not.
+        (None, 1.0, True),
+        (None, 0.1, False),
+        ("cohere", 1.0, True),
+        ("cohere", 0.1, False),
+        ("cohere", None, False),
+        ("t5", None, True),  # divides only what a tied head reads
+    ],
+)
+def test_a_factor_on_the_logits_is_taken_from_the_forward_or_else_from_the_name(
+    architecture: str | None, multiplier: float | None, found: bool
+) -> None:
+    program = redrawn(llama(), "lm_head.weight", normal(1.0))
+    told = rules(replace(program, architecture=architecture, logit_multiplier=multiplier))
+
+    assert ("logit-scale" in told) is found
+
+
+def test_exchanged_fans_say_which_std_is_right() -> None:
+    (make,) = (make for case, make, *_ in CASES if case == "rows for columns")
+
+    up, down = (f.message for f in findings_of(make()) if f.rule == "fan-in-wrong")
+
+    # 1/sqrt(256) and 1/sqrt(1024), each where the other was drawn.
+    assert up.startswith("The std must follow fan_in = 256, which gives 0.0625 by the rule of")
+    assert down.startswith("The std must follow fan_in = 1024, which gives 0.03125 by the rule of")
+
+
 def test_a_final_norm_of_gain_two_doubles_the_logits() -> None:
     program = redrawn(llama(), "lm_head.weight", normal(2.0 / 16))
     doubled = every(
@@ -721,6 +802,34 @@ def test_placeholders_and_draws_that_all_share_are_no_overwritten_init() -> None
     )
 
     assert rules(program) == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [
+        (normal(0.0208), normal(0.02), False),
+        (normal(0.02), normal(0.0208), False),
+        (normal(0.034), normal(0.0323), False),  # 5 %, and not a bit more
+        (normal(0.0212), normal(0.02), True),
+        (normal(0.02), normal(0.0212), True),
+        (ZERO, normal(0.02), True),
+        (Constant(0.5), ZERO, True),
+        (ZERO, ZERO, False),
+    ],
+)
+def test_an_init_is_overwritten_by_one_of_another_size(
+    first: Distribution, last: Distribution, found: bool
+) -> None:
+    drawn = tuple(
+        Draw(distribution=law, step=Step("normal_", (0,), "model.py", line))
+        for law, line in ((first, 12), (last, 30))
+    )
+    program = llama(by_role({}, last))
+    program = every(program, lambda p: p.role == "attn_out", lambda p: replace(p, history=drawn))
+
+    told = [f.where for f in findings_of(program) if f.rule == "special-init-overwritten"]
+
+    assert told == ["model.layers.*.self_attn.o_proj.weight"] * found
 
 
 def test_a_special_draw_after_the_general_one_is_right() -> None:

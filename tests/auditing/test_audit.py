@@ -3,8 +3,9 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from gptinit.auditing.audit import audit_factory, audit_module
 from gptinit.errors import ConfigError
 from gptinit.facts.schemes import get_scheme
+from gptinit.load.argument import find_factory
 from gptinit.load.factory import Factory
 from gptinit.results.audit import Audit
 
@@ -136,8 +138,8 @@ def test_a_model_that_cannot_be_built_on_meta_is_told() -> None:
 
     assert (found.rule, found.severity, found.where) == ("build-mismatch", "error", "foreign")
     expected = (
-        "It cannot be built on meta: Once must draw its weights after to_empty, got ValueError: "
-        "drawn twice (test_audit.py:"
+        "It cannot be built on meta: init_weights() of Once must run without an error, got "
+        "ValueError: drawn twice (test_audit.py:"
     )
     assert re.fullmatch(re.escape(expected) + r"\d+\)\.", found.message)
 
@@ -241,3 +243,103 @@ def test_the_user_s_roles_are_heard() -> None:
 
     roles = {p.program.name: p.program.role for p in audit.parameters}
     assert roles["h.0.mlp.c_fc.weight"] == "other"
+
+
+# --- the init that a trainer runs -----------------------------------------------------------------
+
+TRAINERS = Path(__file__).resolve().parents[1] / "support" / "models" / "left_to_trainer.py"
+
+
+def audit_of(name: str, init: str | None = None) -> Audit:
+    return audit_factory(find_factory(f"{TRAINERS}:{name}", init=init))
+
+
+@pytest.mark.parametrize(
+    ("name", "init"),
+    [
+        ("Chat", None),
+        ("Titan", None),
+        ("Lingua", None),
+        ("Tiny", None),
+        ("Bare", f"{TRAINERS.parent}/lit_train.py:initialize_weights"),
+    ],
+)
+def test_every_std_is_that_of_the_model_which_the_trainer_makes(
+    name: str, init: str | None
+) -> None:
+    factory = find_factory(f"{TRAINERS}:{name}", init=init)
+    assert factory.init is not None
+    torch.manual_seed(0)
+    by_hand = factory.init.constructed()
+    with torch.no_grad():
+        CALLS[name](by_hand)
+
+    audit = audit_factory(factory)
+
+    values = {n: p.detach().double() for n, p in by_hand.named_parameters()}
+    for audited in audit.parameters:
+        law, drawn = audited.program.distribution, values[audited.program.name]
+        # Five standard errors of the std of a normal sample; less-tailed laws have smaller ones.
+        error = 5 * law.std / math.sqrt(2 * drawn.numel())
+        assert abs(float(drawn.std(correction=0)) - law.std) <= error, audited.program.name
+        if law.std == 0:
+            assert bool((drawn == law.mean).all()), audited.program.name
+
+
+CALLS: dict[str, Callable[[Any], object]] = {
+    "Chat": lambda m: m.init_weights(),
+    "Titan": lambda m: m.init_weights(buffer_device=None),
+    "Lingua": lambda m: m.init_weights(),
+    "Tiny": lambda m: m.apply(lambda child: m._init_weights(child, n_layer=2)),
+    "Bare": lambda m: _neox(m),
+}
+"""What the trainer of each model calls; of the last one, what it draws."""
+
+
+def _neox(model: Any) -> None:
+    width, depth = model.config.n_embd, model.config.n_layer
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            is_last = name.endswith((".o", ".down"))
+            std = 1 / math.sqrt(width) / depth if is_last else math.sqrt(2 / 5 / width)
+            nn.init.normal_(module.weight, std=std)
+
+
+def test_what_the_constructor_alone_draws_stands_beside_what_the_init_draws() -> None:
+    audit = audit_of("Chat")
+
+    (head,) = (a.program for a in audit.parameters if a.program.role == "lm_head")
+    assert (str(head.constructed), str(head.distribution)) == (
+        "U(-0.1768, 0.1768)",
+        "N(0, 0.001)",
+    )
+    norms = [a.program for a in audit.parameters if a.program.role == "norm_weight"]
+    assert all(norm.constructed is None for norm in norms)
+
+
+@pytest.mark.parametrize(
+    ("name", "init"), [("forgets", None), ("Chat", "none"), ("Needs", None), ("Needs", "none")]
+)
+def test_an_init_that_nobody_calls_is_never_clean(name: str, init: str | None) -> None:
+    (finding,) = audit_of(name, init).findings
+
+    assert (finding.rule, finding.severity, finding.where) == ("init-not-called", "warning", "*")
+
+
+@pytest.mark.parametrize(
+    ("name", "init"),
+    [("remembers", None), ("harmless", None), ("Called", None), ("Called", "none")],
+)
+def test_an_init_that_was_called_or_would_change_nothing_is_no_finding(
+    name: str, init: str | None
+) -> None:
+    assert "init-not-called" not in {f.rule for f in audit_of(name, init).findings}
+
+
+def test_both_ways_to_build_use_the_same_init() -> None:
+    audit = audit_factory(find_factory(f"{TRAINERS}:Lingua"), build="both")
+
+    assert [note.message for note in audit.notes if note.where == "build"] == [
+        "Built on meta, to_empty, init_weights()."
+    ]
+    assert "build-mismatch" not in {finding.rule for finding in audit.findings}

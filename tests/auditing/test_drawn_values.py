@@ -1,5 +1,6 @@
 """What only values show: shards and tensors that repeat, lost ranks, atoms, wrong moments."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -56,8 +57,64 @@ def test_shards_that_are_drawn_alike_are_named(count: int, dim: int, what: str) 
 
     (only,) = found
     assert (only.rule, only.severity, only.where) == ("duplicate-shards", "error", "a")
-    # Two equal halves are reported for any even number of equal blocks: two is the first tried.
-    assert f"got 2 equal blocks of {what}" in only.message or f"got {count} equal" in only.message
+    assert f"got 2 equal blocks of {what}" in only.message
+
+
+@pytest.mark.parametrize(("size", "found"), [(2, False), (4, True), (5, False), (6, True)])
+def test_equal_halves_are_blocks_from_two_rows_or_columns_on(size: int, found: bool) -> None:
+    half = drawn(size // 2, 3)
+    rows = torch.cat([half, half, drawn(size % 2, 3)])
+
+    for tensor in (rows, rows.T, rows[:, 0]):
+        assert ("duplicate-shards" in rules(findings(a=tensor))) is found
+
+
+def spectral(change: Callable[[Tensor], Tensor], *shape: int) -> Tensor:
+    """Independent entries with their singular values changed, the largest first."""
+    left, values, right = torch.linalg.svd(drawn(*shape), full_matrices=False)
+    changed: Tensor = left @ torch.diag(change(values)) @ right
+    return changed
+
+
+@pytest.mark.parametrize(("share", "found"), [(1.14, False), (1.16, True)])
+def test_a_direction_that_all_rows_share_is_seen_where_no_rank_is_lost(
+    share: float, found: bool
+) -> None:
+    # Of 64 x 36 independent entries the largest singular value is about STD (8 + 6) = 0.28.
+    shared = torch.tensor([share * 0.28])
+    tensor = spectral(lambda values: torch.cat([shared, values[1:]]), 64, 36)
+
+    told = findings(a=tensor)
+
+    assert [(f.rule, f.severity) for f in told] == [("duplicate-shards", "warning")] * found
+    assert all("got largest singular value 0.3248 where 0.28 is exp" in f.message for f in told)
+    assert all("rank 36 of 36" in f.message for f in told)
+
+
+@pytest.mark.parametrize(("lost", "found"), [(1, False), (2, True)])
+def test_a_rank_may_be_one_short(lost: int, found: bool) -> None:
+    told = findings(a=spectral(lambda v: v * (torch.arange(len(v)) < len(v) - lost), 64, 36))
+
+    assert [f"rank {36 - lost} of 36" in f.message for f in told] == [True] * found
+
+
+@pytest.mark.parametrize(
+    ("law", "shape", "found"),
+    [
+        (Normal(0.0, STD), (16, 16), True),
+        (Normal(0.0, STD), (15, 300), False),
+        (Normal(0.0, STD), (4, 16, 16), False),
+        # A mean is a direction that all rows share.
+        (Normal(0.5, STD), (16, 16), False),
+    ],
+)
+def test_ranks_are_judged_of_centred_matrices_from_16_rows_on(
+    law: Distribution, shape: tuple[int, ...], found: bool
+) -> None:
+    half = law.mean + drawn(*shape)[..., : shape[-1] // 2]
+    mixed = torch.cat([half, half.flip(-1)], -1)  # every column twice, in no block
+
+    assert rules(findings(law, a=mixed)) == ["duplicate-shards"] * found
 
 
 def test_a_lost_rank_is_seen_where_no_blocks_are_equal() -> None:
@@ -99,6 +156,7 @@ def test_rounding_itself_is_no_finding(dtype: torch.dtype) -> None:
 
     assert findings(a=drawn(64, 64).to(dtype)) == []
     assert findings(Uniform(-bound, bound), a=uniform.to(dtype)) == []
+    assert findings(Normal(0.5, STD), a=(0.5 + drawn(64, 64)).to(dtype)) == []
 
 
 def test_two_tensors_with_the_same_values_are_named() -> None:

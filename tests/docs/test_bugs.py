@@ -169,6 +169,10 @@ CASES = (
         settings={"build": "meta"}, found={"init-never-called": ("*",)},
     ),
     Case(
+        id="litgpt-1150", wrong=models.forgets_call, right=models.makes_call, severity="warning",
+        found={"init-not-called": ("*",)},
+    ),
+    Case(
         id="nanochat-uninit", wrong=models.forgets_scalars, right=models.sets_scalars,
         settings={"build": "meta"}, found={"uninitialised": ("smear", "backout")},
     ),
@@ -325,9 +329,9 @@ def test_the_docs_have_a_row_for_every_bug() -> None:
         "torch-mha-packed", "torch-clones", "hf-gemma-norm", "ppb-layernorm", "hf-meta-norm",
         "hf-meta-noop", "nanochat-uninit", "hf-43522", "fsdp-cpu-shards", "torch-trunc-bf16",
         "hf-46620", "modalities-456", "olmocore-307", "easylm-114", "tinyllama-117", "padding-idx",
-        "pythia-135", "openai-gpt",
+        "pythia-135", "openai-gpt", "litgpt-1150",
     }  # fmt: skip
-    assert len(OF_OURS) == 20
+    assert len(OF_OURS) == 21
 
 
 def test_equal_shards_are_seen_in_a_model_that_is_built_already() -> None:

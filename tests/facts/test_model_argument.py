@@ -57,6 +57,6 @@ def test_only_a_preset_has_a_shape_and_an_init_before_it_is_built() -> None:
 
     shape = preset.config({"n_layer": 3})
     assert (shape.n_layer, shape.n_embd) == (3, 768)
-    assert preset.init("plain") == "plain"
+    assert preset.drawn_by("plain") == "plain"
     assert code.config({"n_layer": 3}) is None
-    assert code.init("plain") is None
+    assert code.drawn_by("plain") is None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gptinit.errors import SubjectError
 from gptinit.forward.blocks import Decoder as Found
 from gptinit.forward.blocks import block_of, find_decoder, stream_width
+from gptinit.forward.graph import MATMULS
 from gptinit.forward.observe import observe
 from gptinit.forward.sites import Site
 from gptinit.measure.hooks import hook_site
@@ -154,6 +155,27 @@ def test_the_stream_is_the_width_at_which_most_products_are_added() -> None:
             return self.lm_head(self.ln_f(x + self.back(y)))
 
     assert stream_width(observe(trace(Wide))) == C
+
+
+def test_the_stream_is_not_followed_past_a_matrix_that_it_goes_through() -> None:
+    class Projected(Decoder):
+        """The first block adds to another stream, of which a matrix makes the one of the others."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.between = nn.Linear(C, C)
+
+        def stream(self, ids: Any) -> Any:
+            x = self.between(self.h[0](self.embed(ids)))
+            for block in self.h[1:]:
+                x = block(x)
+            return x
+
+    seen = observe(trace(Projected))
+    chain = find_decoder(seen, C).chain
+
+    assert len(chain) == 2 * (L - 1)
+    assert seen.graph.vertices[chain[0].stream].name in MATMULS
 
 
 class NoStream(nn.Module):

@@ -44,7 +44,7 @@ EXPECTED: dict[str, tuple[str, tuple[int, int] | None, bool | None]] = {
     "lm_head.bias": ("linear_bias", (C, V), None),
     "*.gamma": ("other", None, None),
     "*ln_?.weight": ("norm_weight", None, False),
-    "*post_?.weight": ("norm_weight", None, False),
+    "*post_?.weight": ("norm_weight", None, True),  # it closes a branch
     "*norm.weight": ("norm_weight", None, False),
     "*ln_?.bias": ("norm_bias", None, None),
     "*post_?.bias": ("norm_bias", None, None),

@@ -1,3 +1,4 @@
+# ruff: noqa: D102 # a forward is documented by its class
 """The shape of a model as its forward pass shows it, where its settings are silent."""
 
 from typing import Any
@@ -19,8 +20,13 @@ from support.foreign_models import (
     factory,
     reading,
 )
+from support.recognised import scores_of, softmax, with_attention
+from torch import nn
 
+from gptinit.forward.flow import follow
+from gptinit.forward.shape import observed_shape
 from gptinit.read.reading import read_model
+from gptinit.trace.record.tracing import trace
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -70,6 +76,41 @@ def test_the_activation_is_named(function: Any, name: str) -> None:
             return Block(mlp=Other)
 
     assert read_model(factory(Model)).program.facts.activation == name
+
+
+class Grouped(nn.Module):
+    """A fused matrix of four heads of queries and two of keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c_attn, self.c_proj = nn.Linear(C, 2 * C), nn.Linear(C, C)
+
+    def forward(self, x: Any) -> Any:
+        q, k, v = self.c_attn(x).unflatten(-1, (8, C // 4)).transpose(1, 2).split((4, 2, 2), 1)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        return self.c_proj(y.transpose(1, 2).flatten(2))
+
+
+class GroupedDecoder(Decoder):
+    """Blocks of them."""
+
+    block = staticmethod(lambda: Block(attn=Grouped))
+
+
+@pytest.mark.parametrize(
+    ("build", "heads"),
+    [
+        (with_attention(lambda q, k, v: softmax(scores_of(q, k), v)), (NH, NH, C // NH)),
+        (GroupedDecoder, (4, 2, C // 4)),
+    ],
+    ids=["by hand", "grouped"],
+)
+def test_heads_of_a_fused_matrix_are_those_of_its_attention(
+    build: type[Decoder], heads: tuple[int, int, int]
+) -> None:
+    shape = observed_shape(follow(trace(build)))
+
+    assert (shape.n_head, shape.n_kv_head, shape.head_dim) == heads
 
 
 def test_angles_of_a_buffer_are_rotary_positions() -> None:

@@ -391,6 +391,7 @@ set = {n_layer = 3, init_std = 0.05, bias = false}
 roles = {"*.c_fc.weight" = "mlp_up"}
 sites = {blocks = "transformer.h", attn = "attn"}
 stubs = ["triton", "wandb"]
+init = "train/init.py:draw"
 """
 
 
@@ -398,8 +399,9 @@ def test_a_foreign_model_is_found_from_the_folder_of_the_file(tmp_path: Path) ->
     (spec,) = load(tmp_path, FOREIGN).models
 
     assert spec.config() is None
-    assert spec.init is None
+    assert spec.drawn_by is None
     assert spec.model == f"{tmp_path}/models/nano.py:GPT"
+    assert spec.init == f"{tmp_path}/train/init.py:draw"
     assert (spec.name, spec.scheme) == ("nano", "nanogpt")
     assert dict(spec.overrides) == {"n_layer": 3, "init_std": 0.05, "bias": False}
     assert dict(spec.roles) == {"*.c_fc.weight": "mlp_up"}

@@ -361,6 +361,16 @@ def test_a_value_just_beyond_its_limit_is_shown_with_the_digits_that_tell() -> N
     assert "loss must be between 5 and 7, got 7.0000004. Off the start." in finding.message
 
 
+@pytest.mark.parametrize(
+    ("stderr", "told"),
+    [(0.01234, "0.012"), (9.96, "10"), (99.4, "99"), (100.4, "100"), (451.2, "451")],
+)
+def test_a_standard_error_has_two_digits_and_no_exponent(stderr: float, told: str) -> None:
+    (finding,) = findings_of([judge_loss(5000.0, stderr)])
+
+    assert f"loss must be between 5 and 7, got 5000 ± {told}. Off the start." in finding.message
+
+
 def test_a_nonfinite_value_is_the_worst_of_all() -> None:
     (finding,) = findings_of(judge(nonfinite_profile("layer 2"), [SCORES], model="big"))
 

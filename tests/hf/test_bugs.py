@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from support.bug_models import DEPTH, WIDTH
+from torch import nn
 
 import gptinit
 
@@ -77,3 +79,40 @@ def test_gpt2_is_clean_built_in_both_ways(tmp_path: Path) -> None:
     assert audit.findings == ()
     assert audit.closest is not None
     assert (audit.closest.name, audit.closest.exact) == ("nanogpt", True)
+
+
+def test_defect_4_a_llama_that_is_untied_by_hand_has_a_broken_tie() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=160, hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=4,
+        intermediate_size=2 * WIDTH, max_position_embeddings=64, tie_word_embeddings=True,
+    )  # fmt: skip
+
+    def untied() -> nn.Module:
+        model: nn.Module = transformers.LlamaForCausalLM(config)
+        head = model.get_submodule("lm_head")
+        head.weight = nn.Parameter(torch.empty(160, WIDTH).normal_(0, 0.02))
+        return model
+
+    broken = gptinit.audit(untied).findings
+    kept = gptinit.audit(lambda: transformers.LlamaForCausalLM(config)).findings
+
+    assert [(f.rule, f.where) for f in broken] == [("tie-broken", "lm_head.weight")]
+    assert kept == ()
+
+
+def test_defect_13_mixers_without_a_softmax_have_no_roles_of_an_mlp() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.RwkvConfig(
+        vocab_size=160, hidden_size=WIDTH, num_hidden_layers=2, context_length=32
+    )
+
+    roles = {
+        row.program.name: row.program.role
+        for row in gptinit.audit(lambda: transformers.RwkvForCausalLM(config)).parameters
+    }
+
+    mixer, mlp = "rwkv.blocks.0.attention", "rwkv.blocks.0.feed_forward"
+    names = ("key.weight", "value.weight", "output.weight", "time_mix_key")
+    assert {roles[f"{mixer}.{name}"] for name in names} == {"other"}
+    assert [roles[f"{mlp}.{name}.weight"] for name in ("key", "value")] == ["mlp_up", "mlp_down"]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,55 @@ def test_the_tiny_model_has_the_parameters_that_the_formulas_count() -> None:
 )
 def test_the_estimate_is_the_formula(engine: str, grad: bool, expected: int) -> None:
     assert required_bytes(tiny_subject(), work(grad=grad), engine) == expected
+
+
+BLOCK_SIDES = (96 + 32) + (32 + 32) + (128 + 32) + (32 + 128)
+OUTSIDE_SIDES = (101 + 32) + (48 + 32)
+"""Outputs and inputs of a block's matrices and of the tables: so many values a query."""
+
+
+@pytest.mark.parametrize(
+    ("what", "blocks", "activations"),
+    [
+        # One block's queries and responses; with gradients all of them, twice.
+        (work(tokens=16), 1, ACTIVATIONS + 3 * 101),
+        (work(tokens=16, grad=True), 2 * 3, 3 * ACTIVATIONS + 4 * 101),
+        # Recomputed: one block again, and the stream between the three.
+        (
+            replace(work(tokens=16, grad=True), recompute=True),
+            2 * 1,
+            ACTIVATIONS + 3 * 32 + 4 * 101,
+        ),
+    ],
+    ids=["forward", "grad", "recompute"],
+)
+def test_lazy_weights_are_a_query_and_a_response_a_token(
+    what: Workload, blocks: int, activations: int
+) -> None:
+    held = 16 * 4 * (blocks * BLOCK_SIDES + OUTSIDE_SIDES)
+
+    assert required_bytes(tiny_subject(), what, "lazy") == held + 16 * 4 * activations
+
+
+def test_a_lazy_matrix_has_no_more_queries_than_its_shorter_side() -> None:
+    # From 128 tokens on no matrix has more: sides of 96 x 32 count 32 times, of 101 x 32 too.
+    few, many = (
+        required_bytes(tiny_subject(), work(tokens=n), "lazy") - n * 4 * (ACTIVATIONS + 3 * 101)
+        for n in (128, 1000)
+    )
+
+    assert few == many == 32 * 4 * (BLOCK_SIDES + OUTSIDE_SIDES)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_model_without_parameters_in_blocks_holds_all_of_them(grad: bool) -> None:
+    subject = tiny_subject()
+    outside = tuple(p for p in subject.program if p.layer is None)
+    bare = replace(subject, program=outside, facts=replace(subject.facts, n_params=OUTSIDE))
+
+    found = {required_bytes(bare, work(tokens=0, grad=grad), e) for e in ("dense", "stream")}
+
+    assert found == {4 * OUTSIDE}
 
 
 def test_half_precision_halves_the_weights_but_draws_in_float32() -> None:

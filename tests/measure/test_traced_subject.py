@@ -509,7 +509,8 @@ class Bare(nn.Module):
         (
             NoSites,
             r"^foreign must run forward to be measured\. Roles are read from names: NoSites must "
-            r"run forward on token ids, got OSError: no such file\.$",
+            r"run forward on token ids, got OSError: no such file "
+            r"\(test_traced_subject\.py:\d+\)\.$",
         ),
         (
             Bare,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Constant, Distribution
+from gptinit.forward.flow import Flow
 from gptinit.read.norm_gains import norm_gains
 from gptinit.trace.laws.laws import Laws
 from gptinit.trace.record.tensor import TracedTensor, traced
@@ -51,7 +52,8 @@ def gains(**norms: Any) -> dict[str, float]:
         read = tensor if isinstance(tensor, TracedTensor) else traced(tensor)
         return Laws().of(read.read()).distribution
 
-    return norm_gains(module, law)
+    names = [name for name, _ in module.named_parameters() if name.endswith("weight")]
+    return norm_gains(module, names, Flow(), law)
 
 
 def test_the_gain_of_a_layer_norm_is_one_and_grows_with_its_weight() -> None:
@@ -103,9 +105,9 @@ def test_equal_norms_are_run_once() -> None:
             calls.append(1)
             return super().forward(x)
 
-    found = norm_gains(
-        nn.ModuleDict({f"norm_{i}": Counted(0.0) for i in range(4)}), lambda _: Constant(0.0)
-    )
+    module = nn.ModuleDict({"norms": nn.ModuleList(Counted(0.0) for _ in range(4))})
+    names = [name for name, _ in module.named_parameters()]
+    found = norm_gains(module, names, Flow(), lambda _: Constant(0.0))
 
     assert len(found) == 4
     assert len(calls) == 1

@@ -7,8 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gptinit.facts.distributions import Copy, Normal
-from gptinit.read.parameters import is_float, read_of, with_copies, with_entanglement
+from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Piecewise
+from gptinit.forward.flow import Flow
+from gptinit.read.parameters import (
+    ParameterReader,
+    is_float,
+    read_of,
+    with_copies,
+    with_entanglement,
+)
 from gptinit.results.program import ParameterProgram, Program
 from gptinit.trace.laws.laws import Laws
 from gptinit.trace.record.tracing import trace
@@ -164,3 +171,81 @@ def test_a_parameter_that_a_buffer_is_computed_from_is_entangled_and_so_are_its_
 )
 def test_a_buffer_of_its_own_entangles_nothing(buffer: Second) -> None:
     assert entangled(read({"b": another}, {"a": buffer, "b": buffer})) == set()
+
+
+A, B = Normal(0.0, 1.0), Normal(0.0, 0.5)
+"""Of the first draw and of the second."""
+
+ZEROS = torch.zeros(4, 6)
+
+
+def again(d: Distribution, block: int) -> Copy:
+    return Copy("a", d, block=block)
+
+
+def law_of(make: Callable[[Tensor, Tensor], Tensor]) -> Distribution:
+    """The distribution that is read of a parameter made of two draws of four rows."""
+
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(make(torch.randn(4, 6), torch.randn(4, 6) * 0.5))
+
+    module = trace(One)
+    reader = ParameterReader(module, Laws(), Flow(), {})
+    a = module.get_parameter("a")
+    return reader.parameter("a", a, read_of(a)).distribution
+
+
+@pytest.mark.parametrize(
+    ("make", "pieces"),
+    [
+        (lambda a, b: torch.cat([a, a]), ((4, A), (4, again(A, 0)))),
+        (lambda a, b: torch.stack([a, a, a]), ((1, A), (1, again(A, 0)), (1, again(A, 0)))),
+        (lambda a, b: torch.cat([a, a]).view(16, 3), ((8, A), (8, again(A, 0)))),
+        (lambda a, b: torch.cat([a, b, a]), ((4, A), (4, B), (4, again(A, 0)))),
+        (lambda a, b: torch.cat([b, a, a]), ((4, B), (4, A), (4, again(A, 1)))),
+        (
+            lambda a, b: torch.cat([a, b, b, a]),
+            ((4, A), (4, B), (4, again(B, 1)), (4, again(A, 0))),
+        ),
+        (lambda a, b: torch.cat([a, 2 * b, a]), ((4, A), (4, A), (4, again(A, 0)))),
+        (
+            lambda a, b: torch.cat([ZEROS[:2], a, ZEROS, a]),
+            ((2, Constant(0.0)), (4, A), (4, Constant(0.0)), (4, again(A, 1))),
+        ),
+        (lambda a, b: torch.cat([a[:1], a[:1]]), ((1, A), (1, again(A, 0)))),
+    ],
+    ids=[
+        "twice", "stacked", "in another shape", "around another", "after another", "two of two",
+        "around one of its law", "with zeros", "a row",
+    ],
+)  # fmt: skip
+def test_rows_that_repeat_others_are_their_copies_and_all_others_keep_their_law(
+    make: Callable[[Tensor, Tensor], Tensor], pieces: tuple[tuple[int, Distribution], ...]
+) -> None:
+    assert law_of(make) == Piecewise(pieces)
+
+
+@pytest.mark.parametrize(
+    ("make", "law"),
+    [
+        (lambda a, b: torch.cat([a, 2 * b]), A),
+        (lambda a, b: torch.cat([ZEROS, a, ZEROS]), None),
+        (lambda a, b: torch.cat([a, 2 * a]), None),
+        (lambda a, b: torch.cat([a, a.flip(0)]), None),
+        (lambda a, b: torch.cat([a[:2], a[1:3]]), None),
+        (lambda a, b: torch.cat([a, a], 1), None),
+        (lambda a, b: torch.cat([torch.cat([a, b])] * 2), None),
+    ],
+    ids=[
+        "of one law", "zeros twice", "a multiple", "flipped", "in part", "columns", "of two laws",
+    ],
+)  # fmt: skip
+def test_rows_that_repeat_no_others_are_no_copies(
+    make: Callable[[Tensor, Tensor], Tensor], law: Distribution | None
+) -> None:
+    found = law_of(make)
+
+    assert law is None or found == law
+    assert not any(isinstance(d, Copy) for _, d in getattr(found, "pieces", ()))

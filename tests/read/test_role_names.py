@@ -67,5 +67,29 @@ def test_vectors_are_norms_biases_or_something_else(name: str, role: str) -> Non
     assert role_by_name(name, 1) == role
 
 
+@pytest.mark.parametrize(
+    ("name", "beside", "role"),
+    [
+        ("layers.0.feed_forward.w1.weight", "layers.0.feed_forward.w3.weight", "mlp_gate"),
+        ("layers.0.feed_forward.w3.weight", "layers.0.feed_forward.w1.weight", "mlp_up"),
+        ("layers.0.feed_forward.w1.weight", "layers.0.feed_forward.w2.weight", "mlp_up"),
+        ("layer.1.DenseReluDense.wi_0.weight", "layer.1.DenseReluDense.wi_1.weight", "mlp_gate"),
+        ("layers.0.mlp.gate_proj.weight", "layers.0.mlp.up_proj.weight", "mlp_gate"),
+        ("layers.0.self_attn.gate_proj.weight", "layers.0.mlp.up_proj.weight", "other"),
+        ("layers.0.self_attn.k_proj.weight", "layers.0.self_attn.q_proj.weight", "k"),
+        ("layers.0.attn.v_proj_weight", "layers.0.attn.q_proj_weight", "v"),
+        ("layers.0.attention.wk.weight", "layers.0.attention.wq.weight", "k"),
+        ("layers.0.indexer.wk.weight", "layers.0.indexer.wq_b.weight", "other"),
+        ("blocks.0.att.key.weight", "blocks.0.att.receptance.weight", "other"),
+        ("blocks.0.ffn.value.weight", "blocks.0.ffn.key.weight", "other"),
+        ("blocks.0.attention.output.weight", "blocks.0.attention.key.weight", "other"),
+    ],
+)
+def test_defect_13_a_name_means_what_the_names_beside_it_say(
+    name: str, beside: str, role: str
+) -> None:
+    assert role_by_name(name, 2, {name, beside}) == role
+
+
 def test_a_vector_is_never_taken_for_a_matrix() -> None:
     assert role_by_name("lm_head.weight", 1) == "other"

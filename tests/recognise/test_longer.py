@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.foreign_models import Decoder, T
+from support.foreign_models import Decoder, T, V
 from support.recognised import scores_of, softmax, subject_of, with_attention
 from torch.nn import functional as F
 
@@ -66,6 +66,14 @@ ALIKE: dict[str, tuple[type[Decoder], int]] = {
     ),
     "an error": (with_logits(too_long), 12),
     "a table of other rows": (with_positions(lambda n: int(n > 12)), 12),
+    "a table of more dimensions": (
+        with_logits(lambda y, n: y * (torch.ones(1, 1, V) if n > 12 else torch.ones(V))),
+        12,
+    ),
+    "a table of fewer dimensions": (
+        with_logits(lambda y, n: y * (torch.ones(V) if n > 12 else torch.ones(1, 1, V))),
+        12,
+    ),
     "a flag": (
         with_attention(
             lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] <= 12)

@@ -12,6 +12,7 @@ from support.profiles import make_profile, with_value
 from support.report_profiles import small_profile
 
 from gptinit.errors import ConfigError
+from gptinit.report import plots
 from gptinit.report.plots import check_plot_path, save_profile_plot
 from gptinit.results.profile import Place, Profile
 
@@ -30,6 +31,11 @@ def _texts(profile: Profile, folder: Path) -> list[str]:
     path = folder / "figure.svg"
     save_profile_plot(profile, path)
     return re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8"))
+
+
+def _panels(profile: Profile) -> list[Any]:
+    """The axes of the profile's figure."""
+    return plots._figure(profile).axes
 
 
 @pytest.mark.parametrize(
@@ -133,6 +139,47 @@ def test_what_a_logarithmic_axis_cannot_show_is_left_out(value: float, tmp_path:
     profile = with_value(make_profile(), "layer 1", "attn_var", value, stderr=1.0)
 
     assert "attn_var" in _texts(profile, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stat", "stderr", "low"),
+    [
+        ("attn_var", 0.0015, 0.0005),
+        # A logarithmic axis has no room for 0 and less: the band ends at the line.
+        ("attn_var", 0.002, 0.002),
+        ("attn_var", 1.0, 0.002),
+        ("attn_score_std", 0.002, 0.0),
+        ("attn_score_std", 1.0, -0.998),
+        ("attn_score_std", math.nan, 0.002),
+    ],
+)
+def test_a_band_is_one_standard_error_to_both_sides(stat: str, stderr: float, low: float) -> None:
+    profile = with_value(make_profile(), "layer 1", stat, 0.002, stderr=stderr)
+
+    variances, spreads, _ = _panels(profile)
+
+    axis = variances if stat == "attn_var" else spreads
+    (shown,) = (i for i, line in enumerate(axis.lines) if line.get_label().startswith(stat))
+    assert axis.lines[shown].get_xydata()[1].tolist() == [1, 0.002]  # layers from 0 on
+    corners = axis.collections[shown].get_paths()[0].vertices
+    heights = [y for x, y in corners.tolist() if x == 1]
+    high = 0.002 + (stderr if math.isfinite(stderr) else 0.0)
+    assert (min(heights), max(heights)) == pytest.approx((low, high))
+
+
+def test_a_line_runs_from_the_embedding_over_all_layers_beside_its_prediction() -> None:
+    profile = make_profile(n_layer=3)
+    predicted = tuple(replace(p, predicted={"resid_var": 0.004}) for p in profile.layers)
+
+    axis, *_ = _panels(replace(profile, layers=predicted))
+
+    lines = {line.get_label(): line for line in axis.lines}
+    assert lines["resid_var"].get_xydata().tolist() == [
+        [-1, 0.001], [0, 0.002], [1, 0.003], [2, 0.004],
+    ]  # fmt: skip
+    dashed = [line.get_xydata().tolist() for line in axis.lines if line.get_linestyle() == "--"]
+    assert dashed == [[[0, 0.004], [1, 0.004], [2, 0.004]], []]  # the second is the legend's
+    assert axis.get_yscale() == "log"
 
 
 def test_an_error_larger_than_its_value_can_be_drawn(tmp_path: Path) -> None:

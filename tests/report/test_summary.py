@@ -1,5 +1,6 @@
 """What the sentences say of profiles at the edges, and that they read well."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -215,6 +216,55 @@ def test_a_gradient_of_zero_breaks_nothing() -> None:
     profile = with_value(make_profile(grad=True), "embedding", "grad_growth", 0.0)
 
     assert "Gradients" in said(profile, "Gradients")
+
+
+def predicted(profile: Profile, *variances: float, loss: float | None = None) -> Profile:
+    """The profile beside these predictions of its layers, and of the loss."""
+    places = zip(profile.layers, variances, strict=True)
+    layers = tuple(replace(place, predicted={"resid_var": v}) for place, v in places)
+    final = replace(profile.final, predicted={} if loss is None else {"loss": loss})
+    return replace(profile, layers=layers, final=final)
+
+
+@pytest.mark.parametrize(
+    ("variances", "loss", "sentence"),
+    [
+        # Measured are 0.002, 0.003 and 0.004.
+        (
+            (0.002, 0.003, 0.004),
+            None,
+            "Theory: the variance is within 0.0 % of the prediction at every layer, +0.0 % at the "
+            "last.",
+        ),
+        (
+            (0.0025, 0.003, 0.0032),
+            6.95,
+            "Theory: the variance is within 25.0 % of the prediction at every layer, +25.0 % at "
+            "the last; the predicted loss is 6.95.",
+        ),
+        (
+            (0.004, 0.003, 0.005),
+            None,
+            "Theory: the variance is within 50.0 % of the prediction at every layer, -20.0 % at "
+            "the last.",
+        ),
+        (  # what is predicted as 0 cannot be a share
+            (0.0, 0.003, 0.005),
+            None,
+            "Theory: the variance is within 20.0 % of the prediction at every layer, -20.0 % at "
+            "the last.",
+        ),
+        ((0.0, 0.0, 0.0), 6.95, ""),
+    ],
+)
+def test_theory_is_told_by_its_worst_layer_and_its_last(
+    variances: tuple[float, ...], loss: float | None, sentence: str
+) -> None:
+    profile = predicted(make_profile(n_layer=3), *variances, loss=loss)
+
+    assert said(profile, "Theory") == sentence
+    not_finite = with_value(profile, "layer 0", "resid_var", math.inf)
+    assert "inf" not in said(not_finite, "Theory")
 
 
 PEAKS: Mapping[Dtype, str] = {

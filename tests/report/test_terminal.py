@@ -312,3 +312,11 @@ def test_a_scheme_is_shown_with_every_role_and_its_source(slug: str) -> None:
     words = " ".join(text.split())
     for source in scheme.source:
         assert " ".join(source.split()) in words
+
+
+def test_a_scheme_ends_with_its_sources_below_their_heading() -> None:
+    scheme, config = replace(get_scheme("plain"), source=("one", "another")), GPTConfig()
+
+    text = shown(scheme_view(scheme, distributions_at(scheme, config), config))
+
+    assert text.endswith(f"\nSource (verified: {scheme.verified})\n  one\n  another\n")

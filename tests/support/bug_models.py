@@ -226,6 +226,32 @@ def neutral_plain() -> Decoder:
     return decoder(plain)
 
 
+# litgpt-1150: the init is there, and nothing calls it
+
+
+class Prepared(Decoder):
+    """A constructor that leaves torch's defaults, for a trainer that draws the weights."""
+
+    def __init__(self) -> None:
+        super().__init__(DecoderConfig(), lambda _: None)
+
+    def reset_parameters(self) -> None:
+        """Draw everything as GPT-2 does."""
+        right(self)
+
+
+def forgets_call() -> Decoder:
+    """Goes to training as the constructor left it."""
+    return Prepared()
+
+
+def makes_call() -> Decoder:
+    """The correct twin."""
+    model = Prepared()
+    model.reset_parameters()
+    return model
+
+
 # hf-gpt2-cproj: the special rule asks for a name that no parameter has
 
 

@@ -428,6 +428,10 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "lerp by a quarter": Style(
             make=lambda: normal(1, 4).lerp_(normal(5, 16), 0.25), law=Normal(2.0, 5.0)
         ),
+        # A weight for every entry: its sums with others are no more than measured.
+        "lerp by a draw": Style(
+            make=lambda: normal(1, 4).lerp_(normal(5, 16), torch.rand(SIZE)), law=None
+        ),
         # --- one draw twice: its multiples add up exactly, shifted ones are another tensor
         "2 w + w": Style(make=lambda: (lambda w: 2 * w + w)(torch.randn(SIZE)), law=Normal(0, 3)),
         "w - 3 w": Style(make=lambda: (lambda w: w - 3 * w)(torch.randn(SIZE)), law=Normal(0, 2)),
@@ -582,6 +586,12 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         ),
         "zeroed last rows": Style(
             make=drawn_then(lambda w: w[ROWS // 2 :].zero_()), law=Piecewise(HALVES)
+        ),
+        "zeroed rows in the middle": Style(
+            make=drawn_then(lambda w: w[8:24].zero_()),
+            law=Piecewise(
+                ((8, Normal(0.0, 1.0)), (16, Constant(0.0)), (ROWS - 24, Normal(0.0, 1.0)))
+            ),
         ),
         "zeroed columns": Style(
             make=drawn_then(lambda w: w[:, : COLUMNS // 2].zero_()),

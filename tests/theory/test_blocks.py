@@ -133,22 +133,33 @@ def test_equal_positions_are_one_position_to_an_mlp(name: str) -> None:
     assert slope == pytest.approx(np.full((2, 2), slope[0, 0]), rel=1e-3)
 
 
-def test_a_gated_relu_has_the_numbers_of_its_closed_form() -> None:
+@pytest.mark.parametrize(
+    ("eps", "expected", "returned"),
+    [
+        # Added: 3 E relu(g)^2 E u^2 = 3 (1/2) 2 = 3. Back: 3 (a E[step] b through the gate +
+        # E relu^2 b through up) = 3 (1 + 1), over |x|^2 / C.
+        (0.0, 3.0, 6.0 / 4),
+        # The norm leaves a quarter: 3 (1/8) (1/2) added, 3 (1/4 + 1/4) back over |x|^2 / C + eps.
+        (12.0, 3.0 / 16, 1.5 / 16),
+    ],
+)
+def test_a_gated_relu_has_the_numbers_of_its_closed_form(
+    eps: float, expected: float, returned: float
+) -> None:
     """Gate variance a = 64 / 64 = 1, up variance b = 2, one position, E|down|^2 = 48 / 16 = 3."""
     one = replace(
         LAYER, mlp_gate=drawn(1 / 8), mlp_up=drawn(math.sqrt(2) / 8), mlp_down=drawn(1 / 4)
     )
     model = replace(MODEL, gated=True, activation="relu", mlp_multiplier=1.0)
-    x = normed(gram(0.0, 4.0), Moments(1.0, 0.0), NOTHING, 0.0)
+    x = normed(gram(0.0, 4.0), Moments(1.0, 0.0), NOTHING, eps)
     gradient = np.eye(2, dtype=np.float32)
 
     added = mlp_add(x, one, model)
     back = mlp_back(gradient, x, one, model)
 
-    # Added: 3 E relu(g)^2 E u^2 = 3 (1/2) 2 = 3; nothing is common where positions are not.
-    assert added == pytest.approx(np.diag([3.0, 3.0]), abs=1e-4)
-    # Back: 3 (a E[step] b through the gate + E relu^2 b through up) = 3 (1 + 1), over |x|^2 / C.
-    assert back == pytest.approx(np.diag([6.0, 6.0]) / 4, rel=1e-4)
+    # Nothing is common where positions are not.
+    assert added == pytest.approx(np.diag([expected, expected]), abs=1e-4)
+    assert back == pytest.approx(np.diag([returned, returned]), rel=1e-4)
 
 
 GAINS = {

@@ -8,7 +8,16 @@ from support.predictions import CONFIG, base
 from support.theory import theory_model
 
 from gptinit.config import ModelFacts
-from gptinit.facts.distributions import Constant, Copy, Fixed, Mixture, Normal, Piecewise, Unset
+from gptinit.facts.distributions import (
+    Constant,
+    Copy,
+    Distribution,
+    Fixed,
+    Mixture,
+    Normal,
+    Piecewise,
+    Unset,
+)
 from gptinit.facts.schemes import get_scheme
 from gptinit.results.gpt_program import gpt_program
 from gptinit.results.profile import Note
@@ -78,6 +87,38 @@ def test_the_first_half_of_a_fused_matrix_is_the_gate_with_its_own_law() -> None
     assert isinstance(model, TheoryModel), model
     assert model.gated
     assert (model.layers[0].mlp_gate, model.layers[0].mlp_up.std) == (Moments(0.0, 0.3), 0.1)
+
+
+ROWS = Normal(0.0, 0.03)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "silent"),
+    [
+        ([(1, Constant(0.0)), (499, ROWS)], {0}),
+        ([(10, ROWS), (2, Constant(0.0)), (488, ROWS)], {10, 11}),
+        ([(499, ROWS), (1, Constant(0.0))], {499}),
+    ],
+)
+def test_rows_of_padding_are_silent_tokens(
+    pieces: list[tuple[int, Distribution]], silent: set[int]
+) -> None:
+    model = model_of_program(FACTS, changed("wte.weight", distribution=Piecewise(tuple(pieces))))
+
+    assert isinstance(model, TheoryModel), model
+    assert model.silent_tokens == silent
+    assert model.tok_emb == Moments(0.0, 0.03)
+
+
+@pytest.mark.parametrize("other", [Normal(0.0, 0.02), Constant(1.0)])
+def test_an_embedding_of_two_kinds_of_rows_is_a_note(other: Distribution) -> None:
+    pieces = Piecewise(((100, ROWS), (400, other)))
+
+    note = model_of_program(FACTS, changed("wte.weight", distribution=pieces))
+
+    assert isinstance(note, Note)
+    assert note.where.endswith("wte.weight")
+    assert "rows are drawn from several distributions" in note.message
 
 
 def test_a_transposed_matrix_is_read_by_its_fans() -> None:

@@ -12,6 +12,7 @@ from gptinit.gate.check_config import apply_acceptances
 
 if TYPE_CHECKING:
     from gptinit.gate.check_config import Acceptance
+    from gptinit.load.init_choice import InitChoice
     from gptinit.results.audit import Audit
 
 __all__ = ["audit"]
@@ -26,6 +27,7 @@ def audit(
     draw: bool = False,
     roles: Mapping[str, str] | None = None,
     accept: "Sequence[Acceptance]" = (),
+    init: "InitChoice" = None,
     trust_remote_code: bool = False,
     stubs: Sequence[str] = (),
     **shape: object,
@@ -42,6 +44,9 @@ def audit(
         draw: whether to build the model for real too and check the drawn values.
         roles: parameter pattern (as of fnmatch) to role; overrides the roles that were recognised.
         accept: findings accepted with a stated reason.
+        init: what draws your model's weights once its constructor is done: a method or function of
+            its file by name, "path.py:FUNCTION", a function, or "none". None runs the only init
+            that its class has and nothing calls; a function that builds a model is left as it is.
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         stubs: modules that your model's code imports and that are not installed; inert stand-ins
             are imported for them, and a note says if the model used one.
@@ -57,7 +62,7 @@ def audit(
         ('nanogpt', True, 0)
     """
     claim = as_scheme(scheme)
-    job = make_job(model, shape=shape, roles=roles, trust=trust_remote_code, stubs=stubs)
+    job = make_job(model, shape=shape, roles=roles, init=init, trust=trust_remote_code, stubs=stubs)
     found = job.audit(claim, build=build, perturb=perturb, draw=draw)
     if not accept:
         return found

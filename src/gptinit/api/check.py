@@ -56,7 +56,11 @@ def check(
         moved = compare_to_baseline(baseline, profiles)
         results += moved
         findings += findings_of(moved, rule="drift")
-    return CheckReport(results=tuple(results), findings=apply_acceptances(findings, config.accept))
+    return CheckReport(
+        results=tuple(results),
+        findings=apply_acceptances(findings, config.accept),
+        inits={name: p.model.init for name, p in profiles.items() if p.model.init},
+    )
 
 
 def make_baseline(
@@ -114,9 +118,10 @@ def _check_job(spec: ModelSpec) -> Job:
         spec.model,
         label=spec.name,
         shape=spec.overrides,
-        scheme=spec.init,
+        scheme=spec.drawn_by,
         roles=spec.roles,
         sites=spec.sites,
+        init=spec.init,
         stubs=spec.stubs,
     )
 

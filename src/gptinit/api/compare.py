@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gptinit.api.job import Job, Model, as_scheme, make_job
 from gptinit.api.run import Progress, measure_job
@@ -14,6 +14,9 @@ from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import Scheme, get_scheme, load_schemes
 from gptinit.facts.vocabulary import AXES, Axis, NoteKind
 from gptinit.results.profile import Comparison, Note, Profile, Ranking
+
+if TYPE_CHECKING:
+    from gptinit.load.init_choice import InitChoice
 
 __all__ = ["compare"]
 
@@ -29,6 +32,7 @@ def compare(
     model: Model = DEFAULT_PRESET,
     scheme: str | Scheme | None = None,
     run: RunConfig | None = None,
+    init: "InitChoice" = None,
     trust_remote_code: bool = False,
     stubs: Sequence[str] = (),
     timing: bool = False,
@@ -45,6 +49,7 @@ def compare(
             each scheme.
         scheme: the init, where depths, widths, models or engines are compared.
         run: how to measure; with gradients if None.
+        init: as for `inspect`, of every model that is compared.
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         stubs: modules that your model's code imports and that are not installed; inert stand-ins
             are imported for them, and a note says if the model used one.
@@ -63,7 +68,7 @@ def compare(
     if axis not in AXES:
         raise unknown_name("axis", axis, AXES)
     run = run or RunConfig(grad=True)
-    how = {"trust": trust_remote_code, "stubs": stubs}
+    how = {"init": init, "trust": trust_remote_code, "stubs": stubs}
     jobs = _jobs(axis, values, model, as_scheme(scheme), shape, how=how)
     runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":

@@ -13,6 +13,8 @@ from gptinit.results.profile import Profile
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from gptinit.load.init_choice import InitChoice
+
 __all__ = ["inspect"]
 
 
@@ -25,6 +27,7 @@ def inspect(
     run: RunConfig | None = None,
     roles: Mapping[str, str] | None = None,
     sites: Mapping[str, str] | None = None,
+    init: "InitChoice" = None,
     trust_remote_code: bool = False,
     stubs: Sequence[str] = (),
     timing: bool = False,
@@ -45,6 +48,9 @@ def inspect(
         roles: parameter pattern (as of fnmatch) to role; overrides the roles that were recognised.
         sites: module paths of "blocks" and, inside a block, of "attn" and "mlp", where they are not
             found.
+        init: what draws your model's weights once its constructor is done: a method or function of
+            its file by name, "path.py:FUNCTION", a function, or "none". None runs the only init
+            that its class has and nothing calls; a function that builds a model is left as it is.
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         stubs: modules that your model's code imports and that are not installed; inert stand-ins
             are imported for them, and a note says if the model used one.
@@ -72,6 +78,7 @@ def inspect(
         reinit=reinit,
         roles=roles,
         sites=sites,
+        init=init,
         trust=trust_remote_code,
         stubs=stubs,
     )

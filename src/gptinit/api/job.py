@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gptinit.load.factory import Factory
+    from gptinit.load.init_choice import InitChoice
     from gptinit.measure.subject import Subject
     from gptinit.results.audit import Audit, AuditedParameter
 
@@ -177,11 +178,13 @@ class FactoryJob(Job):
 
     Attributes:
         source: what names or is its builder.
+        init: what draws its weights after the constructor; None finds it.
         trust: whether a config may run code that comes with it.
         stubs: modules for which inert stand-ins are imported.
     """
 
     source: "Code | Callable[..., nn.Module]"
+    init: "InitChoice" = None
     trust: bool = False
     stubs: tuple[str, ...] = ()
 
@@ -210,9 +213,10 @@ class FactoryJob(Job):
 
         if isinstance(self.source, Code):
             return find_factory(
-                self.source.text, self.shape, trust_remote_code=self.trust, stubs=self.stubs
-            )
-        return factory_of(self.source, self.shape)
+                self.source.text, self.shape, init=self.init, trust_remote_code=self.trust,
+                stubs=self.stubs,
+            )  # fmt: skip
+        return factory_of(self.source, self.shape, init=self.init)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +278,7 @@ def make_job(
     reinit: str | Scheme | None = None,
     roles: Mapping[str, str] | None = None,
     sites: Mapping[str, str] | None = None,
+    init: "InitChoice" = None,
     trust: bool = False,
     stubs: Sequence[str] = (),
 ) -> Job:
@@ -287,6 +292,7 @@ def make_job(
         reinit: the init that draws the model, whatever it is.
         roles: the user's map, parameter pattern to role.
         sites: the user's names of blocks and branches.
+        init: what draws the weights of your own model after its constructor; None finds it.
         trust: whether a config may run code that comes with it.
         stubs: modules for which inert stand-ins are imported.
 
@@ -319,13 +325,25 @@ def make_job(
         "sites": sites or {},
     }
     if isinstance(argument, Preset):
+        _refuse(init, f"the preset {argument.name!r}, which its scheme draws")
         return PresetJob(preset=argument, **common)
     if not isinstance(argument, Code):
         from torch import nn
 
         if isinstance(argument, nn.Module):
+            _refuse(init, "a module that is built already")
             return LiveJob(module=argument, **common)
-    return FactoryJob(source=argument, trust=trust, stubs=tuple(stubs), **common)
+    return FactoryJob(source=argument, init=init, trust=trust, stubs=tuple(stubs), **common)
+
+
+def _refuse(init: "InitChoice", model: str) -> None:
+    """Refuse an init where no constructor runs.
+
+    Raises:
+        ConfigError: if there is one.
+    """
+    if init is not None:
+        raise ConfigError(f"init must be for a model defined in code, got {model}.")
 
 
 def _without_lines(audit: "Audit") -> "Audit":

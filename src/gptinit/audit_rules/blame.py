@@ -71,9 +71,9 @@ def _only_the_kind(drawn: Distribution, expected: Distribution, ratio: float) ->
     drawn, expected = simplified(drawn), simplified(expected)
     if abs(ratio - 1) <= _EXACT + STANDARD_ERRORS * relative_error(drawn):
         return True
-    before = _std_before_cut(drawn), _std_before_cut(expected)
+    one, other = _std_before_cut(drawn), _std_before_cut(expected)
     cut = isinstance(drawn, TruncatedNormal) or isinstance(expected, TruncatedNormal)
-    return cut and None not in before and math.isclose(before[0] or 0, before[1] or 0, rel_tol=1e-6)
+    return cut and one is not None and other is not None and math.isclose(one, other, rel_tol=1e-6)
 
 
 def _std_before_cut(d: Distribution) -> float | None:

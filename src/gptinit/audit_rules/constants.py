@@ -32,7 +32,9 @@ def norm_weight_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
         if p.role != "norm_weight" or not context.free(p):
             continue
         if p.gain is not None and abs(p.gain - 1) > _GAIN_ROOM:
-            severity: Severity = "warning" if p.gain == 0 and p.layer is not None else "error"
+            # A branch may start at 0 by the norm that closes it, not by the one that it reads.
+            is_read = p.writes_stream is False or p.layer is None
+            severity: Severity = "error" if p.gain != 0 or is_read else "warning"
             message = (
                 f"A norm must start with gain 1, got a weight of {p.distribution} that makes the "
                 f"output {p.gain:.4g} times as large as the normalised input."

@@ -52,10 +52,17 @@ def _excess(std: float, frozen: float) -> float:
 def _head(program: ModelProgram) -> ParameterProgram | None:
     """The matrix that makes the logits: the head, or the embedding that it is tied to."""
     heads = [p for p in program.parameters if p.role == "lm_head"]
-    if heads:
-        return heads[0]
-    tied = [p for p in program.parameters if p.role == "tok_emb" and p.aliases]
-    return tied[0] if tied and program.facts.tied else None
+    return heads[0] if heads else _shared(program)
+
+
+def _shared(program: ModelProgram) -> ParameterProgram | None:
+    """The tensor that is embedding and head; None where these are two.
+
+    It has two names, or one that the forward uses in both places.
+    """
+    both = [p for p in program.parameters if p.role in ("tok_emb", "lm_head")]
+    named = [p for p in both if p.aliases] or both
+    return named[0] if named and program.facts.tied else None
 
 
 def _logit_std(head: ParameterProgram, program: ModelProgram) -> float | None:
@@ -70,8 +77,8 @@ def _logit_std(head: ParameterProgram, program: ModelProgram) -> float | None:
 
 def tied_role_std_conflict(program: ModelProgram, context: Context) -> Iterator[Hit]:
     """The tied tensor, if its std suits the embedding alone, or the claim draws its roles apart."""
-    head = _head(program)
-    if head is None or not (head.aliases and program.facts.tied):
+    head = _shared(program)
+    if head is None:
         return
     std, logits = head.distribution.std, _logit_std(head, program)
     wide = logits is not None and logits > _WIDE and not _scales_logits(program)
@@ -111,11 +118,11 @@ def tie_broken(program: ModelProgram, _: Context) -> Iterator[Hit]:
 
 def tie_unexpected(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """The embedding, if it is the head too and the settings say that it is not."""
-    shared = [p for p in program.parameters if p.role in ("tok_emb", "lm_head") and p.aliases]
-    if program.claims_tied is not False or not program.facts.tied or not shared:
+    shared = _shared(program)
+    if program.claims_tied is not False or shared is None:
         return
     message = (
         f"The settings say that the head is a separate tensor, got one tensor for it and the "
-        f"embedding ({', '.join((shared[0].name, *shared[0].aliases))})."
+        f"embedding ({', '.join((shared.name, *shared.aliases))})."
     )
-    yield shared[0], "error", message
+    yield shared, "error", message

@@ -38,6 +38,7 @@ def _nothing(_: ModelProgram, __: Context) -> Iterable[Hit]:
 FINDERS: Mapping[str, Finder] = MappingProxyType(
     {
         "init-never-called": unwritten.init_never_called,
+        "init-not-called": unwritten.init_not_called,
         "uninitialised": unwritten.uninitialised,
         "pretrained-overwritten": overwritten.pretrained_overwritten,
         "special-init-overwritten": overwritten.special_init_overwritten,

@@ -1,4 +1,4 @@
-"""Parameters that nothing wrote: their values are whatever the memory held."""
+"""Inits that nobody calls, and parameters that nothing wrote."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,10 @@ from gptinit.audit_rules.grouping import Hit
 from gptinit.facts.algebra import leaves
 from gptinit.facts.distributions import Unset
 from gptinit.facts.vocabulary import Severity
+from gptinit.results.changes import uncalled_words
 from gptinit.results.program import ModelProgram, ParameterProgram
 
-__all__ = ["init_never_called", "uninitialised"]
+__all__ = ["init_never_called", "init_not_called", "uninitialised"]
 
 
 def init_never_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
@@ -21,6 +22,12 @@ def init_never_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
             "that nothing wrote: the init did not run, or drew nothing."
         )
         yield None, "error", message
+
+
+def init_not_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
+    """The whole model, if it has an init that neither its constructor nor a choice runs."""
+    for left in program.uncalled:
+        yield None, "warning", uncalled_words(left, program.parameters)
 
 
 def uninitialised(program: ModelProgram, _: Context) -> Iterator[Hit]:

@@ -21,7 +21,6 @@ _UNREACHED = 10.0
 """Standard deviations from the mean that no draw of a normal or a narrower law ever reaches."""
 
 _DRAWN = ("normal", "uniform", "truncated_normal")
-_SHARDS = (2, 4, 8, 16)
 _ENTRIES = 1 << 22
 """Entries up to which all singular values of a matrix are computed."""
 
@@ -48,20 +47,17 @@ def findings_in_values(module: nn.Module, program: ModelProgram) -> list[Finding
 
 
 def _repeated_blocks(parameter: ParameterProgram, tensor: Tensor) -> Finding | None:
-    """Equal blocks of rows or columns: every shard drawn alike."""
+    """Equal halves of rows or columns, as any even number of shards leaves that are drawn alike."""
     for dim, what in ((0, "rows"), (1, "columns")):
-        if dim >= tensor.ndim:
+        if dim >= tensor.ndim or tensor.shape[dim] % 2 or tensor.shape[dim] < 4:
             continue
-        for count in _SHARDS:
-            if tensor.shape[dim] % count or tensor.shape[dim] < 2 * count:
-                continue
-            first, *others = tensor.chunk(count, dim)
-            if all(torch.equal(first, other) for other in others):
-                message = (
-                    f"Shards must be drawn apart, got {count} equal blocks of {what}: the std "
-                    "looks right, the rank is a fraction. Seed each rank apart, or draw whole."
-                )
-                return _finding("duplicate-shards", "error", parameter.name, message)
+        first, second = tensor.chunk(2, dim)
+        if torch.equal(first, second):
+            message = (
+                f"Shards must be drawn apart, got 2 equal blocks of {what}: the std "
+                "looks right, the rank is a fraction. Seed each rank apart, or draw whole."
+            )
+            return _finding("duplicate-shards", "error", parameter.name, message)
     return None
 
 

@@ -12,6 +12,7 @@ from gptinit.cli import completion
 from gptinit.cli.options import (
     OUTPUT,
     FailOn,
+    Init,
     ModelArgument,
     OutputOptions,
     Role,
@@ -98,6 +99,7 @@ def audit(
     *,
     model: ModelArgument = DEFAULT_PRESET,
     role: Role = None,
+    init: Init = None,
     trust_remote_code: TrustRemoteCode = False,
     stub: Stub = None,
     shape: ShapeOptions,
@@ -124,6 +126,7 @@ def audit(
         draw=how.draw,
         roles=roles(role),
         accept=how.accepted(),
+        init=init,
         trust_remote_code=trust_remote_code,
         stubs=stub or (),
         **shape.fields(model),

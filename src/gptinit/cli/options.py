@@ -283,6 +283,17 @@ Role = Annotated[
         metavar="GLOB=ROLE",
     ),
 ]
+Init = Annotated[
+    str | None,
+    option(
+        "--init",
+        "What draws the weights after the constructor: a method or function by name, "
+        "path.py:FUNCTION, or none.",
+        MODEL,
+        metavar="NAME",
+        show_default="the only one nothing calls",
+    ),
+]
 TrustRemoteCode = Annotated[
     bool,
     option(

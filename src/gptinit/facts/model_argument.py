@@ -61,7 +61,7 @@ class Preset:
         except ValueError:
             return text
 
-    def init(self, scheme: str | None) -> str | None:
+    def drawn_by(self, scheme: str | None) -> str | None:
         """The scheme that draws it: the one that was named for it."""
         return scheme
 
@@ -83,7 +83,7 @@ class Code:
         """The text as it was typed: the model's configuration knows the type."""
         return text
 
-    def init(self, scheme: str | None) -> str | None:
+    def drawn_by(self, scheme: str | None) -> str | None:
         """None: it draws itself."""
         return None
 

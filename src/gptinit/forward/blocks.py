@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gptinit.errors import SubjectError
+from gptinit.forward.branches import branch_kind
 from gptinit.forward.graph import MATMULS, Graph, Vertex
 from gptinit.forward.observe import ModuleCall, Observation
 from gptinit.forward.residual import Addition, Writer, additions, writers
-from gptinit.forward.roles import branch_kind
 from gptinit.forward.sites import BlockSites, Site
 
 __all__ = ["Decoder", "find_decoder", "stream_width"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gptinit.forward.graph import Graph, Vertex
 
-__all__ = ["Addition", "Writer", "additions", "writers"]
+__all__ = ["Addition", "Writer", "additions", "closing", "writers"]
 
 _LINEAR = frozenset(
     {
@@ -96,17 +96,28 @@ def _unscaled(graph: Graph, index: int, behind: int) -> int:
 def writers(graph: Graph, addition: Addition) -> list[Writer]:
     """The matrix products that one addition adds to the stream."""
     last_products = []
-    before = graph.ancestors[addition.stream] | 1 << addition.stream
-
-    def is_linear(v: Vertex) -> bool:
-        return v.name in _LINEAR and not before >> v.index & 1
-
-    for v in graph.behind([addition.branch], is_linear):
-        matrices = [] if before >> v.index & 1 else graph.matrices_of(v)
+    before = _before(graph, addition)
+    for v in closing(graph, addition):
+        matrices = graph.matrices_of(v)
         if matrices:
             cone = (graph.ancestors[v.index] | 1 << v.index) & ~before
             last_products.append(Writer(v.index, matrices[0], addition, cone))
     return last_products
+
+
+def closing(graph: Graph, addition: Addition) -> list[Vertex]:
+    """The end of a branch: its last matrix products, and what comes after them."""
+    before = _before(graph, addition)
+
+    def is_linear(v: Vertex) -> bool:
+        return v.name in _LINEAR and not before >> v.index & 1
+
+    return [v for v in graph.behind([addition.branch], is_linear) if not before >> v.index & 1]
+
+
+def _before(graph: Graph, addition: Addition) -> int:
+    """Set of the nodes of the stream before an addition, and of all that it depends on."""
+    return graph.ancestors[addition.stream] | 1 << addition.stream
 
 
 def _token_operands(graph: Graph, v: Vertex) -> list[int]:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from gptinit.forward.blocks import Decoder
+from gptinit.forward.branches import product_of_tokens
 from gptinit.forward.flow import Flow
 from gptinit.forward.graph import SOFTMAXES, Graph, Vertex
-from gptinit.forward.roles import WeightUse, product_of_tokens
+from gptinit.forward.roles import WeightUse
 
 __all__ = ["Shape", "merged", "observed_shape"]
 

@@ -56,6 +56,8 @@ class ModelSpec:
         roles: for your own model: parameter pattern to role.
         sites: for your own model: names of "blocks", and of "attn" and "mlp" inside a block.
         stubs: for your own model: modules for which inert stand-ins are imported.
+        init: for your own model: what draws its weights once its constructor is done, as `--init`
+            of the other commands; None to find it.
     """
 
     name: str
@@ -65,11 +67,12 @@ class ModelSpec:
     roles: Mapping[str, str] = field(default_factory=dict)
     sites: Mapping[str, str] = field(default_factory=dict)
     stubs: tuple[str, ...] = ()
+    init: str | None = None
 
     @property
-    def init(self) -> str | None:
+    def drawn_by(self) -> str | None:
         """The scheme that draws it; None where its own code does and `scheme` is a claim."""
-        return read_model_argument(self.model).init(self.scheme)
+        return read_model_argument(self.model).drawn_by(self.scheme)
 
     def config(self) -> GPTConfig | None:
         """Its shape; None where that is known only once it is built.
@@ -256,7 +259,10 @@ def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
 
 
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
-    known = ("model", "name", "scheme", "set", "roles", "sites", "stubs", *GPTConfig.field_names())
+    known = (
+        "model", "name", "scheme", "init", "set", "roles", "sites", "stubs",
+        *GPTConfig.field_names(),
+    )  # fmt: skip
     fields = Table(value, where, known=known)
     model = fields.words("model", DEFAULT_PRESET)
     scheme = fields.words("scheme") if "scheme" in fields else None
@@ -273,6 +279,7 @@ def _model(value: object, where: str, folder: Path) -> ModelSpec:
         sites=_names(fields, "sites", known=SITE_NAMES),
         scheme=scheme,
         stubs=fields.texts("stubs", []),
+        init=_located(fields.words("init"), folder) if "init" in fields else None,
         overrides=MappingProxyType(overrides),
     )
     try:

@@ -3,9 +3,10 @@
 import bisect
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from gptinit.config import InitCall
 from gptinit.errors import ConfigError
 from gptinit.facts.bounds import Bound
 from gptinit.facts.names import ranges
@@ -68,10 +69,12 @@ class CheckReport:
     Attributes:
         results: one entry a bound, place and model.
         findings: violations (errors), inconclusive bounds (warnings), and findings of the audit.
+        inits: name of a model to the init that ran after its constructor, where one did.
     """
 
     results: tuple[BoundResult, ...]
     findings: tuple[Finding, ...]
+    inits: Mapping[str, InitCall] = field(default_factory=dict)
 
 
 def judge(

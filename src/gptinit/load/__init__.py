@@ -11,6 +11,8 @@ configuration.py  the configuration that it takes, whether a class, an object or
 signature.py      the parameters of a call, and what its source reads of them
 huggingface.py    a config.json, as transformers builds it, never with a download
 settings.py       values as a person types them, sizes under the names that others give them
+initialiser.py    the methods and functions that could draw a model's weights
+init_choice.py    which of them its trainer runs: those that the constructor ran are recorded
 isolation.py      runs other people's code: state restored, errors in one line
 meta_build.py     the same factory, built on meta as sharded trainers do
 

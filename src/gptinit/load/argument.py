@@ -11,7 +11,8 @@ from gptinit.facts.presets import PRESETS
 from gptinit.load.configured import Target, configured_factory
 from gptinit.load.factory import Factory
 from gptinit.load.huggingface import huggingface_factory
-from gptinit.load.python_file import file_factory, module_factory
+from gptinit.load.init_choice import NO_INIT, Code, InitChoice, with_init
+from gptinit.load.python_file import file_factory, init_outside, module_factory
 from gptinit.load.settings import SCALARS, sizes
 
 __all__ = ["factory_of", "find_factory", "live_factory"]
@@ -21,6 +22,7 @@ def find_factory(
     model: str,
     overrides: Mapping[str, object] | None = None,
     *,
+    init: InitChoice = None,
     trust_remote_code: bool = False,
     stubs: Sequence[str] = (),
 ) -> Factory:
@@ -30,6 +32,7 @@ def find_factory(
         model: path/model.py:NAME, path/model.py, package.module:NAME, or a Hugging Face
             config.json or its folder.
         overrides: settings of its configuration to replace: values, or their texts.
+        init: what draws the weights after the constructor, see `InitChoice`.
         trust_remote_code: whether Python code beside a Hugging Face config may run.
         stubs: modules for which inert stand-ins are imported in Python code.
 
@@ -44,24 +47,28 @@ def find_factory(
         if not name or not head:
             raise _no_model(model)
         if head.endswith(".py") or Path(head).is_file():
-            return file_factory(head, name, overrides or {}, stubs=stubs)
+            return file_factory(head, name, overrides or {}, init, stubs=stubs)
         if all(part.isidentifier() for part in head.split(".")):
-            return module_factory(head, name, overrides or {}, stubs=stubs)
+            return module_factory(head, name, overrides or {}, init, stubs=stubs)
         raise _no_model(model)
     if model.endswith(".py"):
-        return file_factory(model, None, overrides or {}, stubs=stubs)
+        return file_factory(model, None, overrides or {}, init, stubs=stubs)
     if model.endswith(".json") or Path(model).is_dir():
         if stubs:
             raise ConfigError(
                 f"stub cannot be used with a config, got {', '.join(stubs)} for {model!r}. "
                 "transformers says what it needs."
             )
-        return huggingface_factory(model, overrides, trust_remote_code=trust_remote_code)
+        made = huggingface_factory(model, overrides, trust_remote_code=trust_remote_code)
+        return with_init(made, Code(outside=init_outside), init or NO_INIT)
     raise _no_model(model)
 
 
 def factory_of(
-    call: Callable[..., object], overrides: Mapping[str, object] | None = None
+    call: Callable[..., object],
+    overrides: Mapping[str, object] | None = None,
+    *,
+    init: InitChoice = None,
 ) -> Factory:
     """The factory of a class or function that builds a model.
 
@@ -69,6 +76,7 @@ def factory_of(
         call: a model class or a function that returns a model; one that takes a configuration
             gets that of its annotation or its module.
         overrides: settings of its configuration to replace.
+        init: what draws the weights after the constructor, see `InitChoice`.
 
     Raises:
         ConfigError: if a setting is unknown, of the wrong type, or missing.
@@ -92,7 +100,9 @@ def factory_of(
         source=f"module {module}",
         namespace=namespace,
     )
-    return configured_factory(target, overrides or {})
+    kind = call if isinstance(call, type) else None
+    code = Code(kind=kind, namespace=namespace, outside=init_outside)
+    return with_init(configured_factory(target, overrides or {}), code, init)
 
 
 def live_factory(module: nn.Module) -> Factory:

@@ -118,6 +118,7 @@ def configured_factory(target: Target, overrides: Mapping[str, object]) -> Facto
         source=target.source,
         build=guarded(target.label, lambda: _call(target, plan, values), target.within),
         settings=settings,
+        within=target.within,
         with_settings=with_settings if plan.settings() or plan.anything else None,
         notes=target.notes,
         **sizes(settings),

@@ -1,14 +1,33 @@
 """What builds a model, and the sizes that its configuration names."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from gptinit.config import InitCall
+from gptinit.load.initialiser import Initialiser
+from gptinit.load.isolation import isolated
 from gptinit.results.profile import Note
 
-__all__ = ["Factory", "seeded"]
+__all__ = ["Factory", "TrainerInit", "seeded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerInit:
+    """The init that a trainer runs once the constructor is done.
+
+    Attributes:
+        call: what is called, and who chose it.
+        draw: draws the weights of a model by it. Raises SubjectError if the code fails.
+        constructed: builds the module anew without it.
+    """
+
+    call: InitCall
+    draw: Callable[[nn.Module], None]
+    constructed: Callable[[], nn.Module]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +39,15 @@ class Factory:
     Attributes:
         name: its name in tables: "model.py:GPT, n_layer=48".
         source: where it comes from, in words.
-        build: builds the module anew. The caller's random state, working folder and default dtype
-            stay as they were, and prints go to stderr. Raises SubjectError if the model's code
-            fails or returns something that is no module.
+        build: builds the module anew, initialised as its trainer does. The caller's random state,
+            working folder and default dtype stay as they were, and prints go to stderr. Raises
+            SubjectError if the model's code fails or returns something that is no module.
         settings: the plain values (numbers, words, flags, None) of its configuration by name,
             those of a nested configuration as "text_config.hidden_size".
+        init: the init that `build` runs after the constructor; None where there is none.
+        init_functions: functions of its file that could draw its weights.
+        uncalled: inits that it has and that nobody calls, where that is known already.
+        within: the context in which its code runs.
         with_settings: returns the factory with some settings replaced; None without settings.
         notes: how its code was loaded, where a user should know; asked once it has been built and
             run, since what a stand-in was used for is known only then.
@@ -47,6 +70,10 @@ class Factory:
     settings: Mapping[str, object]
     with_settings: "Callable[[Mapping[str, object]], Factory] | None"
     notes: Callable[[], Sequence[Note]] = tuple
+    init: TrainerInit | None = None
+    init_functions: tuple[Initialiser, ...] = ()
+    uncalled: tuple[Initialiser, ...] | None = None
+    within: Callable[[], AbstractContextManager[None]] = isolated
     architecture: str | None = None
     tied: bool | None = None
     vocab_size: int | None = None

@@ -91,6 +91,7 @@ def _factory(
         source=f"{file}, transformers {transformers.__version__}",
         build=guarded(label, lambda: build(configure(copy.deepcopy(changed))), _isolated_offline),
         settings=settings,
+        within=_isolated_offline,
         with_settings=with_settings,
         architecture=str(raw["model_type"]),
         **sizes(_entries_of_sizes(config, settings)),

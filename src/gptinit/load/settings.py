@@ -11,7 +11,17 @@ import torch
 
 from gptinit.errors import ConfigError, unknown_name
 
-__all__ = ["MISSING", "SCALARS", "Setting", "kinds_of", "resolve", "sizes", "typed"]
+__all__ = [
+    "MISSING",
+    "SCALARS",
+    "Setting",
+    "claimed_tie",
+    "kinds_of",
+    "resolve",
+    "setting_called",
+    "sizes",
+    "typed",
+]
 
 MISSING = object()
 """Stands for the default of a setting that has none."""
@@ -78,6 +88,24 @@ def sizes(settings: Mapping[str, object]) -> dict[str, Any]:
     return found
 
 
+def claimed_tie(config: object) -> bool | None:
+    """Whether a configuration says that the head is the token embedding; None if it is silent.
+
+    Args:
+        config: of any class, or a mapping.
+
+    Example:
+        >>> claimed_tie({"weight_tying": True}), claimed_tie(None)
+        (True, None)
+    """
+    words = ("tied", *_WORDS["tied"])
+    if isinstance(config, Mapping):
+        said = [config.get(word) for word in words]
+    else:
+        said = [getattr(config, word, None) for word in words]
+    return next((value for value in said if isinstance(value, bool)), None)
+
+
 def resolve(what: str, name: str, known: Iterable[str]) -> str:
     """The model's setting for `name`: the one of that name, or the size that we call so.
 
@@ -102,6 +130,22 @@ def resolve(what: str, name: str, known: Iterable[str]) -> str:
     if names:
         raise unknown_name(what, name, names)
     raise ConfigError(f"{what} must be one that it takes, got {name!r}. It takes no settings.")
+
+
+def setting_called(name: str, settings: Mapping[str, object]) -> object:
+    """The setting of that name, or the size that it is another name of; MISSING if there is none.
+
+    Example:
+        >>> setting_called("n_layer", {"num_layers": 12}), setting_called("dim", {"n_embd": 64})
+        (12, 64)
+    """
+    if name in settings:
+        return settings[name]
+    for size, words in _WORDS.items():
+        if name in (size, *words):
+            value = sizes(settings)[size]
+            return MISSING if value is None else value
+    return MISSING
 
 
 def typed(name: str, value: object, kinds: frozenset[type]) -> object:

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -60,6 +60,11 @@ class Surroundings:
             program=str(file), paths=tuple(paths), package=package, stand_ins=stand_ins,
             cpu=CpuForCuda() if names_cuda else None,
         )  # fmt: skip
+
+    def joined(self, other: "Surroundings") -> "Surroundings":
+        """These surroundings with the folders and the modules of another file besides."""
+        both = tuple(dict.fromkeys((*self.paths, *other.paths)))
+        return replace(self, paths=both, modules=other.modules)
 
     def notes(self) -> tuple[Note, ...]:
         """What stood in for what, so far."""

@@ -1,6 +1,6 @@
 """Your model as a subject: traced, its blocks found, its buffers made real."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -18,6 +18,7 @@ from gptinit.measure.subject import Subject
 from gptinit.read.live import stand_ins, with_dependent_rows
 from gptinit.read.reading import Reading, read_live, read_model
 from gptinit.recognise.architecture import Forwarding, forwarding
+from gptinit.results.changes import init_changes, listed_changes, uncalled_words
 from gptinit.results.profile import Note
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.replay.replay import Replay
@@ -136,9 +137,22 @@ def _subject(
         sites=sites,
         call=lambda module, ids: call_model(module, call, ids),
         lens=None if tail is None else lambda module, rows: tail.lens(module, rows),
-        notes=(*reading.notes, *_without_branches(sites)),
+        notes=(*reading.notes, *_init_notes(reading), *_without_branches(sites)),
         recognised=_recognised(reading, sites, block_size),
     )
+
+
+def _init_notes(reading: Reading) -> Iterator[Note]:
+    """Which init ran after the constructor and what it changed, or which one nothing ran."""
+    program = reading.program
+    if init := program.facts.init:
+        changes = init_changes(program.parameters)
+        changed = f"it changed {listed_changes(changes)}" if changes else "it changed nothing"
+        message = f"{init.call} ({init.file}:{init.line}) ran after the constructor; {changed}."
+        yield Note(kind="engine", where="init", message=message)
+    for left in program.uncalled:
+        message = uncalled_words(left, program.parameters)
+        yield Note(kind="approximate", where="init", message=message)
 
 
 def _recognised(

@@ -60,17 +60,20 @@ class ParameterReader:
         self._used_modules = tuple(f"{name.rpartition('.')[0]}." for name in flow.uses)
         # A shortened pass runs one block of every kind: other layers have the uses of their twins.
         self._uses_by_pattern = {number_pattern(name): use for name, use in flow.uses.items()}
-        self._gains = norm_gains(module, lambda t: laws.of(read_of(t)).distribution)
+        parameters = list(module.named_parameters())
+        self._role_of = {n: self._role(n, p, self._use(n)) for n, p in parameters}
+        norms = [n for n, role in self._role_of.items() if role == "norm_weight"]
+        self._gains = norm_gains(module, norms, flow, lambda t: laws.of(read_of(t)).distribution)
 
     def parameter(self, name: str, tensor: Tensor, read: Read) -> ParameterProgram:
         """The program of a parameter."""
-        use = self._uses.get(name) or self._uses_by_pattern.get(number_pattern(name))
+        use = self._use(name)
         law = self._laws.of(read)
         fan_in, fan_out = _fans(self._module, name, tensor, use)
         return ParameterProgram(
             name=name,
             shape=tuple(tensor.shape),
-            role=self._role(name, tensor, use),
+            role=self._role_of[name],
             layer=self._layers.get(block_of(name) or ""),
             distribution=_with_repeats(name, law, tuple(tensor.shape)),
             dtype=_dtype(tensor),
@@ -97,12 +100,15 @@ class ParameterReader:
             provenance=_provenance(read),
         )
 
+    def _use(self, name: str) -> WeightUse | None:
+        return self._uses.get(name) or self._uses_by_pattern.get(number_pattern(name))
+
     def _role(self, name: str, tensor: Tensor, use: WeightUse | None) -> ParameterRole:
         """The role by the user's map, else by the forward pass, else by the name."""
         for pattern, role in self._roles.items():
             if fnmatchcase(name, pattern):
                 return role  # type: ignore[return-value] # reading refused other names
-        named = role_by_name(name, tensor.ndim)
+        named = role_by_name(name, tensor.ndim, self._names)
         if use is not None and use.roles[0] != "other":
             return use.roles[0]
         # A matrix that the pass uses for something unknown is not what its name says.
@@ -187,26 +193,40 @@ def _with_repeats(name: str, law: Law, shape: Sequence[int]) -> Distribution:
     """The distribution, with blocks of rows that repeat others marked as copies of them."""
     parts = _parts_of(law)
     row = math.prod(shape[1:])
-    sources = [parts.index(part) for part in parts]
+    # What does not vary has no basis: such blocks are no copies of each other.
+    sources = [i if part[1] is None else parts.index(part) for i, part in enumerate(parts)]
     if len(set(sources)) == len(parts) or not row or any(n % row for n, *_ in parts):
         return law.distribution
-    own = law.distribution.pieces[0][1] if isinstance(law.distribution, Piecewise) else None
-    drawn = own or law.distribution
-    pieces = [
-        (count // row, drawn if source == i else Copy(name, drawn, block=source))
-        for i, ((count, *_), source) in enumerate(zip(parts, sources, strict=True))
-    ]
+    pieces: list[tuple[int, Distribution]] = []
+    start = 0
+    for i, ((count, *_), source) in enumerate(zip(parts, sources, strict=True)):
+        stop = start + count // row
+        drawn = pieces[source][1] if source < i else _of_rows(law.distribution, start, stop)
+        if drawn is None:
+            return law.distribution
+        pieces.append((stop - start, Copy(name, drawn, block=source) if source < i else drawn))
+        start = stop
     return Piecewise(tuple(pieces))
 
 
+def _of_rows(d: Distribution, start: int, stop: int) -> Distribution | None:
+    """The one distribution of some rows; None where they have several."""
+    first = 0
+    for rows, piece in d.pieces if isinstance(d, Piecewise) else ():
+        if first <= start and stop <= first + rows:
+            return piece
+        first += rows
+    return None
+
+
 def _parts_of(law: Law) -> list[tuple[int, object, float]]:
-    """(entries, basis, scale) of the blocks of a joined law whose numbers are drawn."""
+    """(entries, basis, scale) of the blocks of a joined law."""
     basis = law.basis
     if not isinstance(basis, tuple) or not all(
         isinstance(part, tuple) and len(part) == 3 and isinstance(part[0], int) for part in basis
     ):
         return []
-    return [part for part in basis if isinstance(part, tuple) and part[1] is not None]
+    return [part for part in basis if isinstance(part, tuple)]
 
 
 def with_entanglement(

@@ -16,6 +16,8 @@ from gptinit.forward.observe import Observation
 from gptinit.forward.roles import WeightUse
 from gptinit.forward.shape import Shape, merged, observed_shape
 from gptinit.load.factory import Factory
+from gptinit.load.settings import claimed_tie
+from gptinit.read.inits import uncalled_inits, with_constructed
 from gptinit.read.live import LiveLaws, stand_ins
 from gptinit.read.parameters import (
     ParameterReader,
@@ -148,15 +150,19 @@ def _reading(recorded: _Recorded, programs: tuple[Program, Program], build: Buil
         SubjectError: if the model has no repeated block.
     """
     factory, flow, names = recorded.factory, recorded.flow, tied_names(recorded.module)
+    # A module that a function built carries settings that the factory never saw.
+    own_claim = claimed_tie(getattr(recorded.module, "config", None))
+    parameters, is_own = programs[0], build == "own"
     program = ModelProgram(
-        facts=_facts(factory, flow, programs[0], layer_numbers(names, flow.decoder)),
-        parameters=programs[0],
+        facts=_facts(factory, flow, parameters, layer_numbers(names, flow.decoder)),
+        parameters=with_constructed(parameters, factory) if is_own else parameters,
         buffers=programs[1],
-        claims_tied=factory.tied,
+        claims_tied=own_claim if factory.tied is None else factory.tied,
         padding=_padding(recorded.module, names),
         build=build,
         architecture=factory.architecture,
         logit_multiplier=flow.tail.multiplier if flow.tail else None,
+        uncalled=uncalled_inits(factory, recorded.module, parameters) if is_own else (),
     )
     return Reading(
         module=recorded.module,
@@ -222,6 +228,7 @@ def _facts(
         bias=any(p.role == "linear_bias" for p in parameters),
         tied=_is_tied(flow.uses, embeddings, has_head=head),
         n_params=sum(p.numel for p in parameters),
+        init=factory.init.call if factory.init else None,
     )
 
 

@@ -5,8 +5,9 @@ of transformers are predicted, none of them wrongly (docs/transformers.md), at a
 depend on the width of the model. What does not agree with a formula is refused with a reason.
 
 products.py   cuts the pass at its products of tokens with parameters
-evaluate.py   `Values`: computes what lies between two cuts, in float64, on random inputs
-pieces.py     holds each piece against the formulas: norm, attention (attention.py), MLP, sums
+pieces.py     computes each piece between two cuts on random inputs, and holds it against the
+              formulas: norm, attention (attention.py), MLP, sums
+evaluate.py   knows pieces that compute the same, so that equal layers are read once
 blocks.py, embedding.py, coverage.py: the pieces of a whole model, and that none is left out
 longer.py     checks that more tokens are treated as the eight recorded ones are
 architecture.py composes all of it to a `Forwarding`, from which theory makes its model

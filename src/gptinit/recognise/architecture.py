@@ -9,6 +9,7 @@ from gptinit.config import ModelFacts
 from gptinit.facts.distributions import Piecewise
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.observe import Observation
+from gptinit.forward.values import Uncomputable
 from gptinit.recognise.attention import Attended, cores
 from gptinit.recognise.blocks import (
     Block,
@@ -88,7 +89,7 @@ def forwarding(  # noqa: PLR0913, PLR0917 - what is known of a pass, each from s
     try:
         read = _read(ForwardPass(program.facts, program.parameters, seen, decoder))
         tokens = longest_alike(module, seen, min(block_size, LONGEST), weights)
-    except NoFormula as error:
+    except (NoFormula, Uncomputable) as error:
         return _missing(error.where, str(error))
     except Exception as error:  # whatever a model does: theory must not stop a measurement
         return _missing("forward pass", f"parts of it cannot be computed ({error}).")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gptinit.forward.branches import product_of_tokens
 from gptinit.forward.graph import MATMULS, SOFTMAXES, Graph, Vertex
-from gptinit.forward.roles import product_of_tokens
-from gptinit.recognise.evaluate import Values
+from gptinit.forward.values import Values
 from gptinit.theory.parameters import NoFormula
 from gptinit.trace.graph import Read, reads_in
 

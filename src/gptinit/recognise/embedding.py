@@ -3,8 +3,9 @@
 from torch import Tensor
 
 from gptinit.forward.graph import Vertex
+from gptinit.forward.values import LOOKUPS
 from gptinit.recognise.blocks import ForwardPass
-from gptinit.recognise.evaluate import LOOKUPS, weights_between
+from gptinit.recognise.evaluate import weights_between
 from gptinit.recognise.products import read_of
 from gptinit.theory.parameters import NoFormula
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from gptinit.forward.graph import Graph
 from gptinit.forward.observe import Observation, observe_longer
+from gptinit.forward.values import Uncomputable
 from gptinit.recognise.evaluate import constants
-from gptinit.theory.parameters import NoFormula
 from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["LONGEST", "longest_alike"]
@@ -50,7 +50,7 @@ def _is_alike(short: Graph, long: Graph, few: int, most: int) -> bool:
     try:
         pairs = zip_longest(constants(short), constants(long))
         return all(_continues(a, b, few, most) for a, b in pairs)
-    except NoFormula:
+    except Uncomputable:
         return False
 
 
@@ -64,7 +64,7 @@ def _continues(short: object, long: object, few: int, most: int) -> bool:
         return False
     if long.shape == short.shape:
         return True
-    if long.ndim >= 2 and long.shape[-2:] == (most, most) and short.shape[-2:] == (few, few):
+    if long.shape[-2:] == (most, most) and short.shape[-2:] == (few, few):
         # A mask: one value where the key comes later, another everywhere else. A window shows.
         later = torch.ones(most, most, dtype=torch.bool).triu(1)
         expected = torch.where(later, short[..., :1, 1:2], short[..., :1, :1])

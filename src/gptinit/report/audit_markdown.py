@@ -12,6 +12,7 @@ from gptinit.report.mdtext import bullets, code, document, section, table, text
 from gptinit.report.numbers import ROUNDING
 from gptinit.report.origins import origin_of
 from gptinit.results.audit import Audit
+from gptinit.results.changes import init_changes
 from gptinit.results.profile import Finding, worst_first
 from gptinit.results.rule import Rule
 
@@ -36,6 +37,7 @@ def audit_markdown(audit: Audit, *, all_parameters: bool = False, buffers: bool 
         "## Parameters" if rows else "",
         _how_to_read(audit) if rows else "",
         _parameter_table(rows),
+        *_changes(audit),
         section("Notes", notes),
     )
 
@@ -74,6 +76,17 @@ def _parameter_table(rows: list[Row]) -> str:
     hints = any(row.hint for row in rows)
     cells = [_cells(row)[: len(header) + hints] for row in rows]
     return table([*header, *(["what the ratio means"] if hints else [])], cells, words=_WORDS)
+
+
+def _changes(audit: Audit) -> list[str]:
+    """What the init that ran after the constructor changed, role by role."""
+    init = audit.model.init
+    changes = init_changes(tuple(audited.program for audited in audit.parameters))
+    if init is None or not changes:
+        return []
+    header = ["role", "tensors", "as constructed", f"after {code(init.call)}"]
+    cells = [[c.role, str(c.count), text(c.before), text(c.after)] for c in changes]
+    return ["## What the init changed", table(header, cells, words=header)]
 
 
 def _cells(row: Row) -> list[str]:

@@ -73,13 +73,12 @@ def rows_of(audit: Audit, *, each: bool = False, buffers: bool = False) -> list[
 
 def shown_parameters(audit: Audit, *, buffers: bool = False) -> list[AuditedParameter]:
     """Every parameter, and those buffers that a finding is about (with `buffers`: all)."""
-    about = [finding for finding in audit.findings if finding.where != "*"]
     return [
         audited
         for audited in audit.parameters
         if buffers
         or audited.program.kind != "buffer"
-        or any(is_about(finding, audited.program) for finding in about)
+        or any(is_about(finding, audited.program) for finding in audit.findings)
     ]
 
 

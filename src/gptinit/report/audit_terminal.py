@@ -20,6 +20,7 @@ from gptinit.report.fit import Column, width_of
 from gptinit.report.origins import origin_of
 from gptinit.report.terminal import SEVERITY_STYLE, new_table
 from gptinit.results.audit import Audit
+from gptinit.results.changes import init_changes
 from gptinit.results.profile import worst_first
 from gptinit.results.rule import Rule
 
@@ -57,7 +58,8 @@ def audit_view(audit: Audit, layout: AuditLayout) -> RenderableType:
     """An audit: verdict, closest scheme, one row per role and distribution, findings."""
     rows = rows_of(audit, each=layout.all_parameters, buffers=layout.buffers)
     table: list[RenderableType] = [_table(rows, layout, audit), ""] if rows else []
-    return Group(*_heading(audit), "", *table, *_hints(rows), *_findings(audit), *_closing(audit))
+    below = (*_hints(rows), *_changes(audit), *_findings(audit), *_closing(audit))
+    return Group(*_heading(audit), "", *table, *below)
 
 
 def rule_view(rule: Rule) -> RenderableType:
@@ -160,6 +162,22 @@ def _hints(rows: Sequence[Row]) -> list[RenderableType]:
     for (ratio, hint), those in roles.items():
         lines.append(Text.assemble((f"{', '.join(those)} ", "bold"), f"ratio {ratio}: {hint}"))
     return [*lines, ""] if lines else []
+
+
+def _changes(audit: Audit) -> list[RenderableType]:
+    """What the init that ran after the constructor changed, role by role."""
+    init = audit.model.init
+    changes = init_changes(tuple(audited.program for audited in audit.parameters))
+    if init is None or not changes:
+        return []
+    table = new_table()
+    table.add_column("role", no_wrap=True)
+    table.add_column("tensors", justify="right", no_wrap=True)
+    for heading in ("as constructed", f"after {init.call}"):
+        table.add_column(heading, overflow="fold")
+    for change in changes:
+        table.add_row(change.role, str(change.count), Text(change.before), Text(change.after))
+    return [table, ""]
 
 
 def _findings(audit: Audit) -> Iterator[RenderableType]:

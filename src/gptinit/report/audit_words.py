@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from gptinit.facts.distributions import Measured
 from gptinit.facts.vocabulary import SEVERITIES
+from gptinit.report.headlines import init_words
 from gptinit.report.numbers import large, plural
 from gptinit.results.audit import Audit
 from gptinit.results.profile import Finding
@@ -55,6 +56,9 @@ def how_read(audit: Audit) -> str:
     tensors = plural(len(programs), "tensor")
     torch = audit.torch.partition("+")[0]  # without the build: "+cpu"
     build = _BUILDS.get(audit.build, f"built {audit.build}")
+    if audit.model.init is not None:
+        after = f"its constructor, then {init_words(audit.model.init)}"
+        build = build.replace("its constructor", after)
     if not measured:
         return f"{build} · {tensors} traced with torch {torch}"
     if measured == len(programs):

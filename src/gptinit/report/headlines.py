@@ -1,6 +1,6 @@
 """A whole profile, check or model in a few numbers: the columns of comparisons."""
 
-from gptinit.config import ModelFacts
+from gptinit.config import InitCall, ModelFacts
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.numbers import cell, plural
 from gptinit.results.profile import Comparison, Place, Profile
@@ -10,6 +10,9 @@ __all__ = [
     "bounds_held",
     "found_value",
     "headline_place",
+    "init_of",
+    "init_words",
+    "inits_of",
     "shown_headlines",
     "sizes_of",
 ]
@@ -51,6 +54,25 @@ def bounds_held(report: CheckReport) -> str:
     others = [f"{verdicts.count(v)} {v}" for v in ("violated", "inconclusive") if v in verdicts]
     held = f"{verdicts.count('ok')} of {len(verdicts)} bounds hold"
     return f"{held}: {', '.join(others)}." if others else f"{held}."
+
+
+def init_of(profile: Profile) -> str:
+    """What draws the weights: "scheme nanogpt", "its own init", "its own init, init_weights()"."""
+    if profile.scheme:
+        return f"scheme {profile.scheme}"
+    after = profile.model.init
+    return f"its own init, {after.call}" if after else "its own init"
+
+
+def init_words(init: InitCall) -> str:
+    """The init that ran after the constructor: "init_weights() (gpt.py:204)"."""
+    chosen = "" if init.chosen_by == "found" else f", by {init.chosen_by}"
+    return f"{init.call} ({init.file}:{init.line}{chosen})"
+
+
+def inits_of(report: CheckReport) -> list[str]:
+    """A line for each model that an init drew once its constructor was done."""
+    return [f"{name}: its constructor, then {init_words(i)}" for name, i in report.inits.items()]
 
 
 def sizes_of(model: ModelFacts) -> list[str]:

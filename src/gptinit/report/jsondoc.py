@@ -94,6 +94,9 @@ def check_document(report: CheckReport) -> Document:
     """A check as in check.schema.json; a result without a value is one that is not finite."""
     return {
         "schema_version": SCHEMA_VERSION,
+        **(
+            {"inits": {name: asdict(i) for name, i in report.inits.items()}} if report.inits else {}
+        ),
         "results": [_result(result) for result in report.results],
         "findings": [_finding(finding) for finding in report.findings],
     }
@@ -181,6 +184,11 @@ def _parameter(audited: AuditedParameter) -> Document:
         "dtype": program.dtype,
         "distribution": _distribution(program.distribution),
         **({} if audited.expected is None else {"expected": _distribution(audited.expected)}),
+        **(
+            {}
+            if program.constructed is None
+            else {"constructed": _distribution(program.constructed)}
+        ),
         **numbers,
         **({} if audited.hint is None else {"hint": audited.hint}),
         "provenance": list(map(str, program.provenance)),

@@ -11,6 +11,8 @@ from gptinit.report.headlines import (
     bounds_held,
     found_value,
     headline_place,
+    init_words,
+    inits_of,
     shown_headlines,
     sizes_of,
 )
@@ -71,6 +73,7 @@ def check_markdown(report: CheckReport) -> str:
     rows = [_result_row(result) for result in report.results]
     return document(
         f"# {bounds_held(report)}",
+        bullets(map(text, inits_of(report))),
         ROUNDING,
         table(header, rows, words=("model", "statistic", "where", "verdict")),
         section("Findings", [_finding(finding) for finding in report.findings]),
@@ -103,6 +106,7 @@ def _facts(profile: Profile) -> list[str]:
         how = "predicted by theory, no model was run"
     return [
         f"scheme: {code(profile.scheme) if profile.scheme else 'its own'}",
+        *([f"init: {text(init_words(model.init))}"] if model.init else []),
         f"model: {model.n_layer} layers, {', '.join(sizes_of(model))}, {model.n_params} parameters",
         f"run: {seeds}, {run.batch_size} x {run.seq_len} tokens of {text(run.data)}, {how}",
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptinit.errors import ConfigError
 from gptinit.facts.vocabulary import STATISTICS
+from gptinit.report.headlines import init_of
 from gptinit.report.numbers import plural
 from gptinit.results.profile import Profile
 
@@ -170,11 +171,10 @@ def _figure(profile: Profile) -> "Figure":
 
 def _titles(profile: Profile) -> tuple[str, str]:
     model, run = profile.model, profile.run
-    scheme = f"scheme {profile.scheme}" if profile.scheme else "its own init"
     seeds = plural(run.seeds, "seed")
     bands = " · bands: ± 1 standard error" if run.seeds > 1 else ""
     return (
-        f"{model.name} · {scheme}",
+        f"{model.name} · {init_of(profile)}",
         f"{model.n_layer} layers, {model.n_embd} wide · {seeds}, {run.batch_size} x {run.seq_len} "
         f"tokens of {Path(run.data).name}{bands}",
     )

@@ -20,6 +20,8 @@ from gptinit.report.headlines import (
     bounds_held,
     found_value,
     headline_place,
+    init_of,
+    inits_of,
     shown_headlines,
     sizes_of,
 )
@@ -119,7 +121,8 @@ def check_view(report: CheckReport, layout: Layout) -> RenderableType:
     for row in _check_rows(report):
         table.add_row(*row)
     closing = Text(bounds_held(report), style="bold")
-    return Group(table, "", *_findings(report.findings), closing)
+    inits = [Text(line, style="dim") for line in inits_of(report)]
+    return Group(*inits, table, "", *_findings(report.findings), closing)
 
 
 def schemes_view(schemes: Iterable[Scheme]) -> RenderableType:
@@ -162,13 +165,9 @@ def scheme_view(
 def _heading(profile: Profile) -> list[Text]:
     model = profile.model
     title = Text(model.name, style="bold")
-    title.append(f" · {_init_of(profile)} · {large(model.n_params)} parameters")
+    title.append(f" · {init_of(profile)} · {large(model.n_params)} parameters")
     shape = Text(_shape_of(model), style="dim")
     return [title, shape, _run_line(profile)]
-
-
-def _init_of(profile: Profile) -> str:
-    return f"scheme {profile.scheme}" if profile.scheme else "its own init"
 
 
 def _shape_of(model: ModelFacts) -> str:
@@ -189,7 +188,7 @@ def _shared_heading(comparison: Comparison) -> list[Text]:
     name = ", ".join(p for p in first.model.name.split(", ") if not (own and p.startswith(own)))
     title = Text(name, style="bold")
     if comparison.axis != "schemes":
-        title.append(f" · {_init_of(first)}")
+        title.append(f" · {init_of(first)}")
     return [title, line]
 
 

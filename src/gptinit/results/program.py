@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gptinit.config import ModelFacts
+from gptinit.config import InitCall, ModelFacts
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.step import Step
 from gptinit.facts.vocabulary import Build, ParameterKind, ParameterRole
 
-__all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program"]
+__all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program", "UncalledInit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,11 @@ class ParameterProgram:
         aliases: its other names, where it is tied.
         fan_in: inputs that one output sums over, whatever the layout; None for what is no matrix.
         fan_out: outputs of the matrix; None for what is no matrix.
-        writes_stream: whether its output is added to the residual stream; None if not known.
+        writes_stream: whether its output is added to the residual stream, or that of the norm
+            whose weight it is; None if not known.
         gain: of a norm's weight, the RMS of the norm's output for an input of RMS 1; else None.
+        constructed: what the constructor alone draws it from, where the init that runs after it
+            changes that; else None.
         history: every time that all its entries were set, oldest first; the last one is what
             `distribution` started from.
         provenance: the last steps that made the distribution, oldest first.
@@ -64,6 +67,7 @@ class ParameterProgram:
     fan_out: int | None = None
     writes_stream: bool | None = None
     gain: float | None = None
+    constructed: Distribution | None = None
     history: tuple[Draw, ...] = ()
     provenance: tuple[Step, ...] = ()
     looked: bool = False
@@ -77,6 +81,21 @@ class ParameterProgram:
 
 Program = tuple[ParameterProgram, ...]
 """The init program of a model: one entry a parameter, in the order of `named_parameters`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UncalledInit:
+    """An init that a model has, and that nothing runs.
+
+    Attributes:
+        init: the call that would run it.
+        changes: name of each parameter that it would change to what it would draw it from.
+        obstacle: why it could not be run to see; empty where it could.
+    """
+
+    init: InitCall
+    changes: Mapping[str, Distribution] = field(default_factory=dict)
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +114,7 @@ class ModelProgram:
             model_type); None if it is not a published one.
         logit_multiplier: product of the numbers by which its forward multiplies the head's input
             and output; None if it is not known.
+        uncalled: its inits that nothing runs, and that would change it as far as is known.
     """
 
     facts: ModelFacts
@@ -105,3 +125,4 @@ class ModelProgram:
     build: Build = "own"
     architecture: str | None = None
     logit_multiplier: float | None = None
+    uncalled: tuple[UncalledInit, ...] = ()

@@ -47,10 +47,10 @@ def source_of(read: Read) -> Node | None:
 
 
 def averaged(node: Node) -> tuple[Read, int] | None:
-    """(operand of a reduction, entries that each result reduces); None for a draw or no operand."""
-    if node.op is None or node.is_random or not node.args or not isinstance(node.args[0], Read):
-        return None
+    """(operand of a reduction, entries that each result reduces); None for a real operand."""
     read = node.args[0]
+    if not isinstance(read, Read):
+        return None
     size = read.geometry.size
     dims = reduced_dims(node.op, node.args, node.kwargs, len(size))
     return read, math.prod(size[d] for d in dims)

@@ -13,7 +13,7 @@ import torch
 from gptinit.facts.step import Step
 from gptinit.trace.graph import Node
 
-__all__ = ["draw_key", "made_here", "numbers_in", "step_here"]
+__all__ = ["draw_key", "made_here", "numbers_in", "shown_file", "step_here"]
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent.parent)
@@ -40,14 +40,14 @@ def step_here(step: Step) -> tuple[Step, bool]:
         if file.startswith(_TORCH):
             by_default |= "/nn/modules/" in file and code.co_name in _CONSTRUCTING
         elif not file.startswith(_OURS) and not file.endswith(_THROUGH):
-            shown = _shown(file, str(Path.cwd()))
+            shown = shown_file(file, str(Path.cwd()))
             return replace(step, file=shown, line=frame.f_lineno), by_default
         frame = frame.f_back
     return step, by_default
 
 
 @cache
-def _shown(file: str, here: str) -> str:
+def shown_file(file: str, here: str) -> str:
     """A file from the working folder, where it is below it; else its name alone."""
     path = Path(file)
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name

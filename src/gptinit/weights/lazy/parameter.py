@@ -249,7 +249,7 @@ class LazyParameter:
         matrix: LazyMatrix
         if isinstance(law, Orthogonal):
             matrix = HaarMatrix(shape, gain=law.gain, randomness=numbers, device=device)
-            return Tile(area, matrix, numbers, is_whole=True)
+            return Tile(area, matrix, numbers)
         matrix = GaussianMatrix(
             shape,
             mean=law.mean,

@@ -71,7 +71,7 @@ class Tile:
         area: where it lies.
         matrix: what is known of it.
         randomness: where its numbers come from.
-        is_whole: whether it must not be cut: others share it, or its entries depend on each other.
+        is_whole: whether it must not be cut although its entries are independent: others share it.
         moments: parameter to its gradient in the coordinates of its queries, (outputs, inputs).
     """
 

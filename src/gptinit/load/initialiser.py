@@ -1,0 +1,322 @@
+"""What could draw a model's weights: the init methods of its class, and functions that take it."""
+
+import inspect
+import linecache
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from inspect import Parameter
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from gptinit.config import InitCall
+from gptinit.errors import ConfigError
+from gptinit.load.isolation import blamed_on
+from gptinit.load.settings import MISSING, setting_called
+from gptinit.trace.record.provenance import shown_file
+
+__all__ = [
+    "Calls",
+    "Initialiser",
+    "StandIn",
+    "calls_of",
+    "function_init",
+    "functions_in",
+    "method_init",
+    "methods_of",
+]
+
+_NAME = re.compile(r"_*(init|initiali[sz]e|reset)_(weights|parameters|params|states)")
+"""Names under which a model's own code offers to draw its weights."""
+
+_MODULE_NAMES = frozenset({"gpt", "l", "layer", "m", "mod", "model", "module", "net", "network"})
+"""Names of a parameter without annotation that takes a module."""
+
+
+class StandIn:
+    """An argument without a value: its attributes are stand-ins too, and all else is refused.
+
+    Args:
+        name: the parameter that it is given to.
+
+    Example:
+        >>> isinstance(StandIn("fabric").strategy, list)
+        False
+        >>> float(StandIn("std"))
+        Traceback (most recent call last):
+        TypeError: float() argument must be a string or a real number, not 'StandIn'
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> "StandIn":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return StandIn(f"{self._name}.{name}")
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self._name} has no value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Initialiser:
+    """A method or function that could draw a model's weights.
+
+    Attributes:
+        name: as `--init` names it.
+        function: its code, without decorators.
+        make: from the model to what is called.
+        takes: the parameter that takes the model, or each module; None for a method of the whole.
+        is_applied: whether it is called with every module, as `model.apply` does.
+        needs: the parameters that must be given besides, from the settings.
+        with_stand_ins: whether what nothing says the value of is given a `StandIn`: a handle on
+            devices that an init merely asks for its kind need not stop a named init.
+        within: the context that its code needs, if that is not its model's.
+    """
+
+    name: str
+    function: FunctionType
+    make: Callable[[nn.Module], Callable[..., object]]
+    takes: str | None = None
+    is_applied: bool = False
+    needs: tuple[str, ...] = ()
+    with_stand_ins: bool = False
+    within: Callable[[], AbstractContextManager[None]] | None = None
+
+    def arguments(self, module: nn.Module, settings: Mapping[str, object]) -> dict[str, object]:
+        """What it needs, by name: settings of the model, else attributes; MISSING if neither."""
+        found = {name: _argument(name, module, settings) for name in self.needs}
+        if not self.with_stand_ins:
+            return found
+        return {n: StandIn(n) if value is MISSING else value for n, value in found.items()}
+
+    def missing(self, module: nn.Module, settings: Mapping[str, object]) -> list[str]:
+        """The parameters that nothing says the value of."""
+        return [n for n, value in self.arguments(module, settings).items() if value is MISSING]
+
+    def run(self, module: nn.Module, settings: Mapping[str, object]) -> None:
+        """Draw the weights of `module`.
+
+        Raises:
+            ConfigError: if nothing says what it needs.
+            SubjectError: if the code fails.
+        """
+        if missing := self.missing(module, settings):
+            raise ConfigError(
+                f"{self.name} must take nothing but the model and settings that it has, got the "
+                f"required {' and '.join(missing)}. Write a function that takes the model and "
+                "calls it, and name that: --init path.py:FUNCTION."
+            )
+        call = partial(self.make(module), **self.arguments(module, settings))
+        subject = f"{self._called([])} of {type(module).__name__}"
+        with torch.no_grad(), blamed_on(subject, "run without an error"):
+            if self.is_applied:
+                module.apply(lambda child: self._on(child, call))
+            else:
+                self._on(module, call)
+
+    def facts(self, module: nn.Module, settings: Mapping[str, object], by: str) -> InitCall:
+        """The call as reports show it.
+
+        Args:
+            module: the model.
+            settings: plain values of its configuration.
+            by: who chose it: "found" or "--init".
+        """
+        given = self.arguments(module, settings).items()
+        code = self.function.__code__
+        return InitCall(
+            call=self._called([f"{n}={_short(value)}" for n, value in given]),
+            name=self.name,
+            file=shown_file(code.co_filename, str(Path.cwd())),
+            line=_line_of(code),
+            chosen_by=by,
+        )
+
+    def _on(self, module: nn.Module, call: Callable[..., object]) -> None:
+        call(**{self.takes: module} if self.takes else {})
+
+    def _called(self, given: Iterable[str]) -> str:
+        if self.is_applied:
+            return f"apply({', '.join([self.name, *given])})"
+        return f"{self.name}({', '.join([*([self.takes] if self.takes else []), *given])})"
+
+
+def methods_of(kind: type) -> list[Initialiser]:
+    """The init methods that a model's class, or a base that is not torch's, defines."""
+    named = (method_init(kind, name) for name in dir(kind) if _NAME.fullmatch(name))
+    return [init for init in named if init is not None and not _is_of_torch(init.function)]
+
+
+def method_init(kind: type, name: str) -> Initialiser | None:
+    """A method of a class as an initialiser; None if it has no such method in Python."""
+    raw = inspect.getattr_static(kind, name, None)
+    function = _code_of(raw)
+    if function is None:
+        return None
+    is_bound = not isinstance(raw, staticmethod)
+    required = _required(function)[is_bound:]
+    takes = _module_parameter(function, required)
+    return Initialiser(
+        name=name,
+        function=function,
+        make=lambda module: getattr(module, name),
+        takes=takes,
+        is_applied=takes is not None,
+        needs=tuple(p for p in required if p != takes),
+    )
+
+
+def functions_in(namespace: Mapping[str, object]) -> list[Initialiser]:
+    """The init functions that a file defines and that take a module."""
+    found = []
+    for name, value in namespace.items():
+        function = _code_of(value)
+        if function is None or not _NAME.fullmatch(name):
+            continue
+        if function.__module__ == namespace.get("__name__"):
+            init = function_init(name, value)
+            found += [init] if init.takes else []
+    return found
+
+
+def function_init(name: str, call: Any) -> Initialiser:
+    """A function as an initialiser; `takes` is None where none of its parameters takes a module.
+
+    Example:
+        >>> def scaled(model, n_layer, std=0.02): ...
+        >>> init = function_init("scaled", scaled)
+        >>> init.takes, init.needs
+        ('model', ('n_layer',))
+    """
+    function = _code_of(call)
+    assert function
+    required = _required(function)
+    takes = _module_parameter(function, required)
+    if takes is None and len(required) == 1 and not _NAME.fullmatch(name):
+        takes = required[0]  # a function that the user named: what it takes is the model
+    return Initialiser(
+        name=name,
+        function=function,
+        make=lambda _: call,
+        takes=takes,
+        needs=tuple(p for p in required if p != takes),
+    )
+
+
+@dataclass(slots=True)
+class Calls:
+    """Functions that ran while they were watched.
+
+    Attributes:
+        all: all of them.
+        outermost: those that ran while no other watched one did, in the order of first calls.
+    """
+
+    all: set[FunctionType] = field(default_factory=set)
+    outermost: dict[FunctionType, None] = field(default_factory=dict)
+
+
+@contextmanager
+def calls_of(watched: Iterable[Initialiser]) -> Iterator[Calls]:
+    """Record which functions run inside the block, by whatever name or reference they are called.
+
+    Example:
+        >>> def init_weights(model): ...
+        >>> init = function_init("init_weights", init_weights)
+        >>> with calls_of([init]) as calls:
+        ...     (lambda renamed: renamed(None))(init_weights)
+        >>> init.function in calls.all
+        True
+    """
+    # By identity: a hash of a code object reads all of it.
+    by_code: dict[int, FunctionType] = {id(i.function.__code__): i.function for i in watched}
+    calls, depth = Calls(), 0
+
+    def seen(frame: FrameType, event: str, _: object) -> None:
+        nonlocal depth
+        function = by_code.get(id(frame.f_code))
+        if function is None:
+            return
+        if event == "call":
+            calls.all.add(function)
+            if not depth:
+                calls.outermost.setdefault(function)
+            depth += 1
+        elif event == "return":
+            depth -= 1
+
+    if not by_code:
+        yield calls
+        return
+    before = sys.getprofile()
+    sys.setprofile(seen)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(before)
+
+
+def _code_of(value: object) -> FunctionType | None:
+    """The Python function behind a method and its decorators; None where there is none."""
+    inner = getattr(value, "__func__", value)
+    if not callable(inner) or isinstance(inner, type):
+        return None
+    unwrapped = inspect.unwrap(inner)
+    return unwrapped if isinstance(unwrapped, FunctionType) else None
+
+
+def _required(function: FunctionType) -> list[str]:
+    """The parameters without a default, of a method with its `self`."""
+    starred = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in starred]
+
+
+def _is_of_torch(function: FunctionType) -> bool:
+    return (function.__module__ or "").partition(".")[0] == "torch"
+
+
+def _module_parameter(function: FunctionType, required: Iterable[str]) -> str | None:
+    """The first required parameter that takes a module, by its annotation, else by its name."""
+    try:
+        hints: Mapping[str, object] = get_type_hints(function)
+    except Exception:  # annotations are the user's code; if it fails, names decide
+        hints = {}
+    for name in required:
+        hint = hints.get(name)
+        if isinstance(hint, type) and hint is not object:
+            if issubclass(hint, nn.Module):
+                return name
+        elif name in _MODULE_NAMES:
+            return name
+    return None
+
+
+def _argument(name: str, module: nn.Module, settings: Mapping[str, object]) -> object:
+    known = setting_called(name, settings)
+    if known is not MISSING:
+        return known
+    value = getattr(module, name, MISSING)  # the config that it keeps
+    return MISSING if isinstance(value, nn.Module | Tensor) or callable(value) else value
+
+
+def _line_of(code: CodeType) -> int:
+    """The line of `def`; that of the code is the one of its first decorator."""
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    below = next((n for n, line in enumerate(lines) if line.lstrip().startswith("def ")), 0)
+    return code.co_firstlineno + below
+
+
+def _short(value: object) -> str:
+    if value is MISSING or isinstance(value, StandIn):
+        return "?"
+    return repr(value) if isinstance(value, bool | int | float | str) else type(value).__name__
