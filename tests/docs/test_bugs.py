@@ -254,7 +254,7 @@ def test_the_bug_is_named_by_its_rule_where_it_is(case: Case, tmp_path: Path) ->
     found: dict[str, set[str]] = {}
     for finding in audit.findings:
         if finding.severity != "note":
-            found.setdefault(finding.rule, set()).add(finding.where)
+            found.setdefault(finding.rule, set()).update(finding.places)
     missing = {rule: set(places) - found.get(rule, set()) for rule, places in case.found.items()}
     assert not any(missing.values()), missing
     assert set(found) == set(case.found)

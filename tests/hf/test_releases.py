@@ -129,7 +129,9 @@ def rules(document: dict[str, Any]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for finding in document["findings"]:
         if finding["severity"] != "note":
-            found.setdefault(finding["rule"], set()).add(finding["where"])
+            found.setdefault(finding["rule"], set()).update(
+                [finding["where"], *finding.get("also", [])]
+            )
     return found
 
 

@@ -39,10 +39,15 @@ def norm_weight_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 f"A norm must start with gain 1, got a weight of {p.distribution} that makes the "
                 f"output {p.gain:.4g} times as large as the normalised input."
             )
-            yield p, severity, message
+            yield Hit(p, severity, message, cause=_said(p, message))
         elif p.gain is None and _is_drawn(p.distribution):
             message = f"A norm's weight must be a constant, got {p.distribution}, a random draw."
-            yield p, "error", message
+            yield Hit(p, "error", message, cause=_said(p, message))
+
+
+def _said(p: ParameterProgram, message: str) -> str | None:
+    """The message as the cause: what is said of several norms is one finding; None if measured."""
+    return None if isinstance(p.distribution, Measured) else message
 
 
 def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -62,7 +67,7 @@ def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
             else "while its weight has an explicit init"
         )
         message = f"A bias starts at 0 by any known scheme, got {p.distribution} ({why})."
-        yield p, severity, message
+        yield Hit(p, severity, message, cause=why)
 
 
 def _is_default(weight: ParameterProgram) -> bool:
@@ -94,7 +99,7 @@ def zeros(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 if token
                 else "All positions start at 0; many models mean it so."
             )
-            yield p, "error" if token else "note", message
+            yield Hit(p, "error" if token else "note", message)
 
 
 def _dead(layer: Layer, context: Context) -> Iterator[Hit]:
@@ -110,9 +115,9 @@ def _dead(layer: Layer, context: Context) -> Iterator[Hit]:
                     f"A matrix and its partner must not both be zero, got zeros in {p.role} and "
                     f"{partner}: neither gets a gradient."
                 )
-                yield p, "error", message
+                yield Hit(p, "error", message)
             else:
-                yield p, "note", f"All of {p.role} is zero; {partner} is not, so it can learn."
+                yield Hit(p, "note", f"All of {p.role} is zero; {partner} is not, so it can learn.")
 
 
 def _is_zero(parameter: ParameterProgram) -> bool:
@@ -127,7 +132,7 @@ def padding_row_nonzero(program: ModelProgram, _: Context) -> Iterator[Hit]:
         row = program.padding.get(p.name)
         drawn = None if row is None else _row(p.distribution, row % p.shape[0])
         if drawn is not None and _is_drawn(drawn):
-            yield p, "warning", f"Row {row} stands for padding and must be 0, got {drawn}."
+            yield Hit(p, "warning", f"Row {row} stands for padding and must be 0, got {drawn}.")
 
 
 def _row(d: Distribution, row: int) -> Distribution | None:

@@ -39,13 +39,13 @@ def residual_scaling_missing(program: ModelProgram, context: Context) -> Iterato
                 continue
             if known is not None:
                 why = f"{program.architecture} is documented to scale them"
-                yield parameter, "error", _missing_message(parameter, program, why)
+                yield Hit(parameter, "error", _missing_message(parameter, program, why))
             elif parameter.name in unlike:
                 why = "the block's other branch is scaled"
-                yield parameter, "error", _missing_message(parameter, program, why)
+                yield Hit(parameter, "error", _missing_message(parameter, program, why))
             elif like_nanogpt:
                 why = "models of this shape scale them, and nothing here says that this one must"
-                yield parameter, "warning", _missing_message(parameter, program, why)
+                yield Hit(parameter, "warning", _missing_message(parameter, program, why))
 
 
 def _missing_message(parameter: ParameterProgram, program: ModelProgram, why: str) -> str:
@@ -122,7 +122,7 @@ def residual_branches_unequal(program: ModelProgram, context: Context) -> Iterat
             f"{plain.distribution}: ratio {ratio:.4g}. Either {plain.role} lacks the scaling by "
             f"depth or {scaled.role} has it where none is meant."
         )
-        yield scaled, "error", message
+        yield Hit(scaled, "error", message)
 
 
 def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -145,13 +145,13 @@ def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
                     f"matrices have std {layer.std:.4g}: ratio {RESIDUAL_TWICE.formula}, which is "
                     f"{RESIDUAL_EXTRA.formula} twice."
                 )
-                yield p, "error", message
+                yield Hit(p, "error", message)
             elif other is not None and _divided_later(p, other):
                 message = (
                     f"{p.role} must be scaled as the block's other branch is, "
                     f"{other.distribution}, got the same divided once more, to {p.distribution}."
                 )
-                yield p, "error", message
+                yield Hit(p, "error", message)
 
 
 def _divided_later(parameter: ParameterProgram, other: ParameterProgram) -> bool:
@@ -204,7 +204,7 @@ def _wrong(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hi
             f"{layer.std:.4g}, got {parameter.distribution}: ratio {RESIDUAL_EXTRA.formula}, the "
             f"residual scaling is on the wrong tensor ({also})."
         )
-        yield parameter, "error" if plain else "note", message
+        yield Hit(parameter, "error" if plain else "note", message)
 
 
 def _everywhere(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -222,7 +222,7 @@ def _everywhere(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 f"{p.distribution}: 1/sqrt(fan_in) = {p.fan_in**-0.5:.4g} divided by "
                 "sqrt(2 n_layer), as in every matrix of the blocks."
             )
-            yield p, "error", message
+            yield Hit(p, "error", message)
 
 
 def _is_damped(parameter: ParameterProgram, n_layer: int) -> bool:

@@ -122,4 +122,4 @@ def _without_effects(found: Sequence[Finding], program: ModelProgram) -> list[Fi
 
 def _names(finding: Finding, program: ModelProgram) -> frozenset[str]:
     names = (p.name for p in (*program.parameters, *program.buffers))
-    return frozenset(name for name in names if fnmatchcase(name, finding.where))
+    return frozenset(n for n in names if any(fnmatchcase(n, place) for place in finding.places))
