@@ -9,7 +9,7 @@ from gptinit.facts.vocabulary import Severity
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram, ParameterProgram
 
-__all__ = ["Hit", "grouped", "grouped_findings"]
+__all__ = ["Hit", "grouped", "grouped_findings", "named", "pattern_of"]
 
 _SHOWN = 3
 """Further places of a finding that its message names; all are in the finding itself."""
@@ -42,11 +42,11 @@ def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[F
         if parameter is None:
             yield Finding(rule=rule, severity=severity, where="*", fact=message)
         else:
-            key = _pattern(parameter) if cause is None else (cause,)
+            key = pattern_of(parameter) if cause is None else (cause,)
             groups.setdefault((key, severity), []).append((parameter, message))
     if not groups:
         return
-    whole = Counter(map(_pattern, (*program.parameters, *program.buffers)))
+    whole = Counter(map(pattern_of, (*program.parameters, *program.buffers)))
     for (_, severity), members in groups.items():
         places = _places(members)
         said = [members[0][1]]
@@ -61,17 +61,23 @@ def _places(members: Sequence[tuple[ParameterProgram, str]]) -> list[str]:
     """The pattern of every parameter, each once; the name of one that is alone in its pattern."""
     by_pattern: dict[str, list[str]] = {}
     for parameter, _ in members:
-        by_pattern.setdefault(_pattern(parameter), []).append(parameter.name)
+        by_pattern.setdefault(pattern_of(parameter), []).append(parameter.name)
     return [names[0] if len(names) == 1 else pattern for pattern, names in by_pattern.items()]
 
 
 def _others(places: Sequence[str]) -> list[str]:
     """The places after the first in words, for those who read the message alone."""
-    _, *others = places
-    if not others:
-        return []
-    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-    return [f"The same goes for {', '.join(others[:_SHOWN])}{more}."]
+    return [f"The same goes for {_listed(places[1:])}."] if len(places) > 1 else []
+
+
+def named(parameters: Iterable[ParameterProgram]) -> str:
+    """Parameters by their patterns, the first three of them."""
+    return _listed(list(dict.fromkeys(map(pattern_of, parameters))))
+
+
+def _listed(places: Sequence[str]) -> str:
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    return f"{', '.join(places[:_SHOWN])}{more}"
 
 
 def grouped_findings(found: Iterable[Finding], program: ModelProgram) -> Iterator[Finding]:
@@ -85,7 +91,8 @@ def grouped_findings(found: Iterable[Finding], program: ModelProgram) -> Iterato
         yield from grouped(rule, members, program)
 
 
-def _pattern(parameter: ParameterProgram) -> str:
+def pattern_of(parameter: ParameterProgram) -> str:
+    """Its name with `*` for the layer and the expert."""
     return layer_pattern(parameter.name, parameter.layer, experts=True)
 
 
@@ -93,8 +100,8 @@ def _extent(
     members: Sequence[tuple[ParameterProgram, str]], whole: Counter[str], program: ModelProgram
 ) -> list[str]:
     """The layers of the first pattern, unless it is all that have it or the only one."""
-    pattern = _pattern(members[0][0])
-    alike = [p for p, _ in members if _pattern(p) == pattern]
+    pattern = pattern_of(members[0][0])
+    alike = [p for p, _ in members if pattern_of(p) == pattern]
     layers = {p.layer for p in alike if p.layer is not None}
     if len(alike) == whole[pattern] or not layers:
         return []

@@ -8,11 +8,13 @@ from typing import TypeAlias
 from gptinit.audit_rules import (
     constants,
     copies,
+    gradients,
     head,
     overwritten,
     precision,
     residual,
     scale,
+    truncation,
     unwritten,
 )
 from gptinit.audit_rules.blame import blamed
@@ -50,6 +52,7 @@ FINDERS: Mapping[str, Finder] = MappingProxyType(
         "std-vs-variance": scale.std_vs_variance,
         "role-std-mismatch": _nothing,
         "wrong-distribution": scale.wrong_distribution,
+        "truncation-without-effect": truncation.truncation_without_effect,
         "tied-role-std-conflict": head.tied_role_std_conflict,
         "logit-scale": head.logit_scale,
         "tie-broken": head.tie_broken,
@@ -57,6 +60,8 @@ FINDERS: Mapping[str, Finder] = MappingProxyType(
         "norm-weight-wrong": constants.norm_weight_wrong,
         "bias-nonzero": constants.bias_nonzero,
         "zeros": constants.zeros,
+        "logits-constant": gradients.logits_constant,
+        "parameters-without-gradient": gradients.parameters_without_gradient,
         "padding-row-nonzero": constants.padding_row_nonzero,
         "duplicate-layers": copies.duplicate_layers,
         "duplicate-experts": copies.duplicate_experts,

@@ -110,7 +110,7 @@ def residual_branches_unequal(program: ModelProgram, context: Context) -> Iterat
     uneven = _uneven_everywhere(program, context)
     for layer in context.layers:
         pairs = uneven.get(layer.index)
-        if not pairs or any(True for _ in _astray(layer, program)):
+        if not pairs or any(True for _ in _astray(layer, program, context)):
             continue
         plain, scaled = pairs[0]
         if not (context.free(plain) or context.free(scaled)):
@@ -180,18 +180,41 @@ def residual_scaling_wrong_tensor(program: ModelProgram, context: Context) -> It
     yield from _everywhere(program, context)
 
 
-def _astray(layer: Layer, program: ModelProgram) -> Iterator[ParameterProgram]:
+def _astray(layer: Layer, program: ModelProgram, context: Context) -> Iterator[ParameterProgram]:
+    """The input matrices of a block that are scaled by the model's depth or by the block's own."""
     if program.facts.n_layer <= _TWO:
         return
     factor = RESIDUAL_EXTRA.value(program.facts, 0.0)
     for parameter in layer.of(*_SUSPECTS):
-        if layer.is_factor(parameter, factor, room=SURE) and not layer.unscaled(parameter):
+        whole = layer.is_factor(parameter, factor, room=SURE) and not layer.unscaled(parameter)
+        if whole or parameter.role in _scaled_by_layer(context):
             yield parameter
 
 
+def _scaled_by_layer(context: Context) -> frozenset[str]:
+    """The roles of input matrices that have the factor 1/sqrt(2 (layer + 1)) in every block.
+
+    In one block it may be a coincidence; in all of them it is not.
+    """
+    having = [layer for layer in context.layers if layer.of(*_SUSPECTS)]
+    return frozenset(
+        role
+        for role in _SUSPECTS
+        if len(having) > _TWO
+        and all(
+            layer.of(role)
+            and all(
+                layer.is_factor(p, (2 * (layer.index + 1)) ** -0.5, room=SURE)
+                for p in layer.of(role)
+            )
+            for layer in having
+        )
+    )
+
+
 def _wrong(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """Hits on scaled input matrices; notes where the block's residual projection is scaled too."""
-    for parameter in _astray(layer, program):
+    """Hits on scaled input matrices, and whether their branch is damped once or twice."""
+    for parameter in _astray(layer, program, context):
         if not context.free(parameter):
             continue
         partner = "mlp_down" if parameter.role.startswith("mlp") else "attn_out"
@@ -199,12 +222,14 @@ def _wrong(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hi
         also = f"{partner}, which writes to the stream, is " + (
             "not scaled" if plain else "scaled too, so the branch is damped twice"
         )
+        by_layer = parameter.role in _scaled_by_layer(context)
+        formula = "1/sqrt(2 (layer + 1))" if by_layer else RESIDUAL_EXTRA.formula
         message = (
             f"A matrix that reads from the stream must have the std of its siblings, "
-            f"{layer.std:.4g}, got {parameter.distribution}: ratio {RESIDUAL_EXTRA.formula}, the "
+            f"{layer.std:.4g}, got {parameter.distribution}: ratio {formula}, the "
             f"residual scaling is on the wrong tensor ({also})."
         )
-        yield Hit(parameter, "error" if plain else "note", message)
+        yield Hit(parameter, "error", message)
 
 
 def _everywhere(program: ModelProgram, context: Context) -> Iterator[Hit]:

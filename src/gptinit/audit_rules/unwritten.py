@@ -27,7 +27,7 @@ def init_never_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
 def init_not_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """The whole model, if it has an init that neither its constructor nor a choice runs."""
     for left in program.uncalled:
-        yield None, "warning", uncalled_words(left, program.parameters)
+        yield Hit(None, "warning", uncalled_words(left, program.parameters))
 
 
 def uninitialised(program: ModelProgram, _: Context) -> Iterator[Hit]:

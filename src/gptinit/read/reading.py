@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
 from gptinit.config import ModelFacts
 from gptinit.errors import ConfigError, SubjectError, unknown_name
+from gptinit.facts.algebra import is_zero
 from gptinit.facts.vocabulary import ROLES, Build
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.flow import Flow, follow, follow_briefly
@@ -83,9 +84,10 @@ def read_model(
     """
     _require_roles(roles or {})
     module = trace(factory.build)  # no storage is allocated: the size of the model does not matter
-    flow = follow_briefly(module) if brief else follow(module)
+    laws = Laws()
+    flow = (follow_briefly if brief else follow)(module, lambda p: _starts_zero(p, laws))
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, {}))
-    return _reading(recorded, _programs(recorded, Laws(), roles), build)
+    return _reading(recorded, _programs(recorded, laws, roles), build)
 
 
 def read_live(
@@ -98,9 +100,13 @@ def read_live(
     """
     _require_roles(roles or {})
     weights = stand_ins(module)
-    flow = follow(module, weights)
+    flow = follow(module, lambda p: not bool(p.any()), weights)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, weights))
     return _reading(recorded, _programs(recorded, LiveLaws(), roles), "live")
+
+
+def _starts_zero(parameter: Tensor, laws: Laws) -> bool:
+    return is_float(parameter) and is_zero(laws.of(read_of(parameter)).distribution)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +169,7 @@ def _reading(recorded: _Recorded, programs: tuple[Program, Program], build: Buil
         architecture=factory.architecture,
         logit_multiplier=flow.tail.multiplier if flow.tail else None,
         uncalled=uncalled_inits(factory, recorded.module, parameters) if is_own else (),
+        constant_logits=flow.constant_logits,
     )
     return Reading(
         module=recorded.module,
