@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from gptinit.audit_rules import (
+    branches,
     constants,
     copies,
     gradients,
@@ -44,6 +45,7 @@ FINDERS: Mapping[str, Finder] = MappingProxyType(
         "uninitialised": unwritten.uninitialised,
         "pretrained-overwritten": overwritten.pretrained_overwritten,
         "special-init-overwritten": overwritten.special_init_overwritten,
+        "init-branch-never-taken": branches.init_branch_never_taken,
         "residual-scaling-missing": residual.residual_scaling_missing,
         "residual-scaling-wrong-tensor": residual.residual_scaling_wrong_tensor,
         "residual-branches-unequal": residual.residual_branches_unequal,

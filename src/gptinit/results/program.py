@@ -13,6 +13,7 @@ __all__ = [
     "Draw",
     "FirstGradient",
     "ModelProgram",
+    "NameBranch",
     "ParameterProgram",
     "Program",
     "UncalledInit",
@@ -105,6 +106,25 @@ class ParameterProgram:
         return math.prod(self.shape)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameBranch:
+    """An `if` of the init code that asks for names, draws or scales, and was never taken.
+
+    Attributes:
+        file: as users know it.
+        line: of the `if`.
+        test: its condition, as Python writes it.
+        asked: how many names of the model it was asked about.
+        meant: those of them that have a text that it compares with as a part.
+    """
+
+    file: str
+    line: int
+    test: str
+    asked: int
+    meant: tuple[str, ...]
+
+
 Program = tuple[ParameterProgram, ...]
 """The init program of a model: one entry a parameter, in the order of `named_parameters`."""
 
@@ -143,6 +163,7 @@ class ModelProgram:
         uncalled: its inits that nothing runs, and that would change it as far as is known.
         constant_logits: parameters of zeros that keep the logits from depending on the tokens; None
             where they depend on them, or that is not known.
+        never_taken: branches of the init code that ask for names and found none.
     """
 
     facts: ModelFacts
@@ -155,3 +176,4 @@ class ModelProgram:
     logit_multiplier: float | None = None
     uncalled: tuple[UncalledInit, ...] = ()
     constant_logits: tuple[str, ...] | None = None
+    never_taken: tuple[NameBranch, ...] = ()
