@@ -81,7 +81,8 @@ class Case:
 CASES = (
     Case(
         id="hf-gpt2-cproj", wrong=models.never_matches, right=models.neutral, claim="nanogpt",
-        found={"residual-scaling-missing": BRANCHES}, ratio=DEPTH_RATIO,
+        found={"residual-scaling-missing": BRANCHES, "init-branch-never-taken": BRANCHES},
+        ratio=DEPTH_RATIO,
     ),
     Case(
         id="llama2c-w3", wrong=models.scaled_w3, right=models.neutral,

@@ -24,12 +24,14 @@ class Hit(NamedTuple):
         message: what is wrong, in one or two sentences.
         cause: equal for hits of one rule that have one cause and make one finding; None where each
             pattern of names is a cause of its own.
+        meant: the std that it should have, where the rule says so.
     """
 
     parameter: ParameterProgram | None
     severity: Severity
     message: str
     cause: object = None
+    meant: float | None = None
 
 
 def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[Finding]:
@@ -38,7 +40,7 @@ def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[F
     Parameters of one name in many layers share a cause, unless the rule says more of it.
     """
     groups: dict[tuple[object, Severity], list[tuple[ParameterProgram, str]]] = {}
-    for parameter, severity, message, cause in hits:
+    for parameter, severity, message, cause, _ in hits:
         if parameter is None:
             yield Finding(rule=rule, severity=severity, where="*", fact=message)
         else:
