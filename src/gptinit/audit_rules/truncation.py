@@ -58,10 +58,10 @@ def _why_idle(law: TruncatedNormal, widest: TruncatedNormal) -> str | None:
 
 
 def _truncated(parameter: ParameterProgram) -> Iterator[TruncatedNormal]:
-    """The first truncated normal of its distribution, if there is one."""
+    """The first truncated normal of its distribution, if there is one with bounds."""
     laws = (leaf for leaf in leaves(parameter.distribution) if isinstance(leaf, TruncatedNormal))
     first = next(laws, None)
-    if first is not None and first.scale > 0:
+    if first is not None and first.scale > 0 and math.isfinite(first.high - first.low):
         yield first
 
 
