@@ -51,11 +51,10 @@ def scales_a_std(model: Decoder) -> None:
         nn.init.normal_(module.weight, std=std)
 
 
-def after_a_wider_test(model: Decoder) -> None:
+def compares_the_start(model: Decoder) -> None:
+    plain(model)
     for name, parameter in model.named_parameters():
-        if "weight" in name:
-            nn.init.normal_(parameter, std=STD)
-        elif name.startswith("w2"):
+        if name.startswith("w2"):
             parameter.mul_(depth_factor(model))
 
 
@@ -108,7 +107,7 @@ def never_comes_there(model: Decoder) -> None:
         compares_whole_names(model)
 
 
-@pytest.mark.parametrize("draw", [compares_whole_names, scales_a_std, after_a_wider_test])
+@pytest.mark.parametrize("draw", [compares_whole_names, scales_a_std, compares_the_start])
 def test_a_test_that_says_no_to_the_names_it_is_for_is_found(draw: Draw) -> None:
     (branch,) = untaken(draw)
 

@@ -18,15 +18,13 @@ def never_taken(branches: Iterable[Branch], names: Iterable[str]) -> tuple[NameB
         branches: that the init code came to.
         names: of every parameter and module of the model.
     """
-    paths = [name.split(".") for name in names]
+    paths = [name.split(".") for name in names if name]
     endings = {".".join(path[i:]) for path in paths for i in range(len(path))}
     found = []
     for branch in branches:
         asked = [dict(pairs) for pairs in branch.asked]
         texts = {text for values in asked for text in values.values()}
-        are_names = {
-            text for text in texts if text in endings or text.rpartition(".")[0] in endings
-        }
+        are_names = texts & endings
         if branch.is_taken or not are_names or any(_may_hold(branch, v) for v in asked):
             continue
         meant = {text for text in are_names if any(_has(text, t) for t in branch.texts)}
