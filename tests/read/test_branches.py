@@ -121,7 +121,7 @@ def test_a_test_that_says_no_to_the_names_it_is_for_is_found(draw: Draw) -> None
     "draw",
     [
         compares_the_end, asks_for_another_type, asks_for_a_type_by_name, asks_for_a_setting,
-        asks_for_a_shape, changes_nothing, never_comes_there,
+        asks_for_a_shape, skips_by_name, changes_nothing, never_comes_there,
     ],
 )  # fmt: skip
 def test_branches_that_are_taken_or_ask_for_something_else_are_not(draw: Draw) -> None:
