@@ -90,7 +90,7 @@ CASES = (
             "residual-scaling-wrong-tensor": ("blocks.*.mlp.w3.weight",),
             "residual-scaling-missing": ("blocks.*.mlp.w2.weight",),
         },
-        ratio=1 / DEPTH_RATIO,  # beside `plain`, the closest scheme
+        ratio=1 / DEPTH_RATIO,  # beside `nanogpt`, the closest scheme
     ),
     Case(
         id="llama2c-w3 against the claim", wrong=models.scaled_w3, right=models.neutral,
