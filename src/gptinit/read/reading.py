@@ -19,8 +19,8 @@ from gptinit.forward.roles import WeightUse
 from gptinit.forward.shape import Shape, merged, observed_shape
 from gptinit.load.factory import Factory
 from gptinit.load.settings import claimed_tie
-from gptinit.read.inits import uncalled_inits, with_constructed
 from gptinit.read.branches import never_taken
+from gptinit.read.inits import uncalled_inits, with_constructed
 from gptinit.read.live import LiveLaws, stand_ins
 from gptinit.read.parameters import (
     ParameterReader,
@@ -109,7 +109,7 @@ def read_live(
     """
     _require_roles(roles or {})
     weights = stand_ins(module)
-    flow = follow(module, lambda p: not bool(p.any()), weights)
+    flow = follow(module, lambda p: is_float(p) and not bool(p.any()), weights)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, weights))
     return _reading(recorded, _programs(recorded, LiveLaws(), roles), "live")
 
