@@ -48,7 +48,14 @@ from gptinit.facts.names import layer_pattern
 from gptinit.facts.schemes import Scheme, get_scheme
 from gptinit.facts.step import Step
 from gptinit.results.profile import Finding
-from gptinit.results.program import Draw, ModelProgram, ParameterProgram, UncalledInit
+from gptinit.results.program import (
+    Draw,
+    FirstGradient,
+    ModelProgram,
+    NameBranch,
+    ParameterProgram,
+    UncalledInit,
+)
 
 DEPTH = math.sqrt(2 * L)
 
@@ -62,7 +69,7 @@ def rules(program: ModelProgram, claim: Scheme | None = None) -> dict[str, list[
     found: dict[str, list[str]] = {}
     for finding in findings_of(program, expectations(claim, program) if claim else None):
         if finding.severity != "note":
-            found.setdefault(finding.rule, []).append(finding.where)
+            found.setdefault(finding.rule, []).extend(finding.places)
     return found
 
 
@@ -377,7 +384,48 @@ def random_biases() -> ModelProgram:
 
 
 def all_zero() -> ModelProgram:
-    return llama(by_role({"tok_emb": normal(0.02)}, ZERO))
+    """Zeros in q and k, v and attn_out, gate and mlp_down, as the forward pass tells of them."""
+    partner = {"q": "k_proj", "k": "q_proj", "v": "o_proj", "attn_out": "v_proj",
+               "mlp_gate": "down_proj", "mlp_down": "gate_proj"}  # fmt: skip
+
+    def stuck(p: ParameterProgram) -> ParameterProgram:
+        here = p.name.rpartition(".")[0].rpartition(".")[0]
+        waits = (f"{here}.{partner[p.role]}.weight",) if p.role in partner else ()
+        law = ZERO if waits else p.distribution
+        never = FirstGradient(step=None if waits else 0, waits_for=waits)
+        return replace(p, distribution=law, gradient=never)
+
+    return every(llama(), lambda _: True, stuck)
+
+
+def waiting(zero: str, *, role: str, step: int = 1) -> ModelProgram:
+    """Zeros in one parameter, for which those of a role wait."""
+
+    def told(p: ParameterProgram) -> ParameterProgram:
+        if p.name.endswith(zero):
+            return replace(p, distribution=ZERO, gradient=FirstGradient(step=0))
+        waits = p.role == role
+        names = [q.name for q in llama().parameters if q.name.endswith(zero) and q.layer == p.layer]
+        first = FirstGradient(step=step, waits_for=tuple(names)) if waits else FirstGradient(step=0)
+        return replace(p, gradient=first)
+
+    return every(llama(), lambda _: True, told)
+
+
+def constant_logits(name: str) -> ModelProgram:
+    program = every(
+        llama(),
+        lambda p: p.name == name,
+        lambda p: replace(p, distribution=ZERO, gain=None, gradient=FirstGradient(step=0)),
+    )
+    return replace(program, constant_logits=(name,))
+
+
+def asks(meant: tuple[str, ...]) -> ModelProgram:
+    branch = NameBranch(
+        file="model.py", line=7, test="name == 'o_proj.weight'", asked=111, meant=meant
+    )
+    return replace(llama(), never_taken=(branch,))
 
 
 CASES: list[tuple[str, Callable[[], ModelProgram], str | None, dict[str, list[str]]]] = [
@@ -515,8 +563,42 @@ CASES: list[tuple[str, Callable[[], ModelProgram], str | None, dict[str, list[st
      {"bias-nonzero": ["transformer.h.*.mlp.c_fc.bias"]}),
     (
         "gain 0", all_zero, None,
-        {"zeros": ["model.layers.*.self_attn.v_proj.weight", "model.layers.*.mlp.up_proj.weight",
-                   "model.layers.*.self_attn.q_proj.weight"]},
+        {"parameters-without-gradient": [
+            "model.layers.*.self_attn.q_proj.weight", "model.layers.*.self_attn.k_proj.weight",
+            "model.layers.*.self_attn.v_proj.weight", "model.layers.*.self_attn.o_proj.weight",
+            "model.layers.*.mlp.gate_proj.weight", "model.layers.*.mlp.down_proj.weight"]},
+    ),
+    (
+        "embedding of zeros", lambda: redrawn(llama(), "embed_tokens.weight", ZERO), None,
+        {"zeros": ["model.embed_tokens.weight"]},
+    ),
+    ("final norm 0", lambda: constant_logits("model.norm.weight"), None,
+     {"logits-constant": ["model.norm.weight"]}),
+    (
+        "bounds in units of nothing",
+        lambda: redrawn(llama(), "q_proj.weight", TruncatedNormal(0.0, 0.02, -0.2, 0.2)), None,
+        {"truncation-without-effect": ["model.layers.*.self_attn.q_proj.weight"]},
+    ),
+    (
+        "default bounds beside bounds",
+        lambda: redrawn(
+            llama(by_role({}, TruncatedNormal(0.0, 0.02, -0.06, 0.06))), "q_proj.weight",
+            TruncatedNormal(0.0, 0.02, -2.0, 2.0),
+        ), None,
+        {"truncation-without-effect": ["model.layers.*.self_attn.q_proj.weight"]},
+    ),
+    (
+        "bounds of the others",
+        lambda: redrawn(
+            llama(by_role({}, TruncatedNormal(0.0, 0.02, -0.04, 0.04))), "q_proj.weight",
+            TruncatedNormal(0.0, 0.01, -0.04, 0.04),
+        ), None,
+        {"truncation-without-effect": ["model.layers.*.self_attn.q_proj.weight"]},
+    ),
+    (
+        "a name that begins at the root",
+        lambda: asks(tuple(f"model.layers.{i}.self_attn.o_proj.weight" for i in range(L))), None,
+        {"init-branch-never-taken": ["model.layers.*.self_attn.o_proj.weight"]},
     ),
     (
         "variance for std", lambda: redrawn(gpt2(), "c_proj.weight", normal(0.0004)), None,
@@ -652,7 +734,7 @@ def test_one_parameter_is_named_itself() -> None:
     program = every(
         llama(), lambda p: p.role == "q" and p.layer == 3, lambda p: replace(p, distribution=ZERO)
     )
-    claimed = only(program, "zeros", get_scheme("plain"))
+    claimed = only(program, "zeros", get_scheme("plain"))  # the claim draws it
 
     assert claimed.where == "model.layers.3.self_attn.q_proj.weight"
 
@@ -673,14 +755,128 @@ def test_a_zero_residual_projection_head_and_query_are_by_design() -> None:
     query = redrawn(llama(), "q_proj.weight", ZERO)
 
     assert findings_of(zeroed) == ()
-    assert [(f.rule, f.severity) for f in findings_of(query)] == [("zeros", "note")]
+    assert findings_of(query) == ()
+
+
+def test_what_waits_for_a_zero_projection_is_a_note_with_its_count() -> None:
+    found = findings_of(waiting("o_proj.weight", role="v"))
+
+    assert [(f.rule, f.severity, f.where) for f in found] == [
+        ("parameters-without-gradient", "note", "model.layers.*.self_attn.o_proj.weight")
+    ]
+    assert found[0].message.startswith(
+        f"{L} of {len(llama().parameters)} parameters get no gradient"
+    )
+    assert "All have one by step 2" in found[0].message
+
+
+def test_zeros_that_block_each_other_are_one_finding_a_block_of_causes() -> None:
+    found = [f for f in findings_of(all_zero()) if f.rule == "parameters-without-gradient"]
+
+    assert [len(f.places) for f in found] == [2, 2, 2]
+    assert all("zeros in" in f.message for f in found)
+
+
+def test_what_the_forward_does_not_use_is_a_note_but_for_experts_beside_a_used_one() -> None:
+    expert = "model.layers.0.mlp.experts.{}.up_proj.weight"
+    used = [
+        replace(
+            matrix(expert.format(i), "mlp_up", normal(0.02), D, F, layer=0),
+            gradient=FirstGradient(step=0 if i == 0 else None, is_used=i == 0),
+        )
+        for i in range(2)
+    ]
+    lost = replace(vector("lost", "other", ONE), gradient=FirstGradient(step=None, is_used=False))
+    program = replace(llama(), parameters=(*llama().parameters, *used, lost))
+
+    assert [(f.rule, f.severity, f.where) for f in findings_of(program)] == [
+        ("parameters-without-gradient", "note", "lost")
+    ]
+
+
+def test_a_head_of_zeros_is_a_note_and_says_all_that_waits_for_it() -> None:
+    head = constant_logits("lm_head.weight")
+    program = every(
+        head,
+        lambda p: p.role != "lm_head",
+        lambda p: replace(p, gradient=FirstGradient(step=1, waits_for=("lm_head.weight",))),
+    )
+
+    found = findings_of(program)
+
+    assert [(f.rule, f.severity) for f in found] == [("logits-constant", "note")]
+
+
+def test_a_final_norm_of_zeros_is_told_once() -> None:
+    program = every(
+        constant_logits("model.norm.weight"),
+        lambda p: p.name == "model.norm.weight",
+        lambda p: replace(p, gain=0.0),
+    )
+
+    assert rules(program) == {"logits-constant": ["model.norm.weight"]}
+
+
+def test_a_truncation_that_cuts_what_its_siblings_cut_is_no_finding() -> None:
+    def law(role: str, _: int) -> Distribution:
+        std = 0.02 / DEPTH if role in ("attn_out", "mlp_down") else 0.02
+        return TruncatedNormal(0.0, std, -3 * std, 3 * std)
+
+    assert findings_of(llama(law)) == ()
+
+
+def test_default_bounds_throughout_are_a_note() -> None:
+    """As in torchtitan: a normal in effect, and nobody asked for more."""
+    found = findings_of(llama(by_role({}, TruncatedNormal(0.0, 0.02, -2.0, 2.0))))
+
+    assert [(f.rule, f.severity) for f in found] == [("truncation-without-effect", "note")]
+
+
+def test_a_branch_that_asks_for_a_name_that_no_parameter_has_is_a_note() -> None:
+    (finding,) = findings_of(asks(()))
+
+    assert (finding.rule, finding.severity, finding.where) == (
+        "init-branch-never-taken",
+        "note",
+        "*",
+    )
+    assert "`if name == 'o_proj.weight'` at model.py:7" in finding.message
+
+
+def by_layer(*roles: str) -> ModelProgram:
+    """0.02, in these roles over sqrt(2 (layer + 1))."""
+
+    def law(role: str, layer: int) -> Distribution:
+        return normal(0.02 / math.sqrt(2 * (layer + 1)) if role in roles else 0.02)
+
+    return llama(law)
+
+
+@pytest.mark.parametrize(("role", "severity"), [("mlp_gate", "error"), ("mlp_up", "note")])
+def test_a_factor_scaled_beside_its_output_is_told_in_every_layer(role: str, severity: str) -> None:
+    """By torchtitan and OLMo-core the linear factor is meant so; the gate by nobody."""
+    scaled = dict.fromkeys((role, "attn_out", "mlp_down"), normal(0.02 / DEPTH))
+    programs = llama(by_role(scaled, normal(0.02))), by_layer(role, "attn_out", "mlp_down")
+    formulas = "1/sqrt(2 n_layer)", "1/sqrt(2 (layer + 1))"
+
+    for program, formula in zip(programs, formulas, strict=True):
+        (finding,) = findings_of(program)
+        assert (finding.rule, finding.severity) == ("residual-scaling-wrong-tensor", severity)
+        assert finding.where == f"model.layers.*.mlp.{role.removeprefix('mlp_')}_proj.weight"
+        assert f"ratio {formula}, the residual scaling is on {role} and on mlp_down" in finding.fact
+        assert "of 12." not in finding.fact  # all layers
+
+
+def test_outputs_scaled_by_their_layer_are_no_finding() -> None:
+    assert rules(by_layer("attn_out", "mlp_down")) == {}
 
 
 def test_torch_biases_beside_torch_weights_are_a_note() -> None:
     found = [f for f in findings_of(torch_default(gpt2())) if f.rule == "bias-nonzero"]
 
-    assert {f.severity for f in found} == {"note"}
-    assert len(found) == 4
+    (finding,) = found  # one cause: torch's own default
+    assert finding.severity == "note"
+    assert len(finding.places) == 4
 
 
 def test_an_architecture_that_divides_its_logits_may_have_a_wide_head() -> None:
@@ -899,7 +1095,7 @@ def test_rules_and_ratios_name_rules_that_there_are() -> None:
     causes = {cause for rule in RULES.values() for cause in rule.silenced_by}
 
     assert causes == {"tied-role-std-conflict", "special-init-overwritten", "dtype-rounding",
-                      "pretrained-overwritten"}  # fmt: skip
+                      "pretrained-overwritten", "logits-constant", "zeros"}  # fmt: skip
     assert causes <= set(RULES)
     assert {rule for hint in HINTS for rule in hint.rules.values()} <= set(FINDERS)
 

@@ -578,8 +578,8 @@ def test_what_init_writes_runs_once_the_model_is_small(
 
     assert run("check", "--config", "gptinit.toml", "--format", "json") == 0
     results = json.loads(capsys.readouterr().out)["results"]
-    # nonfinite and attn_score_std on 2 layers, four bounds on one place
-    assert len(results) == 8
+    # nonfinite and attn_score_std on 2 layers, five bounds on one place
+    assert len(results) == 9
     assert "violated" not in {r["verdict"] for r in results}
 
 

@@ -81,7 +81,8 @@ class Case:
 CASES = (
     Case(
         id="hf-gpt2-cproj", wrong=models.never_matches, right=models.neutral, claim="nanogpt",
-        found={"residual-scaling-missing": BRANCHES}, ratio=DEPTH_RATIO,
+        found={"residual-scaling-missing": BRANCHES, "init-branch-never-taken": BRANCHES},
+        ratio=DEPTH_RATIO,
     ),
     Case(
         id="llama2c-w3", wrong=models.scaled_w3, right=models.neutral,
@@ -89,7 +90,7 @@ CASES = (
             "residual-scaling-wrong-tensor": ("blocks.*.mlp.w3.weight",),
             "residual-scaling-missing": ("blocks.*.mlp.w2.weight",),
         },
-        ratio=1 / DEPTH_RATIO,  # beside `plain`, the closest scheme
+        ratio=1 / DEPTH_RATIO,  # beside `nanogpt`, the closest scheme
     ),
     Case(
         id="llama2c-w3 against the claim", wrong=models.scaled_w3, right=models.neutral,
@@ -254,7 +255,7 @@ def test_the_bug_is_named_by_its_rule_where_it_is(case: Case, tmp_path: Path) ->
     found: dict[str, set[str]] = {}
     for finding in audit.findings:
         if finding.severity != "note":
-            found.setdefault(finding.rule, set()).add(finding.where)
+            found.setdefault(finding.rule, set()).update(finding.places)
     missing = {rule: set(places) - found.get(rule, set()) for rule, places in case.found.items()}
     assert not any(missing.values()), missing
     assert set(found) == set(case.found)

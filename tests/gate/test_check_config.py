@@ -1,5 +1,6 @@
 """The configuration of a check: what it means, and one line for everything that is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -353,6 +354,20 @@ def test_an_acceptance_of_one_layer_does_not_hide_others_of_the_same_finding() -
 
     assert still.severity == "error"
     assert unused.rule == "unused-acceptance"
+
+
+@pytest.mark.parametrize(
+    ("places", "severity"),
+    [(("a", "b"), "note"), (("?",), "note"), (("a",), "error"), (("b", "c"), "error")],
+)
+def test_a_finding_with_one_cause_is_accepted_place_by_place(
+    places: tuple[str, ...], severity: str
+) -> None:
+    accept = [Acceptance(rule="out-of-bounds", where=f"big: {p}", reason="known") for p in places]
+
+    first, *_ = apply_acceptances([replace(finding(where="a"), also=("b",))], accept)
+
+    assert first.severity == severity
 
 
 def test_an_acceptance_without_anything_to_accept_is_a_warning() -> None:

@@ -280,6 +280,15 @@ def test_a_healthy_profile_has_no_findings() -> None:
     assert nonfinite_findings(profile) == ()
 
 
+def test_logits_that_are_all_equal_violate_a_default_bound() -> None:
+    silent = with_value(make_profile(seeds=6), "final", "logit_std", 0.0, 0.0)
+
+    (found,) = findings_of(judge(silent, DEFAULT_BOUNDS, model="big"))
+    (plainly,) = out_of_bounds(silent, DEFAULT_BOUNDS)
+    assert (found.stat, found.where, found.severity) == ("logit_std", "final", "error")
+    assert (plainly.stat, plainly.where, plainly.severity) == ("logit_std", "final", "warning")
+
+
 def scores_profile(*scores: tuple[float, float]) -> Profile:
     profile = make_profile(n_layer=len(scores))
     for i, (value, stderr) in enumerate(scores):

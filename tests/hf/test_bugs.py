@@ -64,8 +64,9 @@ def test_what_openai_gpt_leaves_unwritten_on_meta_is_named(tmp_path: Path) -> No
     transformers_at_least(5, 0)
     found = gptinit.audit(openai_gpt(tmp_path), build="meta").findings
 
-    assert {(f.rule, f.severity) for f in found} == {("uninitialised", "error")}
-    assert {f.where.rpartition(".h.*.")[2] for f in found} == {
+    (finding,) = found  # one cause, with its count
+    assert (finding.rule, finding.severity) == ("uninitialised", "error")
+    assert {place.rpartition(".h.*.")[2] for place in finding.places} == {
         f"{module}.{kind}"
         for module in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
         for kind in ("weight", "bias")

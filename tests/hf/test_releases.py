@@ -129,7 +129,9 @@ def rules(document: dict[str, Any]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for finding in document["findings"]:
         if finding["severity"] != "note":
-            found.setdefault(finding["rule"], set()).add(finding["where"])
+            found.setdefault(finding["rule"], set()).update(
+                [finding["where"], *finding.get("also", [])]
+            )
     return found
 
 
@@ -138,7 +140,10 @@ def test_gpt2_of_5_14_1_misses_its_residual_scaling(tmp_path: Path) -> None:
 
     projections = {f"transformer.h.*.{branch}.c_proj.weight" for branch in ("attn", "mlp")}
     assert code == 1
-    assert rules(document) == {"residual-scaling-missing": projections}
+    assert rules(document) == {
+        "residual-scaling-missing": projections,
+        "init-branch-never-taken": projections,
+    }
     assert {f["severity"] for f in document["findings"]} == {"error"}
     ratios = [p["ratio"] for p in document["parameters"] if p["name"].endswith("c_proj.weight")]
     assert ratios == pytest.approx([math.sqrt(2 * 12)] * 24, rel=1e-6)
@@ -148,9 +153,13 @@ def test_gpt2_of_5_14_1_is_accused_without_a_claim(tmp_path: Path) -> None:
     code, document = audit("5.14.1", tmp_path, GPT2)
 
     assert code == 1
-    assert list(rules(document)) == ["residual-scaling-missing"]
-    assert all("ratio 4.899 = sqrt(2 n_layer)" in f["message"] for f in document["findings"])
-    assert document["closest_scheme"]["name"] == "plain"
+    assert list(rules(document)) == ["init-branch-never-taken", "residual-scaling-missing"]
+    branch, *missing = document["findings"]
+    assert "`if name == 'c_proj.weight'` at modeling_gpt2.py" in branch["message"]
+    assert all("ratio 4.899 = sqrt(2 n_layer)" in f["message"] for f in missing)
+    assert document["closest_scheme"] == {
+        "name": "nanogpt", "exact": False, "differs": ["attn_out", "mlp_down"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("release", ["4.57.6", "5.15.0"])

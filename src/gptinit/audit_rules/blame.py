@@ -35,7 +35,7 @@ def blamed(program: ModelProgram, context: Context) -> dict[str, list[Hit]]:
         if rule is not None:
             severity: Severity = "warning" if rule == "wrong-distribution" else "error"
             message = _message(parameter, expected, program.facts, context)
-            found.setdefault(rule, []).append((parameter, severity, message))
+            found.setdefault(rule, []).append(Hit(parameter, severity, message))
     return found
 
 

@@ -1,10 +1,16 @@
-"""The known scheme that differs least from a program."""
+"""The known scheme that explains a program best, judged together with what the rules found."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from gptinit.audit_rules.context import SURE, make_context
 from gptinit.audit_rules.matching import Expectations, expectations, ratio_of
+from gptinit.audit_rules.residual import (
+    residual_scaling_missing,
+    residual_scaling_wrong_tensor,
+    scaled_twice,
+)
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import Scheme, load_schemes
 from gptinit.facts.vocabulary import ROLES, Role
@@ -19,25 +25,49 @@ _WORST = math.log(1e6)  # a ratio that is undefined or infinite counts as this
 def closest_scheme(
     program: ModelProgram, schemes: Mapping[str, Scheme] | None = None
 ) -> ClosestScheme | None:
-    """The scheme with the fewest roles that differ, then the smallest sum of |ln ratio|.
+    """The scheme with the fewest exceptions, then the smallest sum of |ln ratio|.
+
+    A role that differs is no exception where a rule found an error in it and expects what the
+    scheme does; a role that agrees is one where a rule expects something else. So the scheme and
+    the findings tell the same.
 
     Returns:
         None if no scheme has a rule for any role of the model.
     """
     table = load_schemes() if schemes is None else schemes
     few = {by_layer: _representatives(program, by_layer=by_layer) for by_layer in (True, False)}
+    meant = _meant_stds(program)
     ranked = []
     for i, scheme in enumerate(table.values()):
         part = few[_asks_layer(scheme)]
         held = expectations(scheme, part)
         differs = differing_roles(part, held)
-        rank = _rank(part, held, differs)
+        rank = _rank(part, held, differs, meant)
         if rank is not None:
             ranked.append((rank, i, scheme.slug, tuple(differs)))
     if not ranked:
         return None
     _, _, slug, roles = min(ranked)
     return ClosestScheme(name=slug, exact=not roles, differs=roles)
+
+
+def _meant_stds(program: ModelProgram) -> dict[str, float]:
+    """Name of each parameter in which a rule finds an error -> the std that it should have."""
+    context = make_context(program)
+    rules = residual_scaling_missing, residual_scaling_wrong_tensor, scaled_twice
+    hits = (hit for rule in rules for hit in rule(program, context))
+    return {
+        hit.parameter.name: hit.meant
+        for hit in hits
+        if hit.parameter is not None and hit.meant is not None and hit.severity == "error"
+    }
+
+
+def _is_exception(parameter: ParameterProgram, held: Expectations, meant: float | None) -> bool:
+    """Whether a scheme expects something else than what is there, or than what a rule wants."""
+    if meant is None:
+        return parameter.name not in held.agreed
+    return not math.isclose(held.expected[parameter.name].std, meant, rel_tol=SURE)
 
 
 def _asks_layer(scheme: Scheme) -> bool:
@@ -55,15 +85,24 @@ def differing_roles(program: ModelProgram, held: Expectations) -> dict[Role, flo
 
 
 def _rank(
-    program: ModelProgram, held: Expectations, differs: Mapping[Role, float]
-) -> tuple[int, int, float, bool] | None:
+    program: ModelProgram,
+    held: Expectations,
+    differs: Mapping[Role, float],
+    meant: Mapping[str, float],
+) -> tuple[int, int, int, float, bool] | None:
     """What schemes are ordered by, least first; None for one that says nothing of the model."""
     spoken = {p.role for p in program.parameters if p.name in held.expected}
     if not spoken:
         return None
     agreed = len(spoken) - len(differs)
     distance = round(sum(differs.values()), 9)  # equal distances stay equal
-    return len(differs), -agreed, distance, held.scheme.verified == "claim"
+    exceptions = {
+        p.role
+        for p in program.parameters
+        if p.name in held.expected and _is_exception(p, held, meant.get(p.name))
+    }
+    is_claim = held.scheme.verified == "claim"
+    return len(exceptions), len(differs), -agreed, distance, is_claim
 
 
 def _distance(parameter: ParameterProgram, law: Distribution) -> float:

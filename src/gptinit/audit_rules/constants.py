@@ -3,12 +3,11 @@
 import math
 from collections.abc import Iterator
 
-from gptinit.audit_rules.context import Context, Layer
+from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit
 from gptinit.audit_rules.matching import STANDARD_ERRORS
-from gptinit.facts.algebra import is_random, simplified
+from gptinit.facts.algebra import is_random, is_zero, simplified
 from gptinit.facts.distributions import (
-    Constant,
     Distribution,
     Measured,
     Mixture,
@@ -21,9 +20,7 @@ from gptinit.results.program import ModelProgram, ParameterProgram
 __all__ = ["bias_nonzero", "norm_weight_wrong", "padding_row_nonzero", "zeros"]
 
 _GAIN_ROOM = 0.05  # a norm's epsilon and a small forward move its gain by less
-_ZERO = Constant(0.0)
 _MEANT_BIASES = ("dt_", "forget", "fgate", "igate", "gate", "router", "conv", "a_log", "decay")
-_DEPENDENT = (("qkv", "v"), "attn_out"), (("mlp_up",), "mlp_down"), (("q",), "k")
 
 
 def norm_weight_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -39,10 +36,15 @@ def norm_weight_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 f"A norm must start with gain 1, got a weight of {p.distribution} that makes the "
                 f"output {p.gain:.4g} times as large as the normalised input."
             )
-            yield p, severity, message
+            yield Hit(p, severity, message, cause=_said(p, message))
         elif p.gain is None and _is_drawn(p.distribution):
             message = f"A norm's weight must be a constant, got {p.distribution}, a random draw."
-            yield p, "error", message
+            yield Hit(p, "error", message, cause=_said(p, message))
+
+
+def _said(p: ParameterProgram, message: str) -> str | None:
+    """The message as the cause: what is said of several norms is one finding; None if measured."""
+    return None if isinstance(p.distribution, Measured) else message
 
 
 def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -62,7 +64,7 @@ def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
             else "while its weight has an explicit init"
         )
         message = f"A bias starts at 0 by any known scheme, got {p.distribution} ({why})."
-        yield p, severity, message
+        yield Hit(p, severity, message, cause=why)
 
 
 def _is_default(weight: ParameterProgram) -> bool:
@@ -83,42 +85,16 @@ def _is_drawn(d: Distribution) -> bool:
 
 
 def zeros(program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """Matrices of zeros that get no gradient, and embeddings of zeros."""
-    for layer in context.layers:
-        yield from _dead(layer, context)
+    """Embeddings of zeros; `parameters-without-gradient` tells which other zeros do not learn."""
     for p in program.parameters:
-        if p.role in ("tok_emb", "pos_emb") and _is_zero(p) and context.free(p):
+        if p.role in ("tok_emb", "pos_emb") and is_zero(p.distribution) and context.free(p):
             token = p.role == "tok_emb"
             message = (
                 "A token embedding must not be zero: every token starts alike."
                 if token
                 else "All positions start at 0; many models mean it so."
             )
-            yield p, "error" if token else "note", message
-
-
-def _dead(layer: Layer, context: Context) -> Iterator[Hit]:
-    """Input matrices of zeros: an error if the partner they multiply is zero too, else a note."""
-    zero = {p.role for p in layer.parameters if _is_zero(p)}
-    random = {p.role for p in layer.parameters if not _is_zero(p)}
-    for inputs, partner in _DEPENDENT:
-        for p in layer.parameters:
-            if p.role not in inputs or not _is_zero(p) or not context.free(p):
-                continue
-            if partner in zero - random:
-                message = (
-                    f"A matrix and its partner must not both be zero, got zeros in {p.role} and "
-                    f"{partner}: neither gets a gradient."
-                )
-                yield p, "error", message
-            else:
-                yield p, "note", f"All of {p.role} is zero; {partner} is not, so it can learn."
-
-
-def _is_zero(parameter: ParameterProgram) -> bool:
-    drawn = simplified(parameter.distribution)
-    measured = isinstance(drawn, Measured) and drawn.low == drawn.high == 0
-    return len(parameter.shape) > 1 and (drawn == _ZERO or measured)
+            yield Hit(p, "error" if token else "note", message)
 
 
 def padding_row_nonzero(program: ModelProgram, _: Context) -> Iterator[Hit]:
@@ -127,7 +103,7 @@ def padding_row_nonzero(program: ModelProgram, _: Context) -> Iterator[Hit]:
         row = program.padding.get(p.name)
         drawn = None if row is None else _row(p.distribution, row % p.shape[0])
         if drawn is not None and _is_drawn(drawn):
-            yield p, "warning", f"Row {row} stands for padding and must be 0, got {drawn}."
+            yield Hit(p, "warning", f"Row {row} stands for padding and must be 0, got {drawn}.")
 
 
 def _row(d: Distribution, row: int) -> Distribution | None:

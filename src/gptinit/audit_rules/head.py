@@ -33,7 +33,7 @@ def logit_scale(program: ModelProgram, _: Context) -> Iterator[Hit]:
         f"{_excess(std, frozen):.3g} nats above ln(vocab_size) = {math.log(max(vocab, 2)):.3g}. "
         f"1/sqrt(n_embd) = {width**-0.5:.4g} gives 1."
     )
-    yield head, severity, message
+    yield Hit(head, severity, message)
 
 
 def _scales_logits(program: ModelProgram) -> bool:
@@ -88,7 +88,7 @@ def tied_role_std_conflict(program: ModelProgram, context: Context) -> Iterator[
             f"1/sqrt(n_embd) = {program.facts.n_embd**-0.5:.4g}, got {head.distribution}, which "
             f"suits an embedding: the logits start with std {logits:.3g}."
         )
-        yield head, "error", message
+        yield Hit(head, "error", message)
         return
     if context.claim is None:
         return
@@ -100,7 +100,7 @@ def tied_role_std_conflict(program: ModelProgram, context: Context) -> Iterator[
             f"draws the embedding from {laws[0]} and the head from {laws[1]}, got one tensor for "
             "both."
         )
-        yield head, "warning", message
+        yield Hit(head, "warning", message)
 
 
 def tie_broken(program: ModelProgram, _: Context) -> Iterator[Hit]:
@@ -113,7 +113,7 @@ def tie_broken(program: ModelProgram, _: Context) -> Iterator[Hit]:
         f"The settings tie the head to {embedded[0].name}, got two tensors of {heads[0].numel:,} "
         "values each, which training will move apart."
     )
-    yield heads[0], "error", message
+    yield Hit(heads[0], "error", message)
 
 
 def tie_unexpected(program: ModelProgram, _: Context) -> Iterator[Hit]:
@@ -125,4 +125,4 @@ def tie_unexpected(program: ModelProgram, _: Context) -> Iterator[Hit]:
         f"The settings say that the head is a separate tensor, got one tensor for it and the "
         f"embedding ({', '.join((shared.name, *shared.aliases))})."
     )
-    yield shared, "error", message
+    yield Hit(shared, "error", message)

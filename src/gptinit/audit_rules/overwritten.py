@@ -36,7 +36,7 @@ def special_init_overwritten(program: ModelProgram, context: Context) -> Iterato
             f"What is set with care must be set last, got {meant[-1].distribution} "
             f"({meant[-1].step}), then {last.distribution} ({last.step}) as for other tensors."
         )
-        yield p, "error" if scaled else "warning", message
+        yield Hit(p, "error" if scaled else "warning", message, cause=_place(last))
 
 
 def pretrained_overwritten(program: ModelProgram, _: Context) -> Iterator[Hit]:
@@ -48,7 +48,7 @@ def pretrained_overwritten(program: ModelProgram, _: Context) -> Iterator[Hit]:
                 f"Loaded values must stay, got a draw of {p.history[-1].distribution} "
                 f"({p.history[-1].step}) after {loaded[-1].step}."
             )
-            yield p, "error", message
+            yield Hit(p, "error", message, cause=_place(p.history[-1]))
 
 
 def is_loaded(draw: Draw) -> bool:

@@ -28,7 +28,7 @@ def dtype_rounding(program: ModelProgram, _: Context) -> Iterator[Hit]:
                 f"Values must be above {smallest:.3g} to keep their digits in {p.dtype}, got "
                 f"{drawn}: most are rounded, some to 0."
             )
-            yield p, "warning", message
+            yield Hit(p, "warning", message)
         elif isinstance(drawn, Measured) and _is_spoilt(drawn):
             message = (
                 f"A draw must follow its distribution, got values in {p.dtype} with std "
@@ -36,7 +36,7 @@ def dtype_rounding(program: ModelProgram, _: Context) -> Iterator[Hit]:
                 f"least value of {drawn.low:.4g}: the inverse of the normal distribution was "
                 "rounded, and its end values stand on the bound."
             )
-            yield p, "error", message
+            yield Hit(p, "error", message)
 
 
 def _is_spoilt(drawn: Measured) -> bool:

@@ -6,13 +6,16 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from gptinit.audit_rules import (
+    branches,
     constants,
     copies,
+    gradients,
     head,
     overwritten,
     precision,
     residual,
     scale,
+    truncation,
     unwritten,
 )
 from gptinit.audit_rules.blame import blamed
@@ -42,6 +45,7 @@ FINDERS: Mapping[str, Finder] = MappingProxyType(
         "uninitialised": unwritten.uninitialised,
         "pretrained-overwritten": overwritten.pretrained_overwritten,
         "special-init-overwritten": overwritten.special_init_overwritten,
+        "init-branch-never-taken": branches.init_branch_never_taken,
         "residual-scaling-missing": residual.residual_scaling_missing,
         "residual-scaling-wrong-tensor": residual.residual_scaling_wrong_tensor,
         "residual-branches-unequal": residual.residual_branches_unequal,
@@ -50,6 +54,7 @@ FINDERS: Mapping[str, Finder] = MappingProxyType(
         "std-vs-variance": scale.std_vs_variance,
         "role-std-mismatch": _nothing,
         "wrong-distribution": scale.wrong_distribution,
+        "truncation-without-effect": truncation.truncation_without_effect,
         "tied-role-std-conflict": head.tied_role_std_conflict,
         "logit-scale": head.logit_scale,
         "tie-broken": head.tie_broken,
@@ -57,6 +62,8 @@ FINDERS: Mapping[str, Finder] = MappingProxyType(
         "norm-weight-wrong": constants.norm_weight_wrong,
         "bias-nonzero": constants.bias_nonzero,
         "zeros": constants.zeros,
+        "logits-constant": gradients.logits_constant,
+        "parameters-without-gradient": gradients.parameters_without_gradient,
         "padding-row-nonzero": constants.padding_row_nonzero,
         "duplicate-layers": copies.duplicate_layers,
         "duplicate-experts": copies.duplicate_experts,

@@ -10,6 +10,7 @@ from gptinit.facts.algebra import simplified
 from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Normal
 from gptinit.facts.step import Step
+from gptinit.facts.vocabulary import Severity
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 _TWO = 2  # layers, of which sqrt(2 n_layer) is 2: a factor that rules have for other reasons
+_ON_PURPOSE = " torchtitan and OLMo-core do so on purpose."  # feed-forward init, w2 and w3
 _SUSPECTS = ("v", "qkv", "mlp_up", "mlp_gate")  # q and k have rules of their own in T5
 
 
@@ -39,23 +41,26 @@ def residual_scaling_missing(program: ModelProgram, context: Context) -> Iterato
                 continue
             if known is not None:
                 why = f"{program.architecture} is documented to scale them"
-                yield parameter, "error", _missing_message(parameter, program, why)
+                yield _missing(parameter, "error", program, why)
             elif parameter.name in unlike:
                 why = "the block's other branch is scaled"
-                yield parameter, "error", _missing_message(parameter, program, why)
+                yield _missing(parameter, "error", program, why)
             elif like_nanogpt:
                 why = "models of this shape scale them, and nothing here says that this one must"
-                yield parameter, "warning", _missing_message(parameter, program, why)
+                yield _missing(parameter, "warning", program, why)
 
 
-def _missing_message(parameter: ParameterProgram, program: ModelProgram, why: str) -> str:
+def _missing(
+    parameter: ParameterProgram, severity: Severity, program: ModelProgram, why: str
+) -> Hit:
     std = parameter.distribution.std
     ratio = RESIDUAL_MISSING.value(program.facts, std)
-    return (
+    message = (
         f"Weights that write to the residual stream must be drawn with std {std:.4g}/sqrt(2 "
         f"n_layer) = {std / ratio:.4g}, got {parameter.distribution}: ratio {ratio:.4g} = "
         f"{RESIDUAL_MISSING.formula}, the residual scaling is missing ({why})."
     )
+    return Hit(parameter, severity, message, meant=std / ratio)
 
 
 def _plainly_unscaled(layer: Layer, parameter: ParameterProgram, program: ModelProgram) -> bool:
@@ -110,7 +115,7 @@ def residual_branches_unequal(program: ModelProgram, context: Context) -> Iterat
     uneven = _uneven_everywhere(program, context)
     for layer in context.layers:
         pairs = uneven.get(layer.index)
-        if not pairs or any(True for _ in _astray(layer, program)):
+        if not pairs or any(True for _ in _astray(layer, program, context)):
             continue
         plain, scaled = pairs[0]
         if not (context.free(plain) or context.free(scaled)):
@@ -122,7 +127,7 @@ def residual_branches_unequal(program: ModelProgram, context: Context) -> Iterat
             f"{plain.distribution}: ratio {ratio:.4g}. Either {plain.role} lacks the scaling by "
             f"depth or {scaled.role} has it where none is meant."
         )
-        yield scaled, "error", message
+        yield Hit(scaled, "error", message)
 
 
 def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -145,13 +150,14 @@ def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
                     f"matrices have std {layer.std:.4g}: ratio {RESIDUAL_TWICE.formula}, which is "
                     f"{RESIDUAL_EXTRA.formula} twice."
                 )
-                yield p, "error", message
+                once = RESIDUAL_EXTRA.value(program.facts, 0.0) / twice
+                yield Hit(p, "error", message, meant=p.distribution.std * once)
             elif other is not None and _divided_later(p, other):
                 message = (
                     f"{p.role} must be scaled as the block's other branch is, "
                     f"{other.distribution}, got the same divided once more, to {p.distribution}."
                 )
-                yield p, "error", message
+                yield Hit(p, "error", message, meant=other.distribution.std)
 
 
 def _divided_later(parameter: ParameterProgram, other: ParameterProgram) -> bool:
@@ -180,31 +186,61 @@ def residual_scaling_wrong_tensor(program: ModelProgram, context: Context) -> It
     yield from _everywhere(program, context)
 
 
-def _astray(layer: Layer, program: ModelProgram) -> Iterator[ParameterProgram]:
+def _astray(layer: Layer, program: ModelProgram, context: Context) -> Iterator[ParameterProgram]:
+    """The input matrices of a block that are scaled by the model's depth or by the block's own."""
     if program.facts.n_layer <= _TWO:
         return
     factor = RESIDUAL_EXTRA.value(program.facts, 0.0)
     for parameter in layer.of(*_SUSPECTS):
-        if layer.is_factor(parameter, factor, room=SURE) and not layer.unscaled(parameter):
+        whole = layer.is_factor(parameter, factor, room=SURE) and not layer.unscaled(parameter)
+        if whole or parameter.role in _scaled_by_layer(context):
             yield parameter
 
 
+def _scaled_by_layer(context: Context) -> frozenset[str]:
+    """The roles of input matrices that have the factor 1/sqrt(2 (layer + 1)) in every block.
+
+    In one block it may be a coincidence; in all of them it is not.
+    """
+    having = [layer for layer in context.layers if layer.of(*_SUSPECTS)]
+    return frozenset(
+        role
+        for role in _SUSPECTS
+        if len(having) > _TWO
+        and all(
+            layer.of(role)
+            and all(
+                layer.is_factor(p, (2 * (layer.index + 1)) ** -0.5, room=SURE)
+                for p in layer.of(role)
+            )
+            for layer in having
+        )
+    )
+
+
 def _wrong(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hit]:
-    """Hits on scaled input matrices; notes where the block's residual projection is scaled too."""
-    for parameter in _astray(layer, program):
+    """Hits on scaled input matrices, and whether their branch is damped once or twice."""
+    for parameter in _astray(layer, program, context):
         if not context.free(parameter):
             continue
         partner = "mlp_down" if parameter.role.startswith("mlp") else "attn_out"
         plain = any(_plainly_unscaled(layer, p, program) for p in layer.of(partner))
-        also = f"{partner}, which writes to the stream, is " + (
-            "not scaled" if plain else "scaled too, so the branch is damped twice"
+        published = not plain and parameter.role == "mlp_up" and bool(layer.of("mlp_gate"))
+        by_layer = parameter.role in _scaled_by_layer(context)
+        formula = "1/sqrt(2 (layer + 1))" if by_layer else RESIDUAL_EXTRA.formula
+        what = (
+            f"the residual scaling is on the wrong tensor ({partner}, which writes to the stream, "
+            "is not scaled)."
+            if plain
+            else f"the residual scaling is on {parameter.role} and on {partner}, so what the "
+            "branch writes is damped twice."
         )
         message = (
             f"A matrix that reads from the stream must have the std of its siblings, "
-            f"{layer.std:.4g}, got {parameter.distribution}: ratio {RESIDUAL_EXTRA.formula}, the "
-            f"residual scaling is on the wrong tensor ({also})."
+            f"{layer.std:.4g}, got {parameter.distribution}: ratio {formula}, {what}"
+            f"{_ON_PURPOSE if published else ''}"
         )
-        yield parameter, "error" if plain else "note", message
+        yield Hit(parameter, "note" if published else "error", message, meant=layer.std)
 
 
 def _everywhere(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -222,7 +258,8 @@ def _everywhere(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 f"{p.distribution}: 1/sqrt(fan_in) = {p.fan_in**-0.5:.4g} divided by "
                 "sqrt(2 n_layer), as in every matrix of the blocks."
             )
-            yield p, "error", message
+            meant = p.distribution.std * math.sqrt(2 * n_layer)
+            yield Hit(p, "error", message, meant=meant)
 
 
 def _is_damped(parameter: ParameterProgram, n_layer: int) -> bool:

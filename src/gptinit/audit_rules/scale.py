@@ -32,13 +32,13 @@ def wrong_distribution(program: ModelProgram, context: Context) -> Iterator[Hit]
                 f"The entries of a matrix must differ, got {d} in all of them: its outputs start "
                 "equal and stay so."
             )
-            yield p, "error", message
+            yield Hit(p, "error", message)
         elif isinstance(d, Normal | Uniform | TruncatedNormal) and abs(d.mean) > d.std > 0:
             message = (
                 f"A matrix must be drawn around 0, got {d} with mean {d.mean:.4g} and std "
                 f"{d.std:.4g}: every output starts as a multiple of the sum of its inputs."
             )
-            yield p, "warning", message
+            yield Hit(p, "warning", message)
 
 
 def std_vs_variance(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -55,7 +55,7 @@ def std_vs_variance(program: ModelProgram, context: Context) -> Iterator[Hit]:
                         f"while input matrices have std {layer.std:.4g}: exactly {words} of it, as "
                         "when a variance is taken for a std."
                     )
-                    yield p, "warning", message
+                    yield Hit(p, "warning", message)
 
 
 def fan_in_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -77,7 +77,7 @@ def _packed(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 f"= {apart:.4g}, got {p.distribution} (std {packed:.4g}): ratio "
                 f"{packed / apart:.4g}, the packed matrix was taken for one of fan_out {p.fan_out}."
             )
-            yield p, "warning", message
+            yield Hit(p, "warning", message)
 
 
 def _swapped(layer: Layer, program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -92,7 +92,7 @@ def _swapped(layer: Layer, program: ModelProgram, context: Context) -> Iterator[
         return  # one matrix alone may follow a rule of the width
     for p in found:
         if context.free(p):
-            yield p, "warning", _swapped_message(p)
+            yield Hit(p, "warning", _swapped_message(p))
 
 
 def _by_fan_out(parameter: ParameterProgram, unit: float) -> bool:

@@ -21,13 +21,13 @@ def init_never_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
             f"All {len(program.parameters)} parameters ({count:,} values) are read from memory "
             "that nothing wrote: the init did not run, or drew nothing."
         )
-        yield None, "error", message
+        yield Hit(None, "error", message)
 
 
 def init_not_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """The whole model, if it has an init that neither its constructor nor a choice runs."""
     for left in program.uncalled:
-        yield None, "warning", uncalled_words(left, program.parameters)
+        yield Hit(None, "warning", uncalled_words(left, program.parameters))
 
 
 def uninitialised(program: ModelProgram, _: Context) -> Iterator[Hit]:
@@ -38,7 +38,8 @@ def uninitialised(program: ModelProgram, _: Context) -> Iterator[Hit]:
         if any(unset):
             much = "is" if all(unset) else "is in part"
             severity: Severity = "error" if p.kind == "parameter" else "warning"
-            yield p, severity, f"The {p.kind} {much} read from memory that nothing wrote."
+            message = f"The {p.kind} {much} read from memory that nothing wrote."
+            yield Hit(p, severity, message, cause=much)  # the init passed them all by
 
 
 def _nothing_written(program: ModelProgram) -> bool:

@@ -14,7 +14,6 @@ from gptinit.audit_rules.matching import (
     relative_error,
     without_padding,
 )
-from gptinit.facts.architectures import KNOWN_CLAIMS
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import load_schemes
 from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
@@ -22,9 +21,6 @@ from gptinit.results.profile import Finding, Note, worst_first
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["audit_program", "findings_of"]
-
-_SAME_BASE = 0.01
-"""How near the std of the embedding is to a documented one where it is the same."""
 
 
 def audit_program(
@@ -45,7 +41,7 @@ def audit_program(
         notes: how the program came to be known.
     """
     closest = closest_scheme(program)
-    against = claim or _documented(program) or _of_closest(closest, program)
+    against = claim or _of_closest(closest, program)
     return Audit(
         torch=torch,
         model=program.facts,
@@ -64,19 +60,6 @@ def findings_of(program: ModelProgram, claim: Expectations | None = None) -> tup
     context = make_context(program, claim)
     found = list(findings(program, context))
     return worst_first(_without_effects(found, program))
-
-
-def _documented(program: ModelProgram) -> Expectations | None:
-    known = KNOWN_CLAIMS.get(program.architecture or "")
-    if known is None:
-        return None
-    held = expectations(load_schemes()[known.scheme], program)
-    # Its base std is a setting of the model: where that differs, the scheme says nothing.
-    embedding = next((p for p in program.parameters if p.role == "tok_emb"), None)
-    if embedding is None or embedding.name not in held.expected:
-        return None
-    ratio = ratio_of(embedding.distribution, held.expected[embedding.name])
-    return held if ratio is not None and abs(ratio - 1) < _SAME_BASE else None
 
 
 def _of_closest(closest: ClosestScheme | None, program: ModelProgram) -> Expectations | None:
@@ -122,4 +105,4 @@ def _without_effects(found: Sequence[Finding], program: ModelProgram) -> list[Fi
 
 def _names(finding: Finding, program: ModelProgram) -> frozenset[str]:
     names = (p.name for p in (*program.parameters, *program.buffers))
-    return frozenset(name for name in names if fnmatchcase(name, finding.where))
+    return frozenset(n for n in names if any(fnmatchcase(n, place) for place in finding.places))

@@ -24,6 +24,7 @@ __all__ = [
     "affine_distribution",
     "is_iid",
     "is_random",
+    "is_zero",
     "leaves",
     "moments_only",
     "row_blocks",
@@ -70,6 +71,19 @@ def row_blocks(d: Distribution) -> Iterator[Distribution]:
             yield from row_blocks(piece)
     else:
         yield d
+
+
+def is_zero(d: Distribution) -> bool:
+    """Whether every entry is exactly 0.
+
+    Example:
+        >>> is_zero(Piecewise(((2, Constant(0.0)), (3, Constant(0.0)))))
+        True
+    """
+    simple = simplified(d)
+    if isinstance(simple, Measured):
+        return simple.low == simple.high == 0
+    return simple == Constant(0.0)
 
 
 def simplified(d: Distribution) -> Distribution:

@@ -108,6 +108,16 @@ DEFAULT_BOUNDS: tuple[Bound, ...] = (
         source="participation of a softmax of N independent N(0, s^2) scores, large N: exp(-s^2)",
     ),
     Bound(
+        stat="logit_std",
+        where="final",
+        min=1e-30,
+        why=(
+            "All logits are then equal: the final norm or the head is zero, and nothing else gets "
+            "a gradient in the first step. A head of zeros may be meant."
+        ),
+        source="a product with a factor of 0 is exactly 0; no draw comes near",
+    ),
+    Bound(
         stat="copy_logit",
         where="final",
         max=6,

@@ -1,17 +1,20 @@
 """All that a forward pass shows of a model, or a note on why it shows nothing."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 from gptinit.forward.blocks import Decoder, find_decoder, stream_width
+from gptinit.forward.gradients import constant_logits, first_gradients
+from gptinit.forward.graph import Graph
 from gptinit.forward.lens import Tail, find_tail
 from gptinit.forward.observe import Observation, observe
 from gptinit.forward.roles import WeightUse, weight_uses
 from gptinit.forward.shorten import shortened
 from gptinit.results.profile import Note
+from gptinit.results.program import FirstGradient
 from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["Flow", "follow", "follow_briefly"]
@@ -27,6 +30,8 @@ class Flow:
         tail: what follows the last block, if it can serve as a lens.
         uses: the use of every weight that the pass reaches.
         width: of the stream.
+        gradients: when each parameter that the pass could use first gets a gradient.
+        constant_logits: parameters of zeros that make the logits the same for all tokens, if any.
         notes: why something is missing.
     """
 
@@ -35,30 +40,42 @@ class Flow:
     tail: Tail | None = None
     uses: Mapping[str, WeightUse] = field(default_factory=dict)
     width: int | None = None
+    gradients: Mapping[str, FirstGradient] = field(default_factory=dict)
+    constant_logits: tuple[str, ...] | None = None
     notes: list[Note] = field(default_factory=list)
 
 
-def follow_briefly(module: nn.Module) -> Flow:
-    """The flow of a pass through one block of every kind, or through all if that does not run.
+def follow_briefly(module: nn.Module, is_zero: Callable[[Tensor], bool]) -> Flow:
+    """The flow of a pass through two blocks of every kind, or through all if that does not run.
 
     Args:
         module: with traced parameters.
+        is_zero: whether a parameter starts as zeros.
     """
-    with shortened(module) as is_cut:
-        flow = follow(module)
-    return follow(module) if is_cut and flow.decoder is None else flow
+    with shortened(module, is_zero) as left_out:
+        flow = follow(module, is_zero)
+    if left_out and flow.decoder is None:
+        return follow(module, is_zero)
+    flow.gradients = {**flow.gradients, **_of_left_out(flow.gradients, left_out)}
+    return flow
 
 
-def follow(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None) -> Flow:
+def follow(
+    module: nn.Module,
+    is_zero: Callable[[Tensor], bool],
+    weights: Mapping[str, TracedTensor] | None = None,
+) -> Flow:
     """The flow of a forward pass; with a note where it does not run.
 
     Args:
         module: with traced parameters, or a live one.
+        is_zero: whether a parameter starts as zeros.
         weights: traced tensors in place of the parameters and buffers of a live one.
     """
     flow = Flow()
     try:
         flow.seen = observe(module, weights)
+        _add_gradients(flow, flow.seen.graph, module, is_zero)
         flow.width = stream_width(flow.seen)
         flow.uses = weight_uses(flow.seen.graph, flow.seen.ids, flow.width)
         flow.decoder = find_decoder(flow.seen, flow.width)
@@ -68,3 +85,44 @@ def follow(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None)
             Note(kind="approximate", where="roles", message=f"Roles are read from names: {error}")
         )
     return flow
+
+
+def _add_gradients(
+    flow: Flow, graph: Graph, module: nn.Module, is_zero: Callable[[Tensor], bool]
+) -> None:
+    parameters = dict(module.named_parameters())
+    zeros = [name for name, p in parameters.items() if is_zero(p)]
+    frozen = [name for name, p in parameters.items() if not p.requires_grad]
+    found = first_gradients(graph, parameters, zeros, frozen)
+    flow.gradients = {name: found[name] for name in parameters if name not in frozen}
+    flow.constant_logits = constant_logits(graph, zeros)
+
+
+def _of_left_out(
+    known: Mapping[str, FirstGradient], left_out: Mapping[str, tuple[str, str]]
+) -> dict[str, FirstGradient]:
+    """What holds for blocks that were left out: what the first and the last of their kind share.
+
+    A zero stream stays zero only from the first block on, and a gradient that is stopped is so
+    only up to the last: what holds at both ends holds between them.
+    """
+    found: dict[str, FirstGradient] = {}
+    for path, (first, last) in left_out.items():
+        for name, gradient in {**known, **found}.items():
+            if not name.startswith(f"{first}."):
+                continue
+            inside = name.removeprefix(first)
+            other = known.get(f"{last}{inside}")
+            mine = _moved(gradient, first, path)
+            if other is not None and _moved(other, last, path) == mine:
+                found[f"{path}{inside}"] = mine
+    return found
+
+
+def _moved(gradient: FirstGradient, block: str, to: str) -> FirstGradient:
+    """The same, waiting for the parameters of another block where it waits for this one's."""
+    waits = (
+        f"{to}{name.removeprefix(block)}" if name.startswith(f"{block}.") else name
+        for name in gradient.waits_for
+    )
+    return replace(gradient, waits_for=tuple(sorted(waits)))

@@ -75,6 +75,7 @@ class Graph:
             Vertex(i, node, tuple(self._operands(node))) for i, node in enumerate(nodes)
         ]
         self.last = self.at(logits.read())
+        self.ends = tuple(self._index[n.number] for n in self._sources(logits.read()))
 
     def _sources(self, read: Read) -> list[Node]:
         """The nodes whose values a read shows; none for a weight, at which the graph ends."""

@@ -106,11 +106,12 @@ class Acceptance:
     reason: str
     where: str = "*"
 
-    def covers(self, finding: Finding) -> bool:
-        """Whether it accepts `finding`."""
+    def covers(self, finding: Finding) -> frozenset[str]:
+        """The places of `finding` that it accepts."""
         where = self.where if finding.model else self.where.rpartition(": ")[2]
-        is_there = where == finding.location or fnmatchcase(finding.location, where)
-        return self.rule == finding.rule and is_there
+        if self.rule != finding.rule:
+            return frozenset()
+        return frozenset(p for p in finding.locations if where == p or fnmatchcase(p, where))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +185,9 @@ def apply_acceptances(
 ) -> tuple[Finding, ...]:
     """Turn accepted findings into notes with the reason, and warn of every unused acceptance.
 
-    The first acceptance that covers a finding gives the reason; all that cover it count as used. A
-    finding on several layers is accepted as a whole or not at all: its `where` lists them all.
+    The first acceptance that covers a finding gives the reason; all that cover a place of it count
+    as used. A finding on several layers or parameters is accepted as a whole or not at all: every
+    place must be covered, by one acceptance or by several.
 
     Example:
         >>> late = Finding(
@@ -402,9 +404,10 @@ def _require_measurable(config: CheckConfig, where: str) -> None:
 
 def _accepted(finding: Finding, accept: Sequence[Acceptance]) -> Finding:
     """The finding, turned into a note with the reason if it is accepted."""
-    for acceptance in accept:
-        if acceptance.covers(finding):
-            return replace(finding, severity="note", accepted=acceptance.reason)
+    covering = [acceptance for acceptance in accept if acceptance.covers(finding)]
+    covered = frozenset[str]().union(*(acceptance.covers(finding) for acceptance in covering))
+    if covered == frozenset(finding.locations):
+        return replace(finding, severity="note", accepted=covering[0].reason)
     return finding
 
 

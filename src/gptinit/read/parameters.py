@@ -54,6 +54,7 @@ class ParameterReader:
     ) -> None:
         self._module, self._laws, self._roles = module, laws, roles
         self._decoder, self._uses = flow.decoder, flow.uses
+        self._gradients = flow.gradients
         self._names = tied_names(module)
         self._layers = layer_numbers(self._names, flow.decoder)
         # Modules of which the pass used a weight: it may use their biases too.
@@ -82,6 +83,7 @@ class ParameterReader:
             fan_out=fan_out,
             writes_stream=use.writes_stream if use else None,
             gain=self._gains.get(name),
+            gradient=self._gradients.get(name),
             history=self._history(read),
             provenance=_provenance(read),
             looked=read.storage.looked,

@@ -1,13 +1,15 @@
 """Trace a factory: init distribution, role and hook points of every parameter."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
 from gptinit.config import ModelFacts
 from gptinit.errors import ConfigError, SubjectError, unknown_name
+from gptinit.facts.algebra import is_zero
 from gptinit.facts.vocabulary import ROLES, Build
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.flow import Flow, follow, follow_briefly
@@ -17,6 +19,7 @@ from gptinit.forward.roles import WeightUse
 from gptinit.forward.shape import Shape, merged, observed_shape
 from gptinit.load.factory import Factory
 from gptinit.load.settings import claimed_tie
+from gptinit.read.branches import never_taken
 from gptinit.read.inits import uncalled_inits, with_constructed
 from gptinit.read.live import LiveLaws, stand_ins
 from gptinit.read.parameters import (
@@ -31,6 +34,7 @@ from gptinit.results.profile import Note
 from gptinit.results.program import ModelProgram, ParameterProgram, Program
 from gptinit.trace.graph import Read
 from gptinit.trace.laws.laws import Laws
+from gptinit.trace.record.branches import Branch, watched_branches
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import trace
 from gptinit.trace.replay.recipes import Recipe, recipes
@@ -75,17 +79,24 @@ def read_model(
         factory: makes the module.
         roles: parameter pattern (as of fnmatch) -> role, by the user; overrides all else.
         build: how the factory builds, for the program: "own" or "meta".
-        brief: whether to run one block of every kind only: enough for an audit, which needs roles
-            but no hook points.
+        brief: whether it is for an audit, which needs no hook points: two blocks of every kind
+            are run, and the branches of the init code are watched.
 
     Raises:
         SubjectError: if the model cannot be built, or has no repeated block.
     """
     _require_roles(roles or {})
-    module = trace(factory.build)  # no storage is allocated: the size of the model does not matter
-    flow = follow_briefly(module) if brief else follow(module)
+    watching: AbstractContextManager[list[Branch]]
+    watching = watched_branches() if brief else nullcontext([])
+    with watching as branches:
+        module = trace(factory.build)  # without storage: the size of the model does not matter
+    laws = Laws()
+    flow = (follow_briefly if brief else follow)(module, lambda p: _starts_zero(p, laws))
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, {}))
-    return _reading(recorded, _programs(recorded, Laws(), roles), build)
+    reading = _reading(recorded, _programs(recorded, laws, roles), build)
+    names = (n for n, _ in (*module.named_parameters(), *module.named_modules()))
+    program = replace(reading.program, never_taken=never_taken(branches, names))
+    return replace(reading, program=program)
 
 
 def read_live(
@@ -98,9 +109,13 @@ def read_live(
     """
     _require_roles(roles or {})
     weights = stand_ins(module)
-    flow = follow(module, weights)
+    flow = follow(module, lambda p: is_float(p) and not bool(p.any()), weights)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, weights))
     return _reading(recorded, _programs(recorded, LiveLaws(), roles), "live")
+
+
+def _starts_zero(parameter: Tensor, laws: Laws) -> bool:
+    return is_float(parameter) and is_zero(laws.of(read_of(parameter)).distribution)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +178,7 @@ def _reading(recorded: _Recorded, programs: tuple[Program, Program], build: Buil
         architecture=factory.architecture,
         logit_multiplier=flow.tail.multiplier if flow.tail else None,
         uncalled=uncalled_inits(factory, recorded.module, parameters) if is_own else (),
+        constant_logits=flow.constant_logits,
     )
     return Reading(
         module=recorded.module,

@@ -160,12 +160,14 @@ def render_json(document: Document) -> str:
 
 
 def _finding(finding: Finding) -> Document:
-    return {
+    document = {
         "rule": finding.rule,
         "severity": finding.severity,
         "where": finding.location,
+        "also": list(finding.locations[1:]),
         "message": finding.message,
     }
+    return {key: value for key, value in document.items() if value}
 
 
 def _model(model: ModelFacts) -> Document:

@@ -13,13 +13,14 @@ __all__ = ["is_about", "message_of", "origin_of", "parameters_of", "place_of"]
 
 
 def is_about(finding: Finding, program: ParameterProgram) -> bool:
-    """Whether `where` of a finding is a name of a parameter or a pattern that matches one.
+    """Whether a place of a finding is a name of a parameter or a pattern that matches one.
 
     A finding on the whole model ("*") is about none of them.
     """
     if finding.where == "*":
         return False
-    return any(_fits(name, finding.where) for name in (program.name, *program.aliases))
+    names = (program.name, *program.aliases)
+    return any(_fits(name, place) for name in names for place in finding.places)
 
 
 def _fits(name: str, pattern: str) -> bool:

@@ -54,8 +54,8 @@ class Audit:
         build: "own", "meta" or "both".
         claim: slug of the scheme that it should match; None if none was named.
         closest: the known scheme that matches best; None where none has a rule for its roles.
-        against: slug of the scheme that `expected` is taken from: the claim, else the documented
-            scheme of the architecture, else the closest one; None without any.
+        against: slug of the scheme that `expected` is taken from: the claim, else the closest
+            one; None without any.
         parameters: every parameter and buffer, compared with that scheme.
         findings: what is wrong, worst first.
         notes: how the result was obtained.

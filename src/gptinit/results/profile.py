@@ -120,6 +120,7 @@ class Finding:
         severity: "error", "warning" or "note".
         model: name of the model in a check; None where only one model is looked at.
         where: the place ("layer 3", "layers 3, 40-47"), parameter or pattern of parameters.
+        also: further parameters or patterns that have the same cause.
         fact: what is the case, in one or two sentences.
         why: why that matters; empty where only the documentation of the rule says so.
         stat: the statistic that is out of its bound; None for findings on parameters.
@@ -131,6 +132,7 @@ class Finding:
     severity: Severity
     model: str | None = None
     where: str
+    also: tuple[str, ...] = ()
     fact: str
     why: str = ""
     stat: str | None = None
@@ -138,9 +140,20 @@ class Finding:
     accepted: str | None = None
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Every parameter or pattern that it is about."""
+        return (self.where, *self.also)
+
+    @property
     def location(self) -> str:
         """The place or parameter, after the name of the model in a check: "small: layer 3"."""
-        return self.where if self.model is None else f"{self.model}: {self.where}"
+        return self.locations[0]
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """Its places, each after the name of the model in a check."""
+        lead = "" if self.model is None else f"{self.model}: "
+        return tuple(f"{lead}{place}" for place in self.places)
 
     @property
     def message(self) -> str:

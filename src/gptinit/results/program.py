@@ -9,7 +9,15 @@ from gptinit.facts.distributions import Distribution
 from gptinit.facts.step import Step
 from gptinit.facts.vocabulary import Build, ParameterKind, ParameterRole
 
-__all__ = ["Draw", "ModelProgram", "ParameterProgram", "Program", "UncalledInit"]
+__all__ = [
+    "Draw",
+    "FirstGradient",
+    "ModelProgram",
+    "NameBranch",
+    "ParameterProgram",
+    "Program",
+    "UncalledInit",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,22 @@ class Draw:
     distribution: Distribution
     step: Step | None
     by_default: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstGradient:
+    """When training first changes a parameter.
+
+    Attributes:
+        step: 0-based training step in which its gradient may first be other than exactly 0; None
+            for never.
+        waits_for: parameters of zeros that keep its gradient at 0 in the first step.
+        is_used: whether the logits depend on it at all.
+    """
+
+    step: int | None
+    waits_for: tuple[str, ...] = ()
+    is_used: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +71,8 @@ class ParameterProgram:
         gain: of a norm's weight, the RMS of the norm's output for an input of RMS 1; else None.
         constructed: what the constructor alone draws it from, where the init that runs after it
             changes that; else None.
+        gradient: when it first gets a gradient; None where the forward pass does not show it, or
+            training does not change it.
         history: every time that all its entries were set, oldest first; the last one is what
             `distribution` started from.
         provenance: the last steps that made the distribution, oldest first.
@@ -68,6 +94,7 @@ class ParameterProgram:
     writes_stream: bool | None = None
     gain: float | None = None
     constructed: Distribution | None = None
+    gradient: FirstGradient | None = None
     history: tuple[Draw, ...] = ()
     provenance: tuple[Step, ...] = ()
     looked: bool = False
@@ -77,6 +104,25 @@ class ParameterProgram:
     def numel(self) -> int:
         """Number of entries."""
         return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameBranch:
+    """An `if` of the init code that asks for names, draws or scales, and was never taken.
+
+    Attributes:
+        file: as users know it.
+        line: of the `if`.
+        test: its condition, as Python writes it.
+        asked: how many names of the model it was asked about.
+        meant: those of them that have a text that it compares with as a part.
+    """
+
+    file: str
+    line: int
+    test: str
+    asked: int
+    meant: tuple[str, ...]
 
 
 Program = tuple[ParameterProgram, ...]
@@ -115,6 +161,9 @@ class ModelProgram:
         logit_multiplier: product of the numbers by which its forward multiplies the head's input
             and output; None if it is not known.
         uncalled: its inits that nothing runs, and that would change it as far as is known.
+        constant_logits: parameters of zeros that keep the logits from depending on the tokens; None
+            where they depend on them, or that is not known.
+        never_taken: branches of the init code that ask for names and found none.
     """
 
     facts: ModelFacts
@@ -126,3 +175,5 @@ class ModelProgram:
     architecture: str | None = None
     logit_multiplier: float | None = None
     uncalled: tuple[UncalledInit, ...] = ()
+    constant_logits: tuple[str, ...] | None = None
+    never_taken: tuple[NameBranch, ...] = ()

@@ -13,7 +13,14 @@ import torch
 from gptinit.facts.step import Step
 from gptinit.trace.graph import Node
 
-__all__ = ["draw_key", "made_here", "numbers_in", "shown_file", "step_here"]
+__all__ = [
+    "draw_key",
+    "is_of_user",
+    "made_here",
+    "numbers_in",
+    "shown_file",
+    "step_here",
+]
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent.parent)
@@ -39,11 +46,16 @@ def step_here(step: Step) -> tuple[Step, bool]:
         file = code.co_filename
         if file.startswith(_TORCH):
             by_default |= "/nn/modules/" in file and code.co_name in _CONSTRUCTING
-        elif not file.startswith(_OURS) and not file.endswith(_THROUGH):
+        elif is_of_user(file):
             shown = shown_file(file, str(Path.cwd()))
             return replace(step, file=shown, line=frame.f_lineno), by_default
         frame = frame.f_back
     return step, by_default
+
+
+def is_of_user(file: str) -> bool:
+    """Whether a file is neither torch's nor ours, nor one that only passes calls on."""
+    return not file.startswith((_TORCH, _OURS)) and not file.endswith(_THROUGH)
 
 
 @cache

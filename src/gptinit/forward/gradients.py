@@ -1,0 +1,281 @@
+"""Who gets a gradient in the first training steps, by which values of a forward pass are exactly 0.
+
+Nothing is computed: a product is 0 if a factor is, a sum if all its terms are, and the gradient of
+a factor is 0 if another factor is. What an operator that is not known here does to zeros is not
+guessed: its value counts as nonzero and it passes gradients on. So "no gradient" is proven, and
+"a gradient" means that none of these reasons speaks against it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from gptinit.facts.distributions import Constant
+from gptinit.forward.graph import Graph, Operand, Vertex
+from gptinit.results.program import FirstGradient
+from gptinit.trace.graph import Read
+
+__all__ = ["constant_logits", "first_gradients"]
+
+_Cause = frozenset[str]
+"""Names of the weights of zeros that make something 0; empty where the code itself does."""
+
+_CODE: _Cause = frozenset()
+
+_FACTORS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("mul", "mm", "bmm", "mv", "dot", "matmul", "linear", "convolution", "_grouped_mm",
+             "grouped_mm_fallback"),
+            (0, 1),
+        ),
+        **dict.fromkeys(("addmm", "addmv", "baddbmm", "addbmm", "addcmul"), (1, 2)),
+    }
+)  # fmt: skip
+"""Positions of the tensors that an operator multiplies; it adds those at other positions."""
+
+_NORMS = frozenset({"native_layer_norm", "native_group_norm", "_fused_rms_norm", "rms_norm"})
+
+_LINEAR = frozenset(
+    {
+        "_to_copy", "_unsafe_view", "add", "cat", "clone", "copy", "cumsum", "diagonal_scatter",
+        "embedding", "expand", "flip", "gather", "index", "index_add", "index_put", "index_select",
+        "masked_fill", "mean", "neg", "permute", "repeat", "repeat_interleave", "reshape", "roll",
+        "rsub", "scatter_add", "select_scatter", "slice_scatter", "stack", "sub", "sum",
+        "transpose", "tril", "triu", "view", "where",
+    }
+)  # fmt: skip
+"""Operators whose value is 0 if all tensors and numbers that they add are."""
+
+_ADDED_NUMBER: Mapping[str, int] = MappingProxyType(
+    {"add": 1, "sub": 1, "rsub": 1, "masked_fill": 2}
+)
+"""Position of an argument that may be a number other than a dimension."""
+
+_ODD = frozenset(
+    {
+        "asinh", "atan", "celu", "elu", "erf", "expm1", "gelu", "glu", "hardswish", "leaky_relu",
+        "log1p", "mish", "selu", "silu", "sin", "softsign", "tanh",
+    }
+)  # fmt: skip
+"""Functions that are 0 at 0 and have a slope there."""
+
+_FLAT = frozenset({"abs", "relu", "square"})
+"""Functions that are 0 at 0, where torch gives them the slope 0."""
+
+_LARGEST = 1 << 20
+"""Most entries of a constant that are looked at."""
+
+
+def first_gradients(
+    graph: Graph, names: Iterable[str], zeros: Iterable[str], frozen: Iterable[str] = ()
+) -> dict[str, FirstGradient]:
+    """The step at which each parameter gets its first gradient.
+
+    A parameter of zeros counts as nonzero after the first step in which it gets one.
+
+    Args:
+        graph: of a forward pass.
+        names: the parameters.
+        zeros: those that start as zeros.
+        frozen: those that training does not change.
+    """
+    fixed = frozenset(frozen)
+    used = {o.weight for v in graph.vertices for o in v.operands if o.weight}
+    found = {n: FirstGradient(step=None, is_used=False) for n in names if n not in used}
+    waiting = used - found.keys()
+    zero = frozenset(zeros) & used
+    first: Mapping[str, _Cause] | None = None
+    step = 0
+    while True:
+        without = _without_gradient(graph, zero)
+        first = without if first is None else first
+        for name in waiting - without.keys():
+            waits = tuple(sorted(first.get(name, _CODE)))
+            found[name] = FirstGradient(step=step, waits_for=waits)
+        waiting &= without.keys()
+        still = zero & (waiting | fixed)
+        if still == zero:
+            break
+        zero, step = still, step + 1
+    never = {n: FirstGradient(step=None, waits_for=tuple(sorted(without[n]))) for n in waiting}
+    return found | never
+
+
+def constant_logits(graph: Graph, zeros: Iterable[str]) -> tuple[str, ...] | None:
+    """Parameters of zeros that keep the logits from depending on the tokens.
+
+    Returns:
+        their names; None where the logits depend on tokens, or not even the operators show that
+        they might.
+    """
+    pass_ = _Pass(graph, frozenset(zeros))
+    blocked: dict[int, _Cause] = {}  # nodes of tokens that do not vary with them
+    for v in graph.vertices:
+        if graph.is_token(v.index):
+            cause = pass_.blocked(v, blocked)
+            if cause is not None:
+                blocked[v.index] = cause
+    if not all(i in blocked for i in graph.ends) or not graph.ends:
+        return None
+    return tuple(sorted(_CODE.union(*(blocked[i] for i in graph.ends))))
+
+
+def _without_gradient(graph: Graph, zeros: frozenset[str]) -> dict[str, _Cause]:
+    """The parameters whose gradient is exactly 0, with the parameters of zeros that cause it."""
+    forward = _Pass(graph, zeros)
+    alive = set(graph.ends)
+    alive_weights: set[str] = set()
+    causes: dict[int | str, _Cause] = {}
+    for v in reversed(graph.vertices):
+        behind = None if v.index in alive else causes.get(v.index, _CODE)
+        for o in v.operands:
+            cause = forward.stops(v, o) if behind is None else behind
+            reached: tuple[int | str, ...] = (o.weight,) if o.weight else o.nodes
+            for key in reached:
+                if cause is not None:
+                    causes[key] = causes.get(key, _CODE) | cause
+                elif isinstance(key, str):
+                    alive_weights.add(key)
+                else:
+                    alive.add(key)
+    return {k: c for k, c in causes.items() if isinstance(k, str) and k not in alive_weights}
+
+
+class _Pass:
+    """The values of a forward pass that are exactly 0 if these parameters are."""
+
+    def __init__(self, graph: Graph, zeros: frozenset[str]) -> None:
+        self._graph, self._zeros = graph, zeros
+        self._of_node: dict[int, _Cause] = {}
+        for v in graph.vertices:
+            cause = self._value(v)
+            if cause is not None:
+                self._of_node[v.index] = cause
+
+    def _operand(self, o: Operand) -> _Cause | None:
+        """Why an operand is 0; None if it is not surely so."""
+        if o.weight:
+            return frozenset({o.weight}) if o.weight in self._zeros else None
+        if not o.nodes or not all(i in self._of_node for i in o.nodes):
+            return None
+        return _CODE.union(*(self._of_node[i] for i in o.nodes))
+
+    def _sum(self, operands: Iterable[Operand]) -> _Cause | None:
+        """Why all operands are 0; None if one is not."""
+        causes = [self._operand(o) for o in operands]
+        if any(cause is None for cause in causes):
+            return None
+        return _CODE.union(*(cause for cause in causes if cause is not None))
+
+    def _any(self, operands: Iterable[Operand]) -> _Cause | None:
+        """Why a product of the operands is 0, by a parameter of zeros if one is a factor."""
+        known = [(o.weight is None, self._operand(o)) for o in operands]
+        causes = [(late, cause) for late, cause in known if cause is not None]
+        return min(causes, key=lambda pair: pair[0])[1] if causes else None
+
+    def _value(self, v: Vertex) -> _Cause | None:
+        """Why the value of a node is 0; None if it is not surely so."""
+        name, node = v.name, v.node
+        if node.op is None:
+            return _CODE if node.law == Constant(0.0) or _is_zero(node.constant) else None
+        if name in _FACTORS:
+            return self._product(v)
+        if name in _NORMS and not node.index:
+            scaled = self._any(_at(v, 0, 1))
+            shift = self._sum(_at(v, 2))
+            return None if scaled is None or shift is None else scaled | shift
+        if "scaled_dot_product" in name and not node.index:
+            return self._any(_at(v, 2))
+        if name == "div":
+            return self._any(_at(v, 0))
+        adds = name in _LINEAR and not _adds_number(v) and not _nonzero_reals(v)
+        keeps_zero = adds or name in _ODD or name in _FLAT or _power(v) >= 1
+        return self._sum(v.operands) if keeps_zero and v.operands else None
+
+    def _product(self, v: Vertex) -> _Cause | None:
+        positions = _FACTORS[v.name]
+        if _times_zero(v):
+            return _CODE
+        product = self._any(_at(v, *positions))
+        rest = [o for o in v.operands if o.position not in positions]
+        added = None if _nonzero_reals(v) - set(positions) else self._sum(rest)
+        return None if product is None or added is None else product | added
+
+    def stops(self, v: Vertex, operand: Operand) -> _Cause | None:
+        """Why a node passes no gradient on to one of its operands; None if it may."""
+        return _CODE if _times_zero(v) else self._any(_at(v, *_needed(v, operand.position)))
+
+    def blocked(self, v: Vertex, known: Mapping[int, _Cause]) -> _Cause | None:
+        """Why a node of tokens does not vary with them; None if it may.
+
+        Args:
+            v: the node.
+            known: the nodes before it that do not vary, and why.
+        """
+        zero = self._of_node.get(v.index)
+        if zero is not None:
+            return zero
+        cause = _CODE
+        varying = [o for o in v.operands if any(self._graph.is_token(i) for i in o.nodes)]
+        for o in varying:
+            if all(i in known or not self._graph.is_token(i) for i in o.nodes):
+                cause = cause.union(*(known.get(i, _CODE) for i in o.nodes))
+            else:
+                stopped = self.stops(v, o)
+                if stopped is None:
+                    return None
+                cause |= stopped
+        return cause if varying else None
+
+
+def _needed(v: Vertex, at: int) -> tuple[int, ...]:
+    """Positions of the operands that must not be 0 for the one at `at` to get a gradient."""
+    if v.name in _FACTORS:
+        factors = _FACTORS[v.name]
+        return tuple(other for other in factors if other != at) if at in factors else ()
+    if v.name in _NORMS:
+        return {0: (1,), 1: (0,)}.get(at, ())
+    if "scaled_dot_product" in v.name:
+        return {0: (1, 2), 1: (0, 2), 3: (2,)}.get(at, ())
+    if v.name == "div":
+        return (0,) if at == 1 else ()
+    return (at,) if v.name in _FLAT or _power(v) > 1 else ()
+
+
+def _at(v: Vertex, *positions: int) -> Iterator[Operand]:
+    return (o for o in v.operands if o.position in positions)
+
+
+def _nonzero_reals(v: Vertex) -> set[int]:
+    """Positions of the real tensors of numbers that a node reads, but for those of zeros."""
+    leaves = tree_flatten((v.node.args, v.node.kwargs))[0]
+    tensors = [a for a in leaves if isinstance(a, Read | Tensor)]
+    return {
+        at
+        for at, tensor in enumerate(tensors)
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not _is_zero(tensor)
+    }
+
+
+def _is_zero(values: Tensor | None) -> bool:
+    return values is not None and values.numel() <= _LARGEST and not bool(values.any())
+
+
+def _adds_number(v: Vertex) -> bool:
+    """Whether a node adds a number that is not 0, or puts it in some places."""
+    at = _ADDED_NUMBER.get(v.name)
+    number = v.node.args[at] if at is not None and at < len(v.node.args) else 0
+    return isinstance(number, int | float) and number != 0
+
+
+def _times_zero(v: Vertex) -> bool:
+    return v.name == "mul" and any(isinstance(a, int | float) and a == 0 for a in v.node.args)
+
+
+def _power(v: Vertex) -> float:
+    """The exponent of a power of a tensor; 0 for another node."""
+    exponent = v.node.args[1] if v.name == "pow" and len(v.node.args) > 1 else 0
+    return float(exponent) if isinstance(exponent, int | float) else 0.0
