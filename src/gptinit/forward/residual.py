@@ -1,10 +1,14 @@
 """The residual stream in a graph: every addition to it, and the products that were added."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gptinit.forward.graph import Graph, Vertex
 
 __all__ = ["Addition", "Writer", "additions", "closing", "writers"]
+
+_SCALES = frozenset({"mul", "div", "_to_copy", "clone"})
+"""Operators that turn the stream into a multiple of it, where only one operand is of tokens."""
 
 _LINEAR = frozenset(
     {
@@ -58,12 +62,17 @@ def additions(graph: Graph, width: int) -> list[Addition]:
     other one was computed from. Parallel branches, (x + f(x)) + g(x), start from the stream before
     the first of them, which `origin` remembers.
 
+    Where both operands are the stream, now and earlier, nothing is added by a branch: the embedding
+    that is mixed in again before every block, a skip from the first half to the second. Such a sum
+    is the stream itself, which goes on from the later of the two.
+
     Args:
         graph: of one forward pass.
         width: of the stream.
     """
     chain: list[Addition] = []
     origin: dict[int, int] = {}  # stream -> the stream before the parallel branches added so far
+    before: dict[int, int] = {}  # stream -> the stream before the last branch, or mixture
     for v in graph.vertices:
         shape = v.node.shape
         if v.name != "add" or len(shape) < 2 or shape[-1] != width:
@@ -75,6 +84,10 @@ def additions(graph: Graph, width: int) -> list[Addition]:
             behind = graph.ancestors[branch]
             stream = _unscaled(graph, operand, behind)
             if behind >> stream & 1 or (stream in origin and behind >> origin[stream] & 1):
+                if _is_later(graph, branch, stream, before):
+                    before[v.index] = branch
+                    break
+                before[v.index] = stream
                 chain.append(Addition(v.index, stream, branch))
                 is_parallel = not behind >> stream & 1
                 origin[v.index] = origin[stream] if is_parallel else stream
@@ -84,13 +97,37 @@ def additions(graph: Graph, width: int) -> list[Addition]:
 
 def _unscaled(graph: Graph, index: int, behind: int) -> int:
     """The stream that an operand is a multiple of, as in 0.5 * x + f(x); else the operand."""
-    at = index
-    while not behind >> at & 1:
-        parents = graph.token_parents(at)
-        if graph.vertices[at].name not in {"mul", "div", "_to_copy", "clone"} or len(parents) != 1:
-            return index
-        at = parents[0]
-    return at
+    return next((at for at in _multiples(graph, index) if behind >> at & 1), index)
+
+
+def _multiples(graph: Graph, index: int) -> Iterator[int]:
+    """A node and, backwards, every one that it is a multiple of."""
+    yield index
+    parents = graph.token_parents(index)
+    while graph.vertices[index].name in _SCALES and len(parents) == 1:
+        index = parents[0]
+        yield index
+        parents = graph.token_parents(index)
+
+
+def _is_later(graph: Graph, index: int, stream: int, before: Mapping[int, int]) -> bool:
+    """Whether a node is a multiple of the stream after another state of it.
+
+    Args:
+        graph: of one forward pass.
+        index: the node.
+        stream: the other state, or a multiple of it.
+        before: state of the stream -> the one before it, for all states so far.
+    """
+    wanted = set(_multiples(graph, stream))
+    while True:
+        multiples = list(_multiples(graph, index))
+        if wanted & set(multiples):
+            return True
+        state = next((at for at in multiples if at in before), None)
+        if state is None:
+            return False
+        index = before[state]
 
 
 def writers(graph: Graph, addition: Addition) -> list[Writer]:
