@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.foreign_models import C, Decoder, L, built, factory
+from support.foreign_models import C, Decoder, Flat, L, built, factory
 from torch import nn
 
 from gptinit.auditing.audit import audit_factory, audit_module
@@ -206,6 +206,40 @@ class CannotRun(NanoStyle):
 
     def forward(self, ids: Any) -> Any:
         raise NotImplementedError("needs a cluster")
+
+
+class FlatNano(NanoStyle, Flat):
+    """A flat list of eight entries, which a brief pass does not run all of: four layers."""
+
+    order = "amamamam"
+    scale = 1 / math.sqrt(8)
+
+
+class FlatUnscaledMLP(FlatNano):
+    """The same, without the scaling in MLPs."""
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for i in range(1, 8, 2):
+            nn.init.normal_(self.get_parameter(f"h.{i}.inner.c_proj.weight"), std=self.std)
+
+
+def test_the_depth_of_a_flat_list_is_half_its_length() -> None:
+    right = audit_factory(factory(FlatNano), claim=get_scheme("nanogpt"))
+    wrong = audit_factory(factory(FlatUnscaledMLP))
+
+    assert right.model.n_layer == 4
+    assert right.findings == ()
+    assert [p.program.layer for p in right.parameters if p.program.role == "mlp_down"] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert {f.rule for f in wrong.findings if f.severity == "error"} == {
+        "residual-scaling-missing",
+        "residual-branches-unequal",
+    }
 
 
 def test_a_model_whose_forward_cannot_run_is_audited_by_its_names_with_a_note() -> None:

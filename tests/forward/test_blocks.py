@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from support.foreign_models import FOREIGN, Block, C, Decoder, L, built, hearing, reading, some_ids
+from support.foreign_models import (
+    FOREIGN,
+    Block,
+    C,
+    Decoder,
+    Flat,
+    L,
+    PostNormBlock,
+    built,
+    hearing,
+    reading,
+    some_ids,
+)
 from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
@@ -64,7 +76,7 @@ EXPECTED_SITES = {
     "pre-norm": ("h.1.attn", "h.1.mlp", Site(path="h.1")),
     "sandwich": ("h.1.post_1", "h.1.post_2", Site(path="h.1")),
     "layer scale": ("h.1.ls_1", "h.1.ls_2", Site(path="h.1")),
-    "post-norm": ("h.1.attn", "h.1.mlp", Site(path="h.1.ln_2", side="input")),
+    "post-norm": ("h.1.attn", "h.1.mlp", Site(path="h.1")),
     "by forward": ("h.1.attn.c_proj", "h.1.mlp.c_proj", Site(path="h.2.ln_1", side="input")),
 }
 
@@ -114,6 +126,70 @@ def test_a_block_that_runs_thrice_is_heard_call_by_call() -> None:
 
     assert [s.after for s in sites] == [Site(path="h.0", call=i) for i in range(L)]
     assert [s.attn for s in sites] == [Site(path="h.0.attn", call=i) for i in range(L)]
+
+
+def test_a_block_that_mixes_the_embedding_in_is_heard_where_the_stream_enters_it() -> None:
+    for sites in decoder_of("mixed inside").sites:
+        assert sites.before == Site(path=sites.path, side="input")
+        assert sites.after == Site(path=sites.path)
+
+
+def flat(order: str) -> Found:
+    """The decoder of a flat list, "a" for attention and "m" for an MLP."""
+
+    class Model(Flat):
+        pass
+
+    Model.order = order
+    return find_decoder(observe(trace(Model)), C)
+
+
+def test_attention_and_mlp_in_one_flat_list_are_half_as_many_layers() -> None:
+    found = flat("amamam")
+
+    assert found.layers == (("h.0", "h.1"), ("h.2", "h.3"), ("h.4", "h.5"))
+    assert [s.attn for s in found.sites] == [Site(path=f"h.{i}.inner") for i in (0, 2, 4)]
+    assert [s.mlp for s in found.sites] == [Site(path=f"h.{i}.inner") for i in (1, 3, 5)]
+    assert [s.after for s in found.sites] == [Site(path=f"h.{i}") for i in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("order", ["aamm", "ama", "mama", "amma"])
+def test_a_flat_list_in_another_order_has_a_layer_for_every_block(order: str) -> None:
+    assert flat(order).layers == tuple((f"h.{i}",) for i in range(len(order)))
+
+
+class Closed(Decoder):
+    """Post-norm blocks that nobody calls, and a norm before the head."""
+
+    block = PostNormBlock
+
+    def stream(self, ids: Any) -> Any:
+        x = self.embed(ids)
+        for block in self.h:
+            x = block.forward(x)
+        return x
+
+
+def test_the_norm_that_closes_a_block_that_nobody_calls_is_its_own() -> None:
+    sites = find_decoder(observe(trace(Closed)), C).sites
+
+    assert [s.after for s in sites] == [Site(path=f"h.{i}.ln_2") for i in range(L)]
+    assert [s.presum for s in sites] == [Site(path=f"h.{i}.ln_2", side="input") for i in range(L)]
+
+
+def test_a_multiple_of_the_stream_between_blocks_makes_no_post_norm() -> None:
+    class Damped(Block):
+        def forward(self, x: Any) -> Any:
+            x = 0.9 * (x + self.attn(self.ln_1(x)))
+            return 0.9 * (x + self.mlp(self.ln_2(x)))
+
+    class Model(Decoder):
+        block = Damped
+
+    found = find_decoder(observe(trace(Model)), C)
+
+    assert found.placement == "pre"
+    assert [s.presum for s in found.sites] == [None] * L
 
 
 def test_blocks_that_are_not_called_are_heard_at_their_neighbours() -> None:
@@ -231,6 +307,7 @@ def test_a_block_whose_stream_is_scaled_at_its_end_is_heard_there() -> None:
     sites = find_decoder(seen, C).sites
 
     assert [s.after for s in sites] == [Site(path=f"h.{i}") for i in range(L)]
+    assert [s.presum for s in sites] == [None] * L
 
 
 def test_blocks_ten_and_one_are_not_confused() -> None:

@@ -133,9 +133,9 @@ def test_what_is_more_than_a_lens_can_be_is_none(build: Any) -> None:
 
 
 def test_hooks_of_the_final_norm_do_not_hear_the_lens() -> None:
-    module, tail, heard = built("post-norm"), reading("post-norm").tail, list[int]()
+    module, tail, heard = built("pre-norm"), reading("pre-norm").tail, list[int]()
     assert tail is not None
-    module.get_submodule("h.2.ln_2").register_forward_hook(lambda *_: heard.append(1))
+    module.get_submodule("ln_f").register_forward_hook(lambda *_: heard.append(1))
 
     tail.lens(module, torch.arange(3))(torch.randn(1, 2, C))
 

@@ -126,6 +126,15 @@ def test_three_parallel_branches_are_three_additions_to_the_stream() -> None:
     ]
 
 
+def test_sums_of_two_states_of_the_stream_are_no_additions_to_it() -> None:
+    for name in ("mixed back", "mixed inside"):
+        graph = observed(name).graph
+        found = [w.weight for a in additions(graph, C) for w in writers(graph, a)]
+        assert found == [
+            f"h.{i}.{part}.c_proj.weight" for i in range(L) for part in ("attn", "mlp")
+        ]
+
+
 @pytest.mark.parametrize(
     "add",
     [

@@ -43,6 +43,9 @@ EXPECTED: dict[str, tuple[str, tuple[int, int] | None, bool | None]] = {
     "lm_head.weight": ("lm_head", (C, V), False),
     "lm_head.bias": ("linear_bias", (C, V), None),
     "*.gamma": ("other", None, None),
+    "*.lambdas": ("other", None, None),
+    "resid": ("other", None, None),
+    "first": ("other", None, None),
     "*ln_?.weight": ("norm_weight", None, False),
     "*post_?.weight": ("norm_weight", None, True),  # it closes a branch
     "*norm.weight": ("norm_weight", None, False),

@@ -87,6 +87,8 @@ def test_every_statistic_is_what_the_model_itself_had_in_its_hands(name: str) ->
         for stat, kind in (("attn_var", "attn"), ("mlp_var", "mlp"), ("resid_var", "resid")):
             expected = float(noted[kind][i].double().var(correction=0))
             assert (stat, place.values[stat]) == (stat, near(expected))
+        sums = [float(x.double().var(correction=0)) for x in noted.get("sum", ())]
+        assert place.values.get("presum_var") == (near(sums[i]) if sums else None)
         assert place.values["attn_entropy"] == near(entropy(noted["scores"][i]))
         assert place.values["max_abs"] == near(float(noted["resid"][i].abs().max()))
     # V < 512: the lens of the last layer reads the whole vocabulary, and is the model's own end.

@@ -36,7 +36,7 @@ def note(kind: str, tensor: Tensor) -> Tensor:
 
 @contextmanager
 def hearing() -> Iterator[list[tuple[str, Tensor]]]:
-    """What models note inside: ("embedding", "attn", "mlp", "resid" or "scores", tensor)."""
+    """What models note inside: ("embedding", "attn", "mlp", "sum", "resid" or "scores", tensor)."""
     record: list[tuple[str, Tensor]] = []
     _heard.append(record)
     try:
@@ -228,7 +228,7 @@ class PostNormBlock(Block):
 
     def forward(self, x: Any) -> Any:
         x = self.ln_1(x + note("attn", self.attn(x)))
-        return self.ln_2(note("resid", x + note("mlp", self.mlp(x))))
+        return note("resid", self.ln_2(note("sum", x + note("mlp", self.mlp(x)))))
 
 
 class ParallelBlock(Block):
@@ -479,6 +479,67 @@ class AddedOutside(Decoder):
         return x
 
 
+class MixedBack(Decoder):
+    """Between blocks the embedding is mixed in again; the last block gets a skip from the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resid, self.first = nn.Parameter(torch.full((L,), 1.1)), nn.Parameter(torch.ones(L))
+
+    def stream(self, ids: Any) -> Any:
+        x = first = self.embed(ids)
+        ends: list[Any] = []
+        for i, block in enumerate(self.h):
+            x = self.resid[i] * x + 0.3 * self.first[i] * first
+            if i == L - 1:
+                x = x + 0.5 * ends[0]
+            x = block(x if i else note("embedding", x))
+            ends.append(x)
+        return x
+
+
+class MixingBlock(Block):
+    """The embedding is mixed in again at its start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lambdas = nn.Parameter(torch.tensor([0.8, 0.4]))
+
+    def forward(self, x: Any, first: Any = None) -> Any:
+        return super().forward(self.lambdas[0] * x + self.lambdas[1] * first)
+
+
+class MixedInside(Decoder):
+    block = MixingBlock
+
+    def stream(self, ids: Any) -> Any:
+        x = first = note("embedding", self.embed(ids))
+        for block in self.h:
+            x = block(x, first)
+        return x
+
+
+class Sublayer(nn.Module):
+    """One branch, added to the stream: an entry of a flat list."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.ln, self.inner = nn.LayerNorm(C), inner
+
+    def forward(self, x: Any) -> Any:
+        return x + self.inner(self.ln(x))
+
+
+class Flat(Decoder):
+    """Attention, MLP, attention, MLP ... in one list; `order` may be another."""
+
+    order = "am" * L
+
+    def blocks(self, made: list[nn.Module]) -> nn.Module:
+        kinds = {"a": Attention, "m": MLP}
+        return nn.ModuleList(Sublayer(kinds[kind]()) for kind in self.order)
+
+
 class TorchAttention(nn.Module):
     """torch's own module, which is one fused operator in inference unless it is told otherwise."""
 
@@ -662,6 +723,8 @@ FOREIGN: dict[str, Callable[[], nn.Module]] = {
     "inference mode": InInferenceMode,
     "slices in inference mode": SlicedInInferenceMode,
     "added outside": AddedOutside,
+    "mixed back": MixedBack,
+    "mixed inside": MixedInside,
     "torch's attention": TorchDecoder,
     "sequential": InSequence,
     "dict": InDict,

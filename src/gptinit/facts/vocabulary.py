@@ -110,9 +110,21 @@ _STATISTICS = (
     Statistic(
         name="resid_var",
         title="stream var",
-        definition="variance of the residual stream after the block, over B, T and C",
+        definition=(
+            "variance over B, T and C of the residual stream that leaves the block: after the "
+            "closing norm of a post-norm block"
+        ),
         unit="activation squared",
         places=("embedding", "layer"),
+    ),
+    Statistic(
+        name="presum_var",
+        title="sum var",
+        definition=(
+            "variance over B, T and C of the sum that the norm closing a post-norm block receives"
+        ),
+        unit="activation squared",
+        places=("layer",),
     ),
     Statistic(
         name="attn_var",

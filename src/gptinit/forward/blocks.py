@@ -1,16 +1,19 @@
-"""The blocks of a decoder, and the hook points of the stream and its branches in each."""
+"""The blocks of a decoder, the layers that they make up, and the stream between them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain as joined
 from itertools import pairwise
 
 from gptinit.errors import SubjectError
-from gptinit.forward.branches import branch_kind
-from gptinit.forward.graph import MATMULS, Graph, Vertex
+from gptinit.forward.block_sites import block_sites
+from gptinit.forward.added import branches
+from gptinit.forward.graph import Graph
 from gptinit.forward.observe import ModuleCall, Observation
 from gptinit.forward.residual import Addition, Writer, additions, writers
-from gptinit.forward.sites import BlockSites, Site
+from gptinit.forward.sites import BlockSites
+from gptinit.forward.stream import has_norm, way_back
 
 __all__ = ["Decoder", "find_decoder", "stream_width"]
 
@@ -23,16 +26,28 @@ class Decoder:
     """The blocks of a model and its residual stream.
 
     Attributes:
-        blocks: paths in the order in which they run; one that runs several times occurs as often.
-        sites: hook points of each, in the same order.
+        layers: paths of the blocks that make up each layer, in the order in which they run; one
+            that runs several times occurs as often. A layer is one block, or two in a flat list of
+            attention, MLP, attention, MLP ...
+        sites: hook points of each layer.
         chain: every addition to the stream that reaches the logits, in order.
-        placement: "pre", or "post" where a norm stands on the stream between two additions.
+        end: the node of the stream that leaves the last layer.
+        placement: "post" if a norm stands on the stream between most additions, else "pre".
+        is_flat: whether every block adds one branch, and not all of one kind. A pass over some of
+            the blocks does not show then which make up a layer.
     """
 
-    blocks: tuple[str, ...]
+    layers: tuple[tuple[str, ...], ...]
     sites: tuple[BlockSites, ...]
     chain: tuple[Addition, ...]
+    end: int
     placement: str
+    is_flat: bool
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Paths of all blocks, in the order in which they run."""
+        return tuple(joined.from_iterable(self.layers))
 
 
 def stream_width(seen: Observation) -> int:
@@ -68,21 +83,48 @@ def find_decoder(seen: Observation, width: int) -> Decoder:
         raise SubjectError(
             "model must have a list of repeated blocks that add to its residual stream, got none."
         )
+    placement = _placement(graph, chain)
+    is_flat = _is_flat(graph, runs)
+    layers = _paired(graph, runs) if is_flat else runs
+    following = [*layers[1:], None]
+    followed = [
+        _leaving(seen, layer, next_one, placement, chain)
+        for layer, next_one in zip(layers, following, strict=True)
+    ]
     return Decoder(
-        blocks=tuple(run.path for run in runs),
-        sites=tuple(_block_sites(seen, run.path, run.members) for run in runs),
+        layers=tuple(layer.paths for layer in layers),
+        sites=tuple(_sites(seen, *pair) for pair in zip(layers, followed, strict=True)),
         chain=tuple(chain),
-        placement=_placement(graph, chain),
+        end=followed[-1],
+        placement=placement,
+        is_flat=is_flat,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    path: str
+    """One run of a block, or of the blocks that make up a layer, and what it adds."""
+
+    paths: tuple[str, ...]
     members: list[tuple[Addition, list[Writer]]]
+
+    @property
+    def first(self) -> int:
+        """The stream before the first branch."""
+        return self.members[0][0].stream
+
+    @property
+    def last(self) -> int:
+        """The stream after the last branch."""
+        return self.members[-1][0].vertex
 
     def has_any(self, others: list[Writer]) -> bool:
         return bool({w.weight for _, ws in self.members for w in ws} & {w.weight for w in others})
+
+
+def _sites(seen: Observation, layer: _Run, leaves: int) -> BlockSites:
+    ends, added = (layer.first, layer.last, leaves), branches(seen.graph, layer.members)
+    return block_sites(seen, layer.paths, ends=ends, added=added)
 
 
 def _runs(seen: Observation, chain: list[Addition]) -> list[_Run]:
@@ -98,7 +140,7 @@ def _runs(seen: Observation, chain: list[Addition]) -> list[_Run]:
         if path is None:  # an addition outside of all blocks, such as one of embeddings
             continue
         if path not in latest or latest[path].has_any(added):
-            latest[path] = _Run(path, [])
+            latest[path] = _Run((path,), [])
             runs.append(latest[path])
         latest[path].members.append((addition, added))
     return runs
@@ -147,101 +189,59 @@ def _chain(graph: Graph, found: list[Addition]) -> list[Addition]:
 
 def _before(graph: Graph, addition: Addition, by_vertex: dict[int, Addition]) -> Addition | None:
     """The addition before another on the stream, past norms and casts but no matrix product."""
-
-    def is_between(v: Vertex) -> bool:
-        return v.index not in by_vertex and v.name not in MATMULS
-
-    behind = graph.behind([addition.stream], is_between)
-    reached = [v.index for v in behind if v.index in by_vertex]
+    reached = way_back(graph, addition.stream, by_vertex) & by_vertex.keys()
     return by_vertex[max(reached)] if reached else None
 
 
 def _placement(graph: Graph, chain: list[Addition]) -> str:
     """Return "post" if a norm stands on the stream between most additions, else "pre"."""
-    # Most and not all: one multiple or norm in between does not make a model post-norm.
-    between = [a.stream != b.vertex for b, a in pairwise(chain)]
-    return "post" if between and sum(between) * 2 > len(between) else "pre"
+    # Most and not all: one norm in between does not make a model post-norm.
+    normed = [has_norm(graph, b.vertex, a.stream) for b, a in pairwise(chain)]
+    return "post" if normed and sum(normed) * 2 > len(normed) else "pre"
 
 
-def _block_sites(
-    seen: Observation, path: str, members: list[tuple[Addition, list[Writer]]]
-) -> BlockSites:
-    branches: dict[str, Site | None] = {}
-    for addition, added in members:
-        for kind, index in _branches(seen.graph, addition, added):
-            branches[kind] = branches.get(kind) or _site(seen, index, path)
-    return BlockSites(
-        path=path,
-        before=_site(seen, members[0][0].stream, path, is_stream=True),
-        after=_site(seen, members[-1][0].vertex, path, is_stream=True)
-        or _block_output(seen, path, members[-1][0].vertex),
-        attn=branches.get("attn"),
-        mlp=branches.get("mlp"),
-    )
+def _is_flat(graph: Graph, runs: Sequence[_Run]) -> bool:
+    """Whether every block adds one branch, and not all of one kind."""
+    added = [branches(graph, run.members) for run in runs]
+    return all(len(b) == 1 for b in added) and len({b[0].kind for b in added}) > 1
 
 
-def _block_output(seen: Observation, path: str, vertex: int) -> Site | None:
-    """The output of a block that still scales the stream after its last addition."""
-    for node, hooks in seen.hook_points["output"].items():
-        for at, leaf, number in hooks:
-            if at == path and seen.graph.ancestors[node] >> vertex & 1:
-                return Site(path=path, leaf=leaf, call=number)
-    return None
+def _paired(graph: Graph, runs: Sequence[_Run]) -> Sequence[_Run]:
+    """The layers of a flat list: two blocks each if attention and MLP alternate, else one.
 
-
-def _branches(graph: Graph, addition: Addition, added: list[Writer]) -> Iterator[tuple[str, int]]:
-    """(kind, node) of the branch that is added, or of both where two are summed first."""
-    kinds = [branch_kind(graph, w) for w in added]
-    v = graph.vertices[addition.branch]
-    parents = graph.token_parents(addition.branch)
-    if len(set(kinds)) > 1 and v.name == "add" and len(parents) == 2:
-        for parent in parents:
-            inside = {branch_kind(graph, w) for w in added if graph.depends(parent, w.vertex)}
-            if len(inside) == 1:
-                yield inside.pop(), parent
-    elif kinds:
-        yield ("attn" if "attn" in kinds else kinds[0]), addition.branch
-
-
-def _site(seen: Observation, index: int, block: str, *, is_stream: bool = False) -> Site | None:
-    """The hook point of a node: a module that returns it, else one that takes it.
-
-    Modules of the block come first, the outermost of them. A module outside the block may return
-    it too, where blocks share one. If no module has the node itself, one may have a multiple of
-    it: the factor is kept.
+    In any other order no block belongs to another.
     """
-    for node, factor in _scaled_back(seen.graph, index) if not is_stream else [(index, 1.0)]:
-        for side in ("output", "input"):
-            sites = [
-                Site(path=path, side=side, leaf=leaf, call=number, factor=factor)
-                for path, leaf, number in seen.hook_points[side].get(node, ())
-                if is_stream or side == "output" or _is_inside(path, block)
-            ]
-            if sites:  # the path of the model itself is empty: last, for it is in no block
-                return min(
-                    sites, key=lambda s: (not s.path, not _is_inside(s.path, block), len(s.path))
-                )
-    return None
+    kinds = [branches(graph, run.members)[0].kind for run in runs]
+    if len(kinds) % 2 or set(kinds[::2]) != {"attn"} or set(kinds[1::2]) != {"mlp"}:
+        return runs
+    pairs = zip(runs[::2], runs[1::2], strict=True)
+    return [_Run((*a.paths, *b.paths), [*a.members, *b.members]) for a, b in pairs]
 
 
-def _is_inside(path: str, block: str) -> bool:
-    return f"{path}.".startswith(f"{block}.")
+def _leaving(
+    seen: Observation,
+    layer: _Run,
+    following: _Run | None,
+    placement: str,
+    chain: Sequence[Addition],
+) -> int:
+    """The node of the stream that leaves a layer: what a hook on its last block sees.
 
+    It is the sum after the last branch, or what the block still makes of it: a multiple, or the
+    output of the norm that closes a post-norm block. Where nobody calls the block, that norm is the
+    one on the way to the next layer; after the last layer the first one that follows.
+    """
+    graph, returned = seen.graph, seen.hook_points["output"]
+    stops = {a.vertex for a in chain}
 
-def _scaled_back(graph: Graph, index: int) -> Iterator[tuple[int, float]]:
-    """(node, factor) of a node and of each earlier one that it is a multiple of."""
-    factor = 1.0
-    while True:
-        yield index, factor
-        v = graph.vertices[index]
-        parents = graph.token_parents(index)
-        if len(parents) != 1:
-            return
-        number = next((a for a in v.node.args[1:] if isinstance(a, int | float)), None)
-        if v.name == "mul" and number is not None:
-            factor *= float(number)
-        elif v.name == "div" and number:
-            factor /= float(number)
-        elif v.name not in {"_to_copy", "clone", "native_dropout"}:
-            return
-        index = parents[0]
+    def follows(node: int) -> bool:
+        return graph.depends(node, layer.last) and layer.last in way_back(graph, node, stops)
+
+    own = {n for n, at in returned.items() if any(path == layer.paths[-1] for path, *_ in at)}
+    own = set(filter(follows, own))
+    if own:
+        return layer.last if layer.last in own else min(own)
+    if placement == "pre":
+        return layer.last
+    ways = [following.first] if following else sorted(filter(follows, returned))
+    return next((n for n in ways if has_norm(graph, layer.last, n)), layer.last)

@@ -46,7 +46,9 @@ class Flow:
 
 
 def follow_briefly(module: nn.Module, is_zero: Callable[[Tensor], bool]) -> Flow:
-    """The flow of a pass through two blocks of every kind, or through all if that does not run.
+    """The flow of a pass through two blocks of every kind, or of all where that is not enough.
+
+    It is not where some blocks alone do not run, or do not show which of them make up a layer.
 
     Args:
         module: with traced parameters.
@@ -54,7 +56,7 @@ def follow_briefly(module: nn.Module, is_zero: Callable[[Tensor], bool]) -> Flow
     """
     with shortened(module, is_zero) as left_out:
         flow = follow(module, is_zero)
-    if left_out and flow.decoder is None:
+    if left_out and (flow.decoder is None or flow.decoder.is_flat):
         return follow(module, is_zero)
     flow.gradients = {**flow.gradients, **_of_left_out(flow.gradients, left_out)}
     return flow

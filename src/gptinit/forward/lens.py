@@ -92,12 +92,12 @@ def _number(node: Node) -> float | None:
 
 
 def find_tail(seen: Observation, decoder: Decoder) -> Tail | None:
-    """The steps from the last addition to the logits; None if some are of another kind.
+    """The steps from the stream after the last layer to the logits; None if one is of no such kind.
 
     A step is a module that maps one tensor (a final norm), the head's product, or an elementwise
     operator with numbers.
     """
-    graph, stream = seen.graph, decoder.chain[-1].vertex
+    graph, stream = seen.graph, decoder.end
     after: list[Step] = []
     index = graph.last
     # Backwards from the logits to the head's product, then from its input to the stream.

@@ -37,15 +37,19 @@ class BlockSites:
 
     Attributes:
         path: name of the block in its model.
+        also: names of further blocks of the same layer: its MLP, in a flat list.
         before: the stream that enters; None where no module takes or returns it.
-        after: the stream after the last branch has been added.
+        after: the stream that leaves; None likewise.
+        presum: the sum that the norm closing a post-norm block receives; None for other blocks.
         attn: the output of attention, as it is added.
         mlp: the output of the MLP, as it is added.
     """
 
     path: str
+    also: tuple[str, ...] = ()
     before: Site | None
     after: Site | None
+    presum: Site | None = None
     attn: Site | None
     mlp: Site | None
 

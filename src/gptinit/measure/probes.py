@@ -151,6 +151,7 @@ class Probes:
             (sites.before, enter),
             (sites.attn, partial(self._on_branch, layer, "attn_var", sites.attn)),
             (sites.mlp, partial(self._on_branch, layer, "mlp_var", sites.mlp)),
+            (sites.presum, partial(self._on_sum, layer)),
             (sites.after, leave),
         ]
 
@@ -172,6 +173,11 @@ class Probes:
         self._keep(layer, {stat: value if factor == 1 else value * factor**2})
         if stat == "attn_var":
             self._probe.off()  # no attention is left in this block
+
+    def _on_sum(self, layer: int, output: Tensor) -> None:
+        """Record the variance of what the norm closing a post-norm block receives."""
+        if not self._is_lens_on:
+            self._keep(layer, {"presum_var": variance(output.detach())})
 
     def _on_stream(self, place: int, stream: Tensor) -> None:
         """Record the stream, and its gradient when the backward pass reaches it."""

@@ -43,7 +43,7 @@ class SeedRunner:
         self._plan, self._subject = plan, plan.subject
         self._is_own = plan.run.weights == "own"
         self._module = nn.Module() if self._is_own else self._subject.build()
-        self._paths = [sites.path for sites in self._subject.sites]
+        self._paths = [p for s in self._subject.sites for p in (s.path, *s.also)]
         self._install = POLICIES[plan.run.engine](self._paths)
         held = dict(self._module.named_buffers())
         recipes = self._subject.recipes

@@ -149,7 +149,8 @@ def layer_numbers(names: Mapping[str, tuple[str, ...]], decoder: Decoder | None)
         return {path: int(re.sub(r"^.*?(\d+)$", r"\1", path)) for path in paths}
     lists = {path.rpartition(".")[0] for path in decoder.blocks}
     if all(p in decoder.blocks for p in paths if p.rpartition(".")[0] in lists):
-        return {path: decoder.blocks.index(path) for path in decoder.blocks}
+        numbered = {p: i for i, layer in reversed([*enumerate(decoder.layers)]) for p in layer}
+        return {path: numbered[path] for path in decoder.blocks}
     shown = [p for p in paths if p in decoder.blocks or p.rpartition(".")[0] in lists]
     return {path: i for i, path in enumerate(shown)}
 

@@ -257,7 +257,7 @@ def _counted(
     """The sizes that the record shows beyond doubt, whatever settings say."""
     width = embeddings[0].shape[-1] if embeddings else None
     return Shape(
-        n_layer=max(len(layers), len(flow.decoder.blocks)) if flow.decoder else None,
+        n_layer=max(len({*layers.values()}), len(flow.decoder.layers)) if flow.decoder else None,
         n_embd=observed.n_embd or width,
         vocab_size=observed.vocab_size,
     )

@@ -30,7 +30,7 @@ class ForwardPass:
         seen: the pass.
         products: products of tokens with a matrix, by the matrix' name.
         pieces: computes what lies between two cuts.
-        n_runs: blocks that ran.
+        n_runs: layers that ran.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ForwardPass:
         self.parameters = {p.name: p for p in program if p.kind == "parameter"}
         self.products = find_products(seen.graph)
         self.pieces = Pieces(seen.graph)
-        self.n_runs = len(decoder.blocks)
+        self.n_runs = len(decoder.layers)
         starts = [decoder.chain[0].stream] if decoder.chain else []
         self._streams = sorted({*starts, *(a.vertex for a in decoder.chain)})
 

@@ -47,6 +47,7 @@ _FOLDED = 13
 """Layers that a profile shows without --all-layers."""
 
 _LAYER_STATS = (
+    "presum_var",
     "attn_var",
     "mlp_var",
     "logit_std",
@@ -55,7 +56,14 @@ _LAYER_STATS = (
     "token_cosine",
     "grad_rms",
 )
-_EXPENDABLE = ("attn_score_std", "token_cosine", "attn_entropy", "attn_var", "mlp_var")
+_EXPENDABLE = (
+    "attn_score_std",
+    "token_cosine",
+    "attn_entropy",
+    "attn_var",
+    "mlp_var",
+    "presum_var",
+)
 """Columns that a narrow table leaves out, in this order."""
 
 _BARS = " ▏▎▍▌▋▊▉█"

@@ -1,0 +1,47 @@
+"""The branches that one block adds to the stream: its attention and its MLP."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gptinit.forward.graph import Graph
+from gptinit.forward.residual import Addition, Writer
+from gptinit.forward.branches import branch_kind
+
+__all__ = ["Branch", "branches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One branch.
+
+    Attributes:
+        kind: "attn", "mlp" or "other".
+        vertex: what is added.
+    """
+
+    kind: str
+    vertex: int
+
+
+def branches(graph: Graph, added: Sequence[tuple[Addition, list[Writer]]]) -> list[Branch]:
+    """The branches of a block, in the order in which they are added.
+
+    Args:
+        graph: of the forward pass.
+        added: every addition of the block, with the products that it adds.
+    """
+    return [branch for addition, ws in added for branch in _branches(graph, addition, ws)]
+
+
+def _branches(graph: Graph, addition: Addition, added: list[Writer]) -> Iterator[Branch]:
+    """The branch that is added, or both where two are summed first."""
+    kinds = [branch_kind(graph, w) for w in added]
+    v = graph.vertices[addition.branch]
+    parents = graph.token_parents(addition.branch)
+    if len(set(kinds)) > 1 and v.name == "add" and len(parents) == 2:
+        for parent in parents:
+            inside = {branch_kind(graph, w) for w in added if graph.depends(parent, w.vertex)}
+            if len(inside) == 1:
+                yield Branch(inside.pop(), parent)
+    elif kinds:
+        yield Branch("attn" if "attn" in kinds else kinds[0], addition.branch)

@@ -1,0 +1,112 @@
+"""Hook points of one layer: at which modules the stream and the branches can be recorded."""
+
+from collections.abc import Iterator, Sequence
+
+from gptinit.forward.added import Branch
+from gptinit.forward.graph import Graph
+from gptinit.forward.observe import Observation
+from gptinit.forward.sites import BlockSites, Site
+from gptinit.forward.stream import has_norm, way_back
+
+__all__ = ["block_sites"]
+
+
+def block_sites(
+    seen: Observation, paths: Sequence[str], *, ends: tuple[int, int, int], added: Sequence[Branch]
+) -> BlockSites:
+    """The hook points of one layer.
+
+    Args:
+        seen: the forward pass.
+        paths: of the blocks that make it up.
+        ends: nodes of the stream: before the first branch, after the last one, and where it leaves
+            the layer.
+        added: the branches.
+    """
+    first, last, leaves = ends
+    found: dict[str, Site | None] = {}
+    for branch in added:
+        found[branch.kind] = found.get(branch.kind) or _branch_site(seen, branch.vertex, paths)
+    is_closed = has_norm(seen.graph, last, leaves)
+    return BlockSites(
+        path=paths[0],
+        also=tuple(paths[1:]),
+        before=_entry_site(seen, first, paths[0]),
+        after=_stream_site(seen, leaves, paths[-1]),
+        presum=_stream_site(seen, last, paths[-1]) if is_closed else None,
+        attn=found.get("attn"),
+        mlp=found.get("mlp"),
+    )
+
+
+def _stream_site(seen: Observation, index: int, block: str) -> Site | None:
+    """The hook point of a state of the stream: a module that returns it, else one that takes it."""
+    for side in ("output", "input"):
+        hooks = seen.hook_points[side].get(index, ())
+        sites = [Site(path=path, side=side, leaf=leaf, call=n) for path, leaf, n in hooks]
+        if sites:
+            return _outermost(sites, [block])
+    return None
+
+
+def _entry_site(seen: Observation, first: int, block: str) -> Site | None:
+    """The hook point of the stream that enters a block.
+
+    Where the block mixes, scales or normalises it before its first branch, that is its input.
+    """
+    inputs = seen.hook_points["input"]
+    own = {node: [s for s in at if s[0] == block] for node, at in inputs.items()}
+    entry = max((node for node in way_back(seen.graph, first) if own.get(node)), default=first)
+    if entry == first:
+        return _stream_site(seen, first, block)
+    path, leaf, number = own[entry][0]
+    return Site(path=path, side="input", leaf=leaf, call=number)
+
+
+def _branch_site(seen: Observation, index: int, blocks: Sequence[str]) -> Site | None:
+    """The hook point of what a branch adds: a module that returns it, else one that takes it.
+
+    A module outside the block may return it too, where blocks share one. If no module has the node
+    itself, one may have a multiple of it: the factor is kept.
+    """
+    for node, factor in _scaled_back(seen.graph, index):
+        for side in ("output", "input"):
+            sites = [
+                Site(path=path, side=side, leaf=leaf, call=number, factor=factor)
+                for path, leaf, number in seen.hook_points[side].get(node, ())
+                if side == "output" or _is_inside(path, blocks)
+            ]
+            if sites:
+                return _outermost(sites, blocks)
+    return None
+
+
+def _outermost(sites: Sequence[Site], blocks: Sequence[str]) -> Site:
+    """The site at the outermost module of the blocks, else of the model but not the model itself.
+
+    The model's own path is empty, and in no block.
+    """
+    return min(sites, key=lambda s: (not s.path, not _is_inside(s.path, blocks), len(s.path)))
+
+
+def _is_inside(path: str, blocks: Sequence[str]) -> bool:
+    return any(f"{path}.".startswith(f"{block}.") for block in blocks)
+
+
+def _scaled_back(graph: Graph, index: int) -> Iterator[tuple[int, float]]:
+    """(node, factor) of a node and of each earlier one that it is a multiple of."""
+    factor = 1.0
+    while True:
+        yield index, factor
+        v = graph.vertices[index]
+        parents = graph.token_parents(index)
+        if len(parents) != 1:
+            return
+        number = next((a for a in v.node.args[1:] if isinstance(a, int | float)), None)
+        if v.name == "mul" and number is not None:
+            factor *= float(number)
+        elif v.name == "div" and number:
+            factor /= float(number)
+        elif v.name not in {"_to_copy", "clone", "native_dropout"}:
+            return
+        index = parents[0]

@@ -1,0 +1,39 @@
+"""The way of the residual stream from one addition to the next: multiples, mixtures and norms."""
+
+from collections.abc import Collection
+
+from gptinit.forward.graph import MATMULS, Graph, Vertex
+
+__all__ = ["has_norm", "way_back"]
+
+_NORMS = frozenset(
+    {
+        "_fused_rms_norm", "linalg_vector_norm", "native_batch_norm", "native_group_norm",
+        "native_layer_norm", "norm", "rms_norm", "rsqrt", "sqrt", "std", "std_mean", "var",
+        "var_mean",
+    }
+)  # fmt: skip
+"""Operators that a norm needs, be it whole or written by hand: the size of its input."""
+
+
+def way_back(graph: Graph, index: int, stops: Collection[int] = ()) -> set[int]:
+    """The nodes behind a state of the stream, itself included, past no matrix product.
+
+    Args:
+        graph: of the forward pass.
+        index: the state.
+        stops: nodes that the way does not go beyond: additions to the stream.
+    """
+
+    def is_between(v: Vertex) -> bool:
+        return v.name not in MATMULS and (v.index == index or v.index not in stops)
+
+    return {v.index for v in graph.behind([index], is_between)}
+
+
+def has_norm(graph: Graph, start: int, end: int) -> bool:
+    """Whether a norm stands between two states of the stream."""
+    if start == end:
+        return False
+    cone = (graph.ancestors[end] | 1 << end) & ~graph.ancestors[start] & ~(1 << start)
+    return any(v.name in _NORMS and graph.depends(v.index, start) for v in graph.within(cone))
