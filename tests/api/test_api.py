@@ -378,6 +378,38 @@ def test_inspect_takes_what_builds_a_model_and_a_model() -> None:
     assert (built.model.name, live.model.name) == ("Decoder", "Decoder")
 
 
+class WantsMore(Decoder):
+    """Wants a state besides ids, which nothing supplies."""
+
+    def forward(self, ids: Any, state: Any = None) -> Any:  # noqa: D102 # as of every module
+        assert state == {"step": 0}
+        return super().forward(ids)
+
+
+def with_state(model: Any, ids: Any) -> Any:
+    """The way to call it."""
+    return model(ids, {"step": 0})
+
+
+def test_a_model_that_wants_more_than_ids_is_called_as_the_user_says() -> None:
+    plain, odd = Decoder(), WantsMore()
+    odd.load_state_dict(plain.state_dict())
+    run = replace(RUN, grad=True)
+
+    for usual, wants in ((plain, odd), (Decoder, WantsMore)):
+        expected = gptinit.inspect(usual, run=run)
+        found = gptinit.inspect(wants, run=run, forward=with_state)
+        assert found.places() == expected.places()
+    assert gptinit.audit(WantsMore, forward=with_state).notes == ()
+    assert "--forward" in gptinit.audit(WantsMore).notes[0].message
+
+
+def test_a_model_that_wants_more_than_ids_is_compared() -> None:
+    found = gptinit.compare("schemes", ["plain"], model=WantsMore, forward=with_state, run=RUN)
+
+    assert len(found.profiles[0].layers) == L
+
+
 def test_a_live_model_stays_as_it_is() -> None:
     module = Decoder().train()
     module.h.register_forward_hook(lambda *_: None)

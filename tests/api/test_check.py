@@ -43,6 +43,19 @@ def test_a_model_s_own_blocks_and_branches_are_the_ones_that_are_measured() -> N
     assert named == {"attn_var": plain["mlp_var"], "mlp_var": plain["attn_var"]}
 
 
+def test_the_user_s_way_to_call_a_model_is_used(tmp_path: Path) -> None:
+    how = tmp_path / "how.py"
+    how.write_text("def run(model, ids): return 2 * model(ids, ids)[0]\n")
+    bound = Bound(stat="logit_std", where="final", max=9.0, why="-")
+
+    (plain,), (doubled,) = (
+        checked(bound, forward=forward).results for forward in (None, f"{how}:run")
+    )
+
+    assert plain.value is not None
+    assert doubled.value == pytest.approx(2 * plain.value, rel=1e-6)
+
+
 @pytest.mark.parametrize("blocks", ["transformer.layers", "layers"])
 def test_blocks_that_a_model_does_not_have_stop_a_check(blocks: str) -> None:
     with pytest.raises(SubjectError, match="sites must name modules of GPT"):

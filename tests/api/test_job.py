@@ -102,8 +102,10 @@ def test_only_a_preset_has_a_scheme(model: Any) -> None:
         job(model, scheme="plain")
 
 
-@pytest.mark.parametrize("more", [{"sites": {"blocks": "h"}}, {"roles": {"*": "other"}}])
-def test_a_preset_needs_no_roles_and_sites(more: Any) -> None:
+@pytest.mark.parametrize(
+    "more", [{"sites": {"blocks": "h"}}, {"roles": {"*": "other"}}, {"forward": "how.py:run"}]
+)
+def test_a_preset_needs_no_roles_sites_and_forward(more: Any) -> None:
     with pytest.raises(ConfigError, match="apply to your own model only, not to a preset"):
         job("gpt2", **more).check()
 

@@ -444,11 +444,11 @@ FOREIGN: tuple[tuple[str, str], ...] = (
     (
         "inspect broken.py:Raises",
         r".*Raises must run forward on token ids, got ZeroDivisionError: nothing to divide by "
-        r"\(broken\.py:\d+\)\.",
+        r"\(broken\.py:\d+\)\. .*",
     ),
     (
         "inspect broken.py:NoLogits",
-        r".*forward of NoLogits must return logits of shape \(B, T, vocabulary\), got none\.",
+        r".*forward of NoLogits must return logits of shape \(B, T, vocabulary\), got none\. .*",
     ),
     ("inspect broken.py:NoBlocks", r".* must have repeated blocks.*, got .*\."),
     ("audit broken.py:NoBlocks", r".* must have repeated blocks, got a model without any\."),
@@ -479,7 +479,6 @@ FOREIGN: tuple[tuple[str, str], ...] = (
         "inspect NANO --weights own --engine stream",
         r"engine must be dense with the weights that .*",
     ),
-    ("inspect gpt2 --site blocks=h", r"sites and roles apply to your own model only, not .*"),
     ("inspect NANO --stub not/a/name", r"stub must be the name of a module, got 'not/a/name'\."),
     (
         "audit NANO --stub torch.cuda",
@@ -490,6 +489,10 @@ FOREIGN: tuple[tuple[str, str], ...] = (
         r"stub applies to a model in a Python file .*triton for 'gpt2'\.",
     ),
     ("compare models gpt2 --stub triton", r"stub applies to .* only, got triton for 'gpt2'\."),
+    ("inspect gpt2 --site blocks=h", r"sites, roles and forward apply to your own model .*"),
+    ("inspect gpt2 --forward how.py:run", r"sites, roles and forward apply to your own .*"),
+    ("audit NANO --forward run", r"forward must be path\.py:FUNC or .*, got 'run'\."),
+    ("compare models NANO --forward no.py:run", r"forward must be in a file that exists, .*"),
     ("inspect NANO --seq-len 65", r"seq_len must be at most block_size=64, got seq_len=65\..*"),
     ("compare models", r"no models to compare: name at least one\."),
     ("compare models gpt2 gpt2", r"models to compare must differ, got gpt2 twice\."),

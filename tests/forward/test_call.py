@@ -9,7 +9,7 @@ import torch
 from support.foreign_models import FOREIGN, V, built, logits_of, some_ids
 from torch import Tensor, nn
 
-from gptinit.errors import SubjectError
+from gptinit.errors import ConfigError, SubjectError
 from gptinit.forward.call import Call, call_model, find_call
 
 IDS = some_ids(2, 5)
@@ -103,8 +103,8 @@ class EncoderDecoder(nn.Module):
 @pytest.mark.parametrize(
     ("module", "calls"),
     [
-        (Returns(scores), [Call(), Call()]),
-        (Targets(), [Call(), Call(targets="targets"), Call()]),
+        (Returns(scores), [Call(), Call(), Call(unbatched=True)]),
+        (Targets(), [Call(), Call(targets="targets"), Call(), Call(unbatched=True)]),
         (
             Keywords(),
             [
@@ -112,6 +112,7 @@ class EncoderDecoder(nn.Module):
                 Call(keyword="input_ids", fixed=(("use_cache", False),), targets="labels"),
                 Call(fixed=(("use_cache", False),)),
                 Call(),
+                Call(fixed=(("use_cache", False),), unbatched=True),
             ],
         ),
     ],
@@ -128,6 +129,41 @@ def test_targets_bring_all_logits() -> None:
 @pytest.mark.parametrize("module", [Keywords(), EncoderDecoder()], ids=["keywords", "decoder ids"])
 def test_the_first_way_works_where_ids_have_the_usual_name(module: nn.Module) -> None:
     assert torch.equal(call_model(module, next(find_call(module)), IDS), scores(IDS))
+
+
+class OneSequence(nn.Module):
+    """Takes ids of shape (T,) and a state; gives logits of shape (T, V)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(7, 7, bias=False)
+
+    def forward(self, ids: Any, state: Any = None) -> Any:
+        (length,) = ids.shape
+        return self.head(scores(ids).view(length, -1))
+
+
+def test_one_sequence_without_a_batch_axis_is_a_way_of_its_own() -> None:
+    module, call = OneSequence(), Call(unbatched=True)
+
+    logits = call_model(module, call, IDS[:1])
+
+    assert torch.equal(logits, module(IDS[0])[None])
+    with pytest.raises(ConfigError, match=r"^batch_size must be 1 for OneSequence, .* got 2\.$"):
+        call_model(module, call, IDS)
+
+
+def test_the_user_s_way_to_call_is_the_only_one_and_sees_other_weights() -> None:
+    module = OneSequence()
+    (call,) = find_call(module, lambda model, ids: model(ids[0], state="fresh"))
+
+    own = call_model(module, call, IDS[:1])
+    ones = call_model(module, call, IDS[:1], {"head.weight": torch.ones(7, 7)})
+
+    assert torch.equal(own, module(IDS[0])[None])
+    assert torch.equal(ones, scores(IDS[:1]).sum(-1, keepdim=True).expand(ones.shape))
+    with pytest.raises(SubjectError, match=r"^--forward must return logits of shape"):
+        call_model(module, Call(function=lambda model, ids: None), IDS)
 
 
 def test_weights_can_stand_in_for_a_call_and_leave_the_module_alone() -> None:

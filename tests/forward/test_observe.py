@@ -127,12 +127,13 @@ class TwoArguments(nn.Module):
         (
             Raises,
             r"^Raises must run forward on token ids, got RuntimeError: .*8x16 and 53x16\) "
-            r"\(test_observe\.py:\d+\)\.$",
+            r"\(test_observe\.py:\d+\)\. ",
         ),
         (
             NoLogits,
             r"^NoLogits must run forward on token ids, got SubjectError: forward of NoLogits must "
-            r"return logits of shape \(B, T, vocabulary\), got none\.$",
+            r"return logits of shape \(B, T, vocabulary\), got none\. If it wants more, say how to "
+            r"call it: --forward path\.py:FUNC\.$",
         ),
         (TwoArguments, r"^TwoArguments must run forward on token ids, got TypeError: .*'mask'"),
     ],

@@ -407,6 +407,7 @@ roles = {"*.c_fc.weight" = "mlp_up"}
 sites = {blocks = "transformer.h", attn = "attn"}
 stubs = ["triton", "wandb"]
 init = "train/init.py:draw"
+forward = "models/how.py:run"
 """
 
 
@@ -422,6 +423,7 @@ def test_a_foreign_model_is_found_from_the_folder_of_the_file(tmp_path: Path) ->
     assert dict(spec.roles) == {"*.c_fc.weight": "mlp_up"}
     assert dict(spec.sites) == {"blocks": "transformer.h", "attn": "attn"}
     assert spec.stubs == ("triton", "wandb")
+    assert spec.forward == f"{tmp_path}/models/how.py:run"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from support.foreign_models import (
     FF,
     FOREIGN,
     WITHOUT_GRADIENTS,
+    Block,
     C,
     Decoder,
     L,
@@ -32,7 +33,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 import gptinit
 from gptinit.api.prediction import measure_with_prediction, theory_of
 from gptinit.config import Engine, GPTConfig, RunConfig
-from gptinit.errors import MeasureError, SubjectError
+from gptinit.errors import ConfigError, MeasureError, SubjectError
 from gptinit.facts.schemes import get_scheme
 from gptinit.load.argument import live_factory
 from gptinit.measure.builtin_subject import builtin_subject
@@ -512,7 +513,7 @@ class Bare(nn.Module):
             NoSites,
             r"^foreign must run forward to be measured\. Roles are read from names: NoSites must "
             r"run forward on token ids, got OSError: no such file "
-            r"\(test_traced_subject\.py:\d+\)\.$",
+            r"\(test_traced_subject\.py:\d+\)\. If it wants more, .*\.$",
         ),
         (
             Bare,
@@ -524,6 +525,40 @@ class Bare(nn.Module):
 def test_what_cannot_be_measured_is_told_in_one_line(build: Any, message: str) -> None:
     with pytest.raises(SubjectError, match=message):
         subject_of(build)
+
+
+class OneSequence(Decoder):
+    """One sequence without a batch axis."""
+
+    def forward(self, ids: Any) -> Any:
+        (length,) = ids.shape
+        x = self.wte(ids) + self.wpe(torch.arange(length))
+        for block in self.h:
+            x = block(x)
+        return self.lm_head(self.ln_f(x))
+
+
+class OneSequenceBlock(Block):
+    """The axes of one sequence."""
+
+    def forward(self, x: Any) -> Any:
+        assert x.ndim == 2
+        return super().forward(x[None])[0]
+
+
+OneSequence.block = OneSequenceBlock
+
+
+def test_one_sequence_without_a_batch_axis_is_measured_as_a_batch_of_one() -> None:
+    run = replace(RUN, batch_size=1, grad=True)
+
+    odd, plain = (measure(subject_of(model), run) for model in (OneSequence, Decoder))
+
+    for place, expected in zip(places(odd), places(plain), strict=True):
+        # The same numbers in other kernels: 100 units of 6e-8.
+        assert place.values == pytest.approx(dict(expected.values), rel=1e-5)
+    with pytest.raises(ConfigError, match=r"^batch_size must be 1 for OneSequence, "):
+        measure(subject_of(OneSequence), RUN)
 
 
 def test_sites_that_the_user_names_are_used() -> None:

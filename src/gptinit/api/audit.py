@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gptinit.api.job import Model, as_scheme, make_job
+from gptinit.api.job import Forward, Model, as_scheme, make_job
 from gptinit.facts.presets import DEFAULT_PRESET
 from gptinit.facts.schemes import Scheme
 from gptinit.facts.vocabulary import Build
@@ -26,6 +26,7 @@ def audit(
     perturb: bool = False,
     draw: bool = False,
     roles: Mapping[str, str] | None = None,
+    forward: "Forward | None" = None,
     accept: "Sequence[Acceptance]" = (),
     init: "InitChoice" = None,
     trust_remote_code: bool = False,
@@ -43,6 +44,8 @@ def audit(
         perturb: whether to vary each init setting too and report roles that ignore it.
         draw: whether to build the model for real too and check the drawn values.
         roles: parameter pattern (as of fnmatch) to role; overrides the roles that were recognised.
+        forward: how to call a model whose forward wants more than token ids: a function of (model,
+            ids) that returns logits, or "path.py:FUNC".
         accept: findings accepted with a stated reason.
         init: what draws your model's weights once its constructor is done: a method or function of
             its file by name, "path.py:FUNCTION", a function, or "none". None runs the only init
@@ -62,7 +65,15 @@ def audit(
         ('nanogpt', True, 0)
     """
     claim = as_scheme(scheme)
-    job = make_job(model, shape=shape, roles=roles, init=init, trust=trust_remote_code, stubs=stubs)
+    job = make_job(
+        model,
+        shape=shape,
+        roles=roles,
+        forward=forward,
+        init=init,
+        trust=trust_remote_code,
+        stubs=stubs,
+    )
     found = job.audit(claim, build=build, perturb=perturb, draw=draw)
     if not accept:
         return found

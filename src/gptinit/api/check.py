@@ -123,6 +123,7 @@ def _check_job(spec: ModelSpec) -> Job:
         sites=spec.sites,
         init=spec.init,
         stubs=spec.stubs,
+        forward=spec.forward,
     )
 
 

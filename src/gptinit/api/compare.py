@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gptinit.api.job import Job, Model, as_scheme, make_job
+from gptinit.api.job import Forward, Job, Model, as_scheme, make_job
 from gptinit.api.run import Progress, measure_job
 from gptinit.config import ENGINES, Engine, RunConfig
 from gptinit.errors import ConfigError, MeasureError, unknown_name
@@ -33,6 +33,7 @@ def compare(
     scheme: str | Scheme | None = None,
     run: RunConfig | None = None,
     init: "InitChoice" = None,
+    forward: "Forward | None" = None,
     trust_remote_code: bool = False,
     stubs: Sequence[str] = (),
     timing: bool = False,
@@ -50,6 +51,8 @@ def compare(
         scheme: the init, where depths, widths, models or engines are compared.
         run: how to measure; with gradients if None.
         init: as for `inspect`, of every model that is compared.
+        forward: how to call a model whose forward wants more than token ids: a function of (model,
+            ids) that returns logits, or "path.py:FUNC".
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         stubs: modules that your model's code imports and that are not installed; inert stand-ins
             are imported for them, and a note says if the model used one.
@@ -68,7 +71,7 @@ def compare(
     if axis not in AXES:
         raise unknown_name("axis", axis, AXES)
     run = run or RunConfig(grad=True)
-    how = {"init": init, "trust": trust_remote_code, "stubs": stubs}
+    how = {"init": init, "forward": forward, "trust": trust_remote_code, "stubs": stubs}
     jobs = _jobs(axis, values, model, as_scheme(scheme), shape, how=how)
     runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":
@@ -98,7 +101,7 @@ def _jobs(
     *,
     how: Mapping[str, Any],
 ) -> list[Job]:
-    """The models to compare; `how` says how code is loaded, as of `make_job`."""
+    """The models to compare; `how` says how code is loaded and called, as of `make_job`."""
     if axis not in {"schemes", "engines"} and not values:
         raise ConfigError(f"no {axis} to compare: name at least one.")
     if axis == "schemes":

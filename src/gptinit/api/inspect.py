@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gptinit.api.job import Model, make_job
+from gptinit.api.job import Forward, Model, make_job
 from gptinit.api.run import Progress, measure_job
 from gptinit.config import RunConfig
 from gptinit.facts.presets import DEFAULT_PRESET
@@ -28,6 +28,7 @@ def inspect(
     roles: Mapping[str, str] | None = None,
     sites: Mapping[str, str] | None = None,
     init: "InitChoice" = None,
+    forward: "Forward | None" = None,
     trust_remote_code: bool = False,
     stubs: Sequence[str] = (),
     timing: bool = False,
@@ -51,6 +52,8 @@ def inspect(
         init: what draws your model's weights once its constructor is done: a method or function of
             its file by name, "path.py:FUNCTION", a function, or "none". None runs the only init
             that its class has and nothing calls; a function that builds a model is left as it is.
+        forward: how to call a model whose forward wants more than token ids: a function of (model,
+            ids) that returns logits, or "path.py:FUNC".
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         stubs: modules that your model's code imports and that are not installed; inert stand-ins
             are imported for them, and a note says if the model used one.
@@ -79,6 +82,7 @@ def inspect(
         roles=roles,
         sites=sites,
         init=init,
+        forward=forward,
         trust=trust_remote_code,
         stubs=stubs,
     )

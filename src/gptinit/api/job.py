@@ -17,14 +17,17 @@ from gptinit.results.profile import Profile
 # prediction of a preset must not wait a second for it.
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-    from torch import nn
+    from torch import Tensor, nn
 
     from gptinit.load.factory import Factory
     from gptinit.load.init_choice import InitChoice
     from gptinit.measure.subject import Subject
     from gptinit.results.audit import Audit, AuditedParameter
 
-__all__ = ["FactoryJob", "Job", "LiveJob", "Model", "PresetJob", "as_scheme", "make_job"]
+__all__ = ["FactoryJob", "Forward", "Job", "LiveJob", "Model", "PresetJob", "as_scheme", "make_job"]
+
+Forward: TypeAlias = "str | Callable[[nn.Module, Tensor], object]"
+"""How to call a model: a function of (model, ids) that returns logits, or path.py:FUNC."""
 
 Model: TypeAlias = "str | nn.Module | Callable[..., nn.Module]"
 """A preset, a file or module with a name, a config, a live module, or what builds one."""
@@ -40,6 +43,7 @@ class Job(ABC):
         scheme: the init that draws it; None leaves it its own.
         roles: the user's map, parameter pattern to role.
         sites: the user's names of blocks and branches.
+        forward: the user's way to call the model: a function or where it is.
     """
 
     label: str
@@ -47,6 +51,7 @@ class Job(ABC):
     scheme: Scheme | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
     sites: Mapping[str, str] = field(default_factory=dict)
+    forward: "Forward | None" = None
 
     @property
     def block_size(self) -> int | None:
@@ -78,6 +83,15 @@ class Job(ABC):
             ConfigError: if the model cannot be built, moved or drawn as requested.
             SubjectError: if the model cannot be built, or has no repeated block.
         """
+
+    def _called(self, factory: "Factory") -> "Factory":
+        """A factory with the user's way to call its model, if there is one."""
+        from gptinit.load.factory import called_by
+        from gptinit.load.forward_function import forward_function
+
+        if self.forward is None:
+            return factory
+        return called_by(factory, forward_function(self.forward))
 
     def predicted(self, run: RunConfig, tokens: "ArrayLike | None" = None) -> Profile:
         """Its profile by theory alone.
@@ -121,8 +135,10 @@ class PresetJob(Job):
     def check(self) -> None:
         """Refuse an unknown preset, an impossible shape, and names for what is known anyway."""
         self.preset.config(self.shape)
-        if self.sites or self.roles:
-            raise ConfigError("sites and roles apply to your own model only, not to a preset.")
+        if self.sites or self.roles or self.forward:
+            raise ConfigError(
+                "sites, roles and forward apply to your own model only, not to a preset."
+            )
 
     def subject(self) -> "Subject":
         """The built-in GPT as measuring sees it."""
@@ -209,6 +225,9 @@ class FactoryJob(Job):
         )  # fmt: skip
 
     def _factory(self) -> "Factory":
+        return self._called(self._loaded())
+
+    def _loaded(self) -> "Factory":
         from gptinit.load.argument import factory_of, find_factory
 
         if isinstance(self.source, Code):
@@ -266,7 +285,7 @@ class LiveJob(Job):
 
         self.check()
         module = uncompiled(self.module)
-        return module, live_factory(module)
+        return module, self._called(live_factory(module))
 
 
 def make_job(
@@ -279,6 +298,7 @@ def make_job(
     roles: Mapping[str, str] | None = None,
     sites: Mapping[str, str] | None = None,
     init: "InitChoice" = None,
+    forward: "Forward | None" = None,
     trust: bool = False,
     stubs: Sequence[str] = (),
 ) -> Job:
@@ -293,6 +313,7 @@ def make_job(
         roles: the user's map, parameter pattern to role.
         sites: the user's names of blocks and branches.
         init: what draws the weights of your own model after its constructor; None finds it.
+        forward: the user's way to call the model.
         trust: whether a config may run code that comes with it.
         stubs: modules for which inert stand-ins are imported.
 
@@ -323,6 +344,7 @@ def make_job(
         "scheme": as_scheme(reinit if scheme is None else scheme),
         "roles": roles or {},
         "sites": sites or {},
+        "forward": forward,
     }
     if isinstance(argument, Preset):
         _refuse(init, f"the preset {argument.name!r}, which its scheme draws")

@@ -12,6 +12,7 @@ from gptinit.cli import completion
 from gptinit.cli.options import (
     OUTPUT,
     FailOn,
+    Forward,
     Init,
     ModelArgument,
     OutputOptions,
@@ -100,6 +101,7 @@ def audit(
     model: ModelArgument = DEFAULT_PRESET,
     role: Role = None,
     init: Init = None,
+    forward: Forward = None,
     trust_remote_code: TrustRemoteCode = False,
     stub: Stub = None,
     shape: ShapeOptions,
@@ -125,6 +127,7 @@ def audit(
         perturb=how.perturb,
         draw=how.draw,
         roles=roles(role),
+        forward=forward,
         accept=how.accepted(),
         init=init,
         trust_remote_code=trust_remote_code,

@@ -310,6 +310,16 @@ Stub = Annotated[
         metavar="NAME",
     ),
 ]
+Forward = Annotated[
+    str | None,
+    option(
+        "--forward",
+        "How to call a model that wants more than token ids: path.py:FUNC, a function of (model, "
+        "ids) that returns logits.",
+        MODEL,
+        metavar="PATH:FUNC",
+    ),
+]
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help=MODEL_FORMS, autocompletion=completion.presets)
 ]

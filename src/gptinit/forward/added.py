@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from gptinit.forward.branches import branch_kind
 from gptinit.forward.graph import Graph
 from gptinit.forward.residual import Addition, Writer
-from gptinit.forward.branches import branch_kind
 
 __all__ = ["Branch", "branches"]
 

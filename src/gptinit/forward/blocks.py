@@ -7,8 +7,8 @@ from itertools import chain as joined
 from itertools import pairwise
 
 from gptinit.errors import SubjectError
-from gptinit.forward.block_sites import block_sites
 from gptinit.forward.added import branches
+from gptinit.forward.block_sites import block_sites
 from gptinit.forward.graph import Graph
 from gptinit.forward.observe import ModuleCall, Observation
 from gptinit.forward.residual import Addition, Writer, additions, writers

@@ -1,17 +1,20 @@
 """How to call a model on token ids, and which of the tensors it returns are the logits."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gptinit.errors import SubjectError
+from gptinit.errors import ConfigError, SubjectError
 from gptinit.forward.sites import named_tensors
 
-__all__ = ["Call", "call_model", "find_call"]
+__all__ = ["Call", "Forward", "call_model", "find_call"]
+
+Forward: TypeAlias = Callable[[nn.Module, Tensor], object]
+"""(model, ids) to logits: how the user says that a model is called."""
 
 _TARGETS = ("targets", "target", "labels", "y")
 
@@ -26,12 +29,46 @@ class Call:
             all logits only where they have targets.
         also: names of further arguments that take the ids (a decoder's).
         fixed: arguments passed with a fixed value.
+        unbatched: whether it takes one sequence, without a batch axis.
+        function: the user's way, (model, ids) to logits; nothing else counts then.
     """
 
     keyword: str | None = None
     targets: str | None = None
     also: tuple[str, ...] = ()
     fixed: tuple[tuple[str, object], ...] = ()
+    unbatched: bool = False
+    function: Forward | None = None
+
+    def returned(self, module: nn.Module, ids: Tensor) -> object:
+        """What the model returns.
+
+        Raises:
+            ConfigError: if it takes one sequence and there are several.
+        """
+        if self.function is not None:
+            return self.function(module, ids)
+        if self.unbatched:
+            if len(ids) != 1:
+                raise ConfigError(
+                    f"batch_size must be 1 for {type(module).__name__}, which takes one sequence "
+                    f"without a batch axis, got {len(ids)}."
+                )
+            ids = ids[0]
+        named = (*self.also, *filter(None, (self.targets, self.keyword)))
+        kwargs: dict[str, Any] = dict.fromkeys(named, ids) | dict(self.fixed)
+        return module(*(() if self.keyword else (ids,)), **kwargs)
+
+
+class _Called(nn.Module):
+    """A model with the way to call it, as one module: weights of it can be replaced for a call."""
+
+    def __init__(self, model: nn.Module, call: Call) -> None:
+        super().__init__()
+        self.model, self._call = model, call
+
+    def forward(self, ids: Tensor) -> object:
+        return self._call.returned(self.model, ids)
 
 
 def call_model(
@@ -51,24 +88,28 @@ def call_model(
     Raises:
         SubjectError: if nothing that it returns has the shape of logits.
     """
-    named = (*call.also, *filter(None, (call.targets, call.keyword)))
-    kwargs: dict[str, Any] = dict.fromkeys(named, ids) | dict(call.fixed)
-    args = () if call.keyword else (ids,)
     if weights is None:
-        returned = module(*args, **kwargs)
+        returned = call.returned(module, ids)
     else:
-        returned = functional_call(module, dict(weights), args, kwargs)
+        inside = {f"model.{name}": tensor for name, tensor in weights.items()}
+        returned = functional_call(_Called(module, call), inside, (ids,))
     logits = _logits(returned, ids)
     if logits is None:
-        raise SubjectError(
-            f"forward of {type(module).__name__} must return logits of shape (B, T, vocabulary), "
-            "got none."
-        )
+        what = f"forward of {type(module).__name__}" if call.function is None else "--forward"
+        raise SubjectError(f"{what} must return logits of shape (B, T, vocabulary), got none.")
     return logits
 
 
-def find_call(module: nn.Module) -> Iterator[Call]:
-    """Ways to call a model, by the names of its forward's arguments, the likeliest first."""
+def find_call(module: nn.Module, function: Forward | None = None) -> Iterator[Call]:
+    """Ways to call a model, by the names of its forward's arguments, the likeliest first.
+
+    Args:
+        module: the model.
+        function: the user's way, which is the only one then.
+    """
+    if function is not None:
+        yield Call(function=function)
+        return
     names = inspect.signature(module.forward).parameters
     fixed = (("use_cache", False),) if "use_cache" in names else ()
     targets = next((n for n in _TARGETS if n in names), None)
@@ -81,6 +122,7 @@ def find_call(module: nn.Module) -> Iterator[Call]:
     if keyword:
         yield Call(fixed=fixed)
     yield Call()
+    yield Call(fixed=fixed, unbatched=True)
 
 
 def _logits(returned: object, ids: Tensor) -> Tensor | None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 from gptinit.forward.blocks import Decoder, find_decoder, stream_width
+from gptinit.forward.call import Forward
 from gptinit.forward.gradients import constant_logits, first_gradients
 from gptinit.forward.graph import Graph
 from gptinit.forward.lens import Tail, find_tail
@@ -45,7 +46,9 @@ class Flow:
     notes: list[Note] = field(default_factory=list)
 
 
-def follow_briefly(module: nn.Module, is_zero: Callable[[Tensor], bool]) -> Flow:
+def follow_briefly(
+    module: nn.Module, is_zero: Callable[[Tensor], bool], function: Forward | None = None
+) -> Flow:
     """The flow of a pass through two blocks of every kind, or of all where that is not enough.
 
     It is not where some blocks alone do not run, or do not show which of them make up a layer.
@@ -53,11 +56,12 @@ def follow_briefly(module: nn.Module, is_zero: Callable[[Tensor], bool]) -> Flow
     Args:
         module: with traced parameters.
         is_zero: whether a parameter starts as zeros.
+        function: the user's way to call it.
     """
     with shortened(module, is_zero) as left_out:
-        flow = follow(module, is_zero)
+        flow = follow(module, is_zero, function=function)
     if left_out and (flow.decoder is None or flow.decoder.is_flat):
-        return follow(module, is_zero)
+        return follow(module, is_zero, function=function)
     flow.gradients = {**flow.gradients, **_of_left_out(flow.gradients, left_out)}
     return flow
 
@@ -66,6 +70,7 @@ def follow(
     module: nn.Module,
     is_zero: Callable[[Tensor], bool],
     weights: Mapping[str, TracedTensor] | None = None,
+    function: Forward | None = None,
 ) -> Flow:
     """The flow of a forward pass; with a note where it does not run.
 
@@ -73,10 +78,11 @@ def follow(
         module: with traced parameters, or a live one.
         is_zero: whether a parameter starts as zeros.
         weights: traced tensors in place of the parameters and buffers of a live one.
+        function: the user's way to call it.
     """
     flow = Flow()
     try:
-        flow.seen = observe(module, weights)
+        flow.seen = observe(module, weights, function)
         _add_gradients(flow, flow.seen.graph, module, is_zero)
         flow.width = stream_width(flow.seen)
         flow.uses = weight_uses(flow.seen.graph, flow.seen.ids, flow.width)

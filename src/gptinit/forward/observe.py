@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
-from gptinit.forward.call import Call, call_model, find_call
+from gptinit.forward.call import Call, Forward, call_model, find_call
 from gptinit.forward.graph import Graph
 from gptinit.forward.sites import tensors_in
 from gptinit.trace.graph import Read
@@ -110,12 +110,17 @@ def _without_values() -> Iterator[None]:
         yield
 
 
-def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None) -> Observation:
+def observe(
+    module: nn.Module,
+    weights: Mapping[str, TracedTensor] | None = None,
+    function: Forward | None = None,
+) -> Observation:
     """The record of a model's forward pass on eight tokens; nothing is computed.
 
     Args:
         module: with traced parameters, or a live one.
         weights: traced tensors in place of the parameters and buffers of a live one.
+        function: the user's way to call it.
 
     Raises:
         SubjectError: if no way to call it gives logits.
@@ -124,7 +129,7 @@ def observe(module: nn.Module, weights: Mapping[str, TracedTensor] | None = None
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
-        return _observed(module, weights)
+        return _observed(module, weights, function)
     finally:
         for child, mode in modes:
             child.training = mode
@@ -166,11 +171,13 @@ def observe_longer(
     return _graph_behind(logits, module, weights)
 
 
-def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> Observation:
+def _observed(
+    module: nn.Module, weights: Mapping[str, TracedTensor] | None, function: Forward | None
+) -> Observation:
     first: Exception | None = None
     kinds: set[type[Exception]] = set()
     # Smaller ids only if an error looks as though a vocabulary were exceeded.
-    for tokens, call in product((_IDS, *_FEW_IDS), find_call(module)):
+    for tokens, call in product((_IDS, *_FEW_IDS), find_call(module, function)):
         if tokens is not _IDS and not kinds & _WANTS_OTHER_IDS:
             break
         ids = torch.tensor([tokens])
@@ -192,9 +199,19 @@ def _observed(module: nn.Module, weights: Mapping[str, TracedTensor] | None) -> 
                 call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1]
             )
     assert first  # there is a way to call any module
-    raise SubjectError(
-        f"{type(module).__name__} must run forward on token ids, got {one_line(first)}."
-    ) from first
+    raise SubjectError(_why_not(module, function, first)) from first
+
+
+def _why_not(module: nn.Module, function: Forward | None, error: Exception) -> str:
+    """Why no way to call a model gave logits."""
+    said = one_line(error)
+    name = type(module).__name__
+    if function is not None:
+        return f"--forward must return the logits of {name} for token ids, got {said}."
+    return (
+        f"{name} must run forward on token ids, got {said}. If it wants more, say how to call it: "
+        "--forward path.py:FUNC."
+    )
 
 
 def _graph_behind(

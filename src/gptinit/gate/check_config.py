@@ -40,6 +40,7 @@ LEAST_SEEDS = 6
 
 _TOP_KEYS = ("run", "models", "bounds", "accept", "baseline")
 _BOUND_KEYS = ("stat", "where", "min", "max", "why", "source", "models")
+_MODEL_KEYS = ("model", "name", "scheme", "init", "set", "roles", "sites", "stubs", "forward")
 _ACCEPT_KEYS = ("rule", "where", "reason")
 
 
@@ -58,6 +59,7 @@ class ModelSpec:
         stubs: for your own model: modules for which inert stand-ins are imported.
         init: for your own model: what draws its weights once its constructor is done, as `--init`
             of the other commands; None to find it.
+        forward: for your own model: path.py:FUNC of the function that calls it.
     """
 
     name: str
@@ -68,6 +70,7 @@ class ModelSpec:
     sites: Mapping[str, str] = field(default_factory=dict)
     stubs: tuple[str, ...] = ()
     init: str | None = None
+    forward: str | None = None
 
     @property
     def drawn_by(self) -> str | None:
@@ -261,11 +264,7 @@ def _models(top: Table, folder: Path) -> tuple[ModelSpec, ...]:
 
 
 def _model(value: object, where: str, folder: Path) -> ModelSpec:
-    known = (
-        "model", "name", "scheme", "init", "set", "roles", "sites", "stubs",
-        *GPTConfig.field_names(),
-    )  # fmt: skip
-    fields = Table(value, where, known=known)
+    fields = Table(value, where, known=(*_MODEL_KEYS, *GPTConfig.field_names()))
     model = fields.words("model", DEFAULT_PRESET)
     scheme = fields.words("scheme") if "scheme" in fields else None
     own = [key for key in fields.values if key in GPTConfig.field_names()]
@@ -279,6 +278,7 @@ def _model(value: object, where: str, folder: Path) -> ModelSpec:
         model=_located(model, folder),
         roles=_names(fields, "roles", known=None),
         sites=_names(fields, "sites", known=SITE_NAMES),
+        forward=_located(fields.words("forward"), folder) if "forward" in fields else None,
         scheme=scheme,
         stubs=fields.texts("stubs", []),
         init=_located(fields.words("init"), folder) if "init" in fields else None,

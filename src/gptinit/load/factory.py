@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gptinit.config import InitCall
 from gptinit.load.initialiser import Initialiser
 from gptinit.load.isolation import isolated
 from gptinit.results.profile import Note
 
-__all__ = ["Factory", "TrainerInit", "seeded"]
+__all__ = ["Factory", "TrainerInit", "called_by", "seeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,7 @@ class Factory:
         head_dim: width of a head.
         n_embd: width of the residual stream.
         d_ff: hidden width of the MLP.
+        forward: (model, ids) to logits: the user's way to call it; None tries the usual ones.
     """
 
     name: str
@@ -84,6 +85,19 @@ class Factory:
     head_dim: int | None = None
     n_embd: int | None = None
     d_ff: int | None = None
+    forward: Callable[[nn.Module, Tensor], object] | None = None
+
+
+def called_by(factory: Factory, forward: Callable[[nn.Module, Tensor], object]) -> Factory:
+    """The factory with the user's way to call its model, whatever its settings."""
+    change = factory.with_settings
+
+    def with_settings(more: Mapping[str, object]) -> Factory:
+        assert change is not None  # `with_settings` is None then
+        return called_by(change(more), forward)
+
+    changed = None if change is None else with_settings
+    return replace(factory, forward=forward, with_settings=changed)
 
 
 def seeded(factory: Factory) -> Callable[[int], nn.Module]:

@@ -181,8 +181,10 @@ class Probes:
 
     def _on_stream(self, place: int, stream: Tensor) -> None:
         """Record the stream, and its gradient when the backward pass reaches it."""
-        self._length = stream.shape[1]
-        self._keep(place, stream_statistics(stream.detach()))
+        # Without a batch axis where the model takes one sequence alone.
+        sequences = stream.detach() if stream.ndim > 2 else stream.detach().unsqueeze(0)
+        self._length = sequences.shape[1]
+        self._keep(place, stream_statistics(sequences))
         if torch.is_grad_enabled():
             if not stream.requires_grad:  # embeddings require no gradient: the graph starts here
                 stream.requires_grad_(True)

@@ -91,7 +91,8 @@ def read_model(
     with watching as branches:
         module = trace(factory.build)  # without storage: the size of the model does not matter
     laws = Laws()
-    flow = (follow_briefly if brief else follow)(module, lambda p: _starts_zero(p, laws))
+    run = follow_briefly if brief else follow
+    flow = run(module, lambda p: _starts_zero(p, laws), function=factory.forward)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, {}))
     reading = _reading(recorded, _programs(recorded, laws, roles), build)
     names = (n for n, _ in (*module.named_parameters(), *module.named_modules()))
@@ -109,7 +110,7 @@ def read_live(
     """
     _require_roles(roles or {})
     weights = stand_ins(module)
-    flow = follow(module, lambda p: is_float(p) and not bool(p.any()), weights)
+    flow = follow(module, lambda p: is_float(p) and not bool(p.any()), weights, factory.forward)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, weights))
     return _reading(recorded, _programs(recorded, LiveLaws(), roles), "live")
 

@@ -1,0 +1,64 @@
+"""The user's way to call a model is a function, or where one is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptinit.errors import ConfigError, GptInitError, SubjectError
+from gptinit.load.forward_function import forward_function
+
+
+def written(folder: Path, text: str) -> str:
+    """The path of a file with some code."""
+    path = folder / "how.py"
+    path.write_text(text)
+    return str(path)
+
+
+def at_hand(model: Any, ids: Any) -> Any:
+    """A function of the caller's."""
+    return model(ids)
+
+
+def test_a_function_of_a_file_finds_its_neighbours_and_leaves_the_imports_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "beside_how.py").write_text("STATE = 3\n")
+    path = written(
+        tmp_path, "from beside_how import STATE\ndef run(model, ids): return ids + STATE\n"
+    )
+
+    assert forward_function(f"{path}:run")(None, 4) == 7  # type: ignore[arg-type] # adds
+    with pytest.raises(ImportError):
+        __import__("how")
+
+
+def test_a_function_of_a_module_or_at_hand_is_taken_as_it_is() -> None:
+    assert forward_function("operator:add")(1, 2) == 3  # type: ignore[arg-type] # adds
+    assert forward_function(at_hand) is at_hand
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "message"),
+    [
+        ("how.py", ConfigError, r"^forward must be path\.py:FUNC or package\.module:FUNC, got "),
+        ("none.py:run", ConfigError, r"^forward must be in a file that exists, got 'none\.py'\.$"),
+        (
+            "HERE:stop",
+            SubjectError,
+            r"must define a function 'stop' of \(model, ids\), got none\.$",
+        ),
+        ("HERE:number", SubjectError, r"must define a function 'number' of .*, got none\.$"),
+        ("no.such:run", SubjectError, r"^no\.such must load without an error, got ModuleNotFound"),
+        (7, ConfigError, r"^forward must be a function .* got an object of type int\.$"),
+    ],
+)
+def test_what_is_no_function_is_named(
+    tmp_path: Path, named: Any, error: type[GptInitError], message: str
+) -> None:
+    here = written(tmp_path, "number = 3\n")
+    named = named.replace("HERE", here) if isinstance(named, str) else named
+
+    with pytest.raises(error, match=message):
+        forward_function(named)
