@@ -177,6 +177,42 @@ def test_the_norm_that_closes_a_block_that_nobody_calls_is_its_own() -> None:
     assert [s.presum for s in sites] == [Site(path=f"h.{i}.ln_2", side="input") for i in range(L)]
 
 
+def test_a_norm_in_a_branch_that_is_not_understood_closes_no_block() -> None:
+    class Ends(Block):
+        """Ends in an addition of something without a matrix."""
+
+        def forward(self, x: Any) -> Any:
+            x = super().forward(x)
+            return x + self.ln_2(x).tanh()
+
+    class Model(Decoder):
+        block = Ends
+
+    found = find_decoder(observe(trace(Model)), C)
+
+    assert found.placement == "pre"
+    assert [(s.after, s.presum) for s in found.sites] == [
+        (Site(path=f"h.{i}"), None) for i in range(L)
+    ]
+
+
+def test_norms_on_the_stream_that_are_written_by_hand_close_a_block() -> None:
+    class ByHand(nn.Module):
+        def forward(self, x: Any) -> Any:
+            x = x - x.mean(-1, keepdim=True)
+            return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    class Model(Decoder):
+        block = staticmethod(lambda: PostNormBlock(norm=ByHand))
+
+    found = find_decoder(observe(trace(Model)), C)
+
+    assert found.placement == "post"
+    assert [s.presum for s in found.sites] == [
+        Site(path=f"h.{i}.ln_2", side="input") for i in range(L)
+    ]
+
+
 def test_a_multiple_of_the_stream_between_blocks_makes_no_post_norm() -> None:
     class Damped(Block):
         def forward(self, x: Any) -> Any:

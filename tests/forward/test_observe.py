@@ -114,6 +114,13 @@ class NoLogits(Decoder):
         return super().forward(ids).mean()
 
 
+class Asserts(Decoder):
+    """Says nothing of what is wrong."""
+
+    def forward(self, ids: Any) -> Any:
+        raise AssertionError
+
+
 class TwoArguments(nn.Module):
     """Wants something that nobody has."""
 
@@ -135,6 +142,7 @@ class TwoArguments(nn.Module):
             r"return logits of shape \(B, T, vocabulary\), got none\. If it wants more, say how to "
             r"call it: --forward path\.py:FUNC\.$",
         ),
+        (Asserts, r"^Asserts must .* got AssertionError.* \(test_observe\.py:\d+\)\. "),
         (TwoArguments, r"^TwoArguments must run forward on token ids, got TypeError: .*'mask'"),
     ],
 )

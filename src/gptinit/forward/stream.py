@@ -15,6 +15,8 @@ _NORMS = frozenset(
 )  # fmt: skip
 """Operators that a norm needs, be it whole or written by hand: the size of its input."""
 
+_PRODUCTS = frozenset({"div", "mul"})
+
 
 def way_back(graph: Graph, index: int, stops: Collection[int] = ()) -> set[int]:
     """The nodes behind a state of the stream, itself included, past no matrix product.
@@ -32,8 +34,13 @@ def way_back(graph: Graph, index: int, stops: Collection[int] = ()) -> set[int]:
 
 
 def has_norm(graph: Graph, start: int, end: int) -> bool:
-    """Whether a norm stands between two states of the stream."""
-    if start == end:
-        return False
+    """Whether a norm stands between two states of the stream: on every way, not in a branch."""
     cone = (graph.ancestors[end] | 1 << end) & ~graph.ancestors[start] & ~(1 << start)
-    return any(v.name in _NORMS and graph.depends(v.index, start) for v in graph.within(cone))
+    normed = {start: False}
+    for v in graph.within(cone):
+        states = [normed[i] for i in graph.token_parents(v.index) if i in normed]
+        if states:
+            # A norm by hand is the stream times one over its size, an addition keeps the stream.
+            joined = any(states) if v.name in _PRODUCTS else all(states)
+            normed[v.index] = joined or v.name in _NORMS
+    return normed.get(end, False)
