@@ -527,6 +527,79 @@ def test_what_cannot_be_measured_is_told_in_one_line(build: Any, message: str) -
         subject_of(build)
 
 
+class Mixer(nn.Module):
+    """Two matrices with something in between."""
+
+    def __init__(self, width: int = C) -> None:
+        super().__init__()
+        self.first = nn.Linear(C, 3 * width, bias=False)
+        self.conv = nn.Conv1d(width, width, 3, padding=2, groups=width)
+        self.c_proj = nn.Linear(width, C, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.c_proj(self.mixed(*self.first(x).chunk(3, -1)))
+
+    def mixed(self, q: Any, k: Any, v: Any) -> Any:
+        return (q + k) * v
+
+
+class Retention(Mixer):
+    """Products of queries and keys that decay with distance, without a softmax."""
+
+    def mixed(self, q: Any, k: Any, v: Any) -> Any:
+        T = q.shape[1]
+        distance = torch.arange(T)[:, None] - torch.arange(T)
+        decay = torch.where(distance >= 0, 0.9 ** distance.float(), 0.0)
+        return (q @ k.transpose(1, 2) * decay) @ v
+
+
+class Recurrence(Mixer):
+    """A gated state, one position after the other."""
+
+    def mixed(self, q: Any, k: Any, v: Any) -> Any:
+        state, states = torch.zeros_like(v[:, 0]), []
+        for t in range(v.shape[1]):
+            state = torch.sigmoid(k[:, t]) * state + v[:, t]
+            states.append(torch.sigmoid(q[:, t]) * state)
+        return torch.stack(states, 1)
+
+
+class Convolution(Mixer):
+    """A causal convolution behind an activation."""
+
+    def mixed(self, q: Any, k: Any, v: Any) -> Any:
+        seen = self.conv(v.transpose(1, 2))[..., : v.shape[1]].transpose(1, 2)
+        return F.silu(q) * seen * k
+
+
+@pytest.mark.parametrize("kind", [Retention, Recurrence, Convolution])
+def test_what_mixes_positions_in_place_of_attention_has_its_branch_measured(
+    kind: type[Mixer],
+) -> None:
+    class Model(Decoder):
+        block = staticmethod(lambda: Block(attn=kind))
+
+    subject = subject_of(Model)
+    with hearing() as record:
+        profile = measure(subject, RUN)
+
+    noted = {k: [t for kind, t in record if kind == k] for k in ("attn", "mlp", "resid")}
+    assert len(profile.layers) == L
+    for i, place in enumerate(profile.layers):
+        for stat, what in (("attn_var", "attn"), ("mlp_var", "mlp"), ("resid_var", "resid")):
+            expected = float(noted[what][i].double().var(correction=0))
+            # One pass in float32 over the same numbers: k = 100 units of 6e-8.
+            assert place.values[stat] == pytest.approx(expected, rel=1e-5)
+        assert "attn_entropy" not in place.values
+
+
+def test_what_leaves_positions_apart_is_no_mixer() -> None:
+    class Model(Decoder):
+        block = staticmethod(lambda: Block(attn=Mixer))
+
+    assert [s.attn for s in subject_of(Model).sites] == [None] * L
+
+
 class OneSequence(Decoder):
     """One sequence without a batch axis."""
 

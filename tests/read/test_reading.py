@@ -133,7 +133,8 @@ def test_a_forward_that_cannot_run_falls_back_on_names_with_a_note() -> None:
     assert (note.kind, note.where) == ("approximate", "roles")
     assert re.fullmatch(
         r"Roles are read from names: CannotRun must run forward on token ids, got "
-        r"NotImplementedError: needs a cluster \(test_reading\.py:\d+\)\.",
+        r"NotImplementedError: needs a cluster \(test_reading\.py:\d+\)\. "
+        r"If it wants more, say how to call it: --forward path\.py:FUNC\.",
         note.message,
     )
     assert (found.seen, found.decoder, found.tail) == (None, None, None)

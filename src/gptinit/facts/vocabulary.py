@@ -129,7 +129,10 @@ _STATISTICS = (
     Statistic(
         name="attn_var",
         title="attn var",
-        definition="variance of what the attention branch adds to the stream",
+        definition=(
+            "variance of what the attention branch, or what mixes positions in its place, adds to "
+            "the stream"
+        ),
         unit="activation squared",
         places=("layer",),
     ),

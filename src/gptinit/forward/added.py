@@ -1,7 +1,7 @@
 """The branches that one block adds to the stream: its attention and its MLP."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptinit.forward.branches import branch_kind
 from gptinit.forward.graph import Graph
@@ -10,12 +10,16 @@ from gptinit.forward.residual import Addition, Writer
 __all__ = ["Branch", "branches"]
 
 
+_ORDER = ("attn", "mixer", "mlp", "other")
+"""Kinds of a branch, that of a sum of several first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Branch:
     """One branch.
 
     Attributes:
-        kind: "attn", "mlp" or "other".
+        kind: "attn" for attention, or what mixes positions in its place; "mlp"; or any other.
         vertex: what is added.
     """
 
@@ -30,7 +34,10 @@ def branches(graph: Graph, added: Sequence[tuple[Addition, list[Writer]]]) -> li
         graph: of the forward pass.
         added: every addition of the block, with the products that it adds.
     """
-    return [branch for addition, ws in added for branch in _branches(graph, addition, ws)]
+    found = [branch for addition, ws in added for branch in _branches(graph, addition, ws)]
+    if any(branch.kind == "attn" for branch in found):
+        return found
+    return [replace(b, kind="attn") if b.kind == "mixer" else b for b in found]
 
 
 def _branches(graph: Graph, addition: Addition, added: list[Writer]) -> Iterator[Branch]:
@@ -44,4 +51,4 @@ def _branches(graph: Graph, addition: Addition, added: list[Writer]) -> Iterator
             if len(inside) == 1:
                 yield Branch(inside.pop(), parent)
     elif kinds:
-        yield Branch("attn" if "attn" in kinds else kinds[0], addition.branch)
+        yield Branch(min(kinds, key=_ORDER.index), addition.branch)
