@@ -2,12 +2,14 @@
 """The blocks of other people's decoders, and where their streams and branches can be heard."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from support.foreign_models import (
     FOREIGN,
+    MLP,
+    Attention,
     Block,
     C,
     Decoder,
@@ -226,6 +228,38 @@ def test_a_multiple_of_the_stream_between_blocks_makes_no_post_norm() -> None:
 
     assert found.placement == "pre"
     assert [s.presum for s in found.sites] == [None] * L
+
+
+class GivesStates(nn.Module):
+    """Blocks that nobody calls, in a module that returns the streams between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h = nn.ModuleList(nn.ModuleList([Attention(), MLP()]) for _ in range(L))
+        self.ends = nn.ModuleList(nn.Identity() for _ in range(L))
+
+    def forward(self, x: Any) -> Any:
+        states = []
+        for (attn, mlp), end in zip(cast(Any, self.h), self.ends, strict=True):
+            x = x + attn(x)
+            x = end(x + mlp(x))
+            states.append(x)
+        return x, states
+
+
+def test_a_module_around_the_blocks_that_returns_their_streams_is_too_late_to_be_heard() -> None:
+    class Model(Decoder):
+        def blocks(self, made: list[nn.Module]) -> nn.Module:
+            return GivesStates()
+
+        def stream(self, ids: Any) -> Any:
+            return self.h(self.embed(ids))[0]
+
+    sites = find_decoder(observe(trace(Model)), C).sites
+
+    ends = [Site(path=f"h.ends.{i}") for i in range(L)]
+    assert [s.after for s in sites] == ends
+    assert [s.before for s in sites[1:]] == ends[:-1]
 
 
 def test_blocks_that_are_not_called_are_heard_at_their_neighbours() -> None:

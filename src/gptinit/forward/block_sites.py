@@ -82,15 +82,20 @@ def _branch_site(seen: Observation, index: int, blocks: Sequence[str]) -> Site |
 
 
 def _outermost(sites: Sequence[Site], blocks: Sequence[str]) -> Site:
-    """The site at the outermost module of the blocks, else of the model but not the model itself.
+    """The site at the outermost module of the blocks, else outside of them.
 
-    The model's own path is empty, and in no block.
+    Last of all one at a module around the blocks, which returns when they have all run.
     """
-    return min(sites, key=lambda s: (not s.path, not _is_inside(s.path, blocks), len(s.path)))
+
+    def key(site: Site) -> tuple[bool, bool, int]:
+        is_around = any(path != site.path and _is_inside(path, [site.path]) for path in blocks)
+        return is_around, not _is_inside(site.path, blocks), len(site.path)
+
+    return min(sites, key=key)
 
 
 def _is_inside(path: str, blocks: Sequence[str]) -> bool:
-    return any(f"{path}.".startswith(f"{block}.") for block in blocks)
+    return any(not block or f"{path}.".startswith(f"{block}.") for block in blocks)
 
 
 def _scaled_back(graph: Graph, index: int) -> Iterator[tuple[int, float]]:
