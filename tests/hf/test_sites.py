@@ -8,7 +8,9 @@ import torch
 from support.listening import Seen
 from torch import nn
 
-from gptinit.forward.sites import Site, named_blocks
+import gptinit
+from gptinit.config import RunConfig
+from gptinit.forward.sites import Site, named_blocks, tensors_in
 from gptinit.measure.statistics import score_statistics
 
 
@@ -79,3 +81,56 @@ def test_the_probe_hears_the_attention_of_transformers_models(
         assert call.key.shape[1] in heads
         found = score_statistics(call, torch.arange(10))
         assert 0 < float(found["attn_entropy"]) <= 1
+
+
+SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+POST_NORM: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
+    "BERT": (
+        "BertConfig", "BertLMHeadModel", {**SIZES, "intermediate_size": 64, "is_decoder": True},
+        "bert.encoder.layer.{}", "output.LayerNorm",
+    ),
+    "OpenAI-GPT": (
+        "OpenAIGPTConfig", "OpenAIGPTLMHeadModel",
+        {"vocab_size": 97, "n_embd": 32, "n_layer": 3, "n_head": 4},
+        "transformer.h.{}", "ln_2",
+    ),
+    "OPT-350m": (
+        "OPTConfig", "OPTForCausalLM",
+        {**SIZES, "ffn_dim": 64, "word_embed_proj_dim": 32, "do_layer_norm_before": False},
+        "model.decoder.layers.{}", "final_layer_norm",
+    ),
+}  # fmt: skip
+"""Model to (config, class, sizes, path of a block, its closing norm)."""
+
+
+@pytest.mark.filterwarnings("default")  # what transformers warns of is not ours
+@pytest.mark.parametrize("name", POST_NORM)
+def test_the_stream_of_a_post_norm_block_is_what_a_hook_on_it_sees(
+    name: str, transformers: Any
+) -> None:
+    config, kind, sizes, path, closing = POST_NORM[name]
+    torch.manual_seed(5)
+    module = getattr(transformers, kind)(getattr(transformers, config)(**sizes)).eval()
+    ids = torch.randint(0, 97, (2, 13))
+
+    profile = gptinit.inspect(module, ids.numpy(), run=RunConfig(seeds=1, device="cpu"))
+
+    seen: dict[tuple[int, str], float] = {}
+    for i in range(3):
+        block = module.get_submodule(path.format(i))
+
+        def leaving(m: Any, args: Any, output: Any, i: int = i) -> None:
+            seen[i, "resid_var"] = float(tensors_in(output)[0].double().var(correction=0))
+
+        def entering(m: Any, args: Any, i: int = i) -> None:
+            seen[i, "presum_var"] = float(args[0].double().var(correction=0))
+
+        block.register_forward_hook(leaving)
+        block.get_submodule(closing).register_forward_pre_hook(entering)
+    with torch.no_grad():
+        module(ids[:, :-1])
+    assert profile.model.norm_placement == "post"
+    assert len(seen) == 6
+    for (i, stat), expected in seen.items():
+        # One pass in float32 over the same numbers, in another order: 100 units of 6e-8.
+        assert profile.layers[i].values[stat] == pytest.approx(expected, rel=1e-5), stat
