@@ -317,7 +317,7 @@ Forward = Annotated[
         "How to call a model that wants more than token ids: path.py:FUNC, a function of (model, "
         "ids) that returns logits.",
         MODEL,
-        metavar="PATH:FUNC",
+        metavar="FUNC",
     ),
 ]
 ModelArgument = Annotated[
