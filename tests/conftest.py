@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 TESTS = Path(__file__).parent
+collect_ignore = ["support/models"]  # files of users: they import each other by their bare names
 TIERS: Mapping[str, str] = MappingProxyType(
     {
         "laws": "distributions over many seeds: tests/laws, and tests marked laws",
