@@ -765,7 +765,8 @@ def test_what_waits_for_a_zero_projection_is_a_note_with_its_count() -> None:
         ("parameters-without-gradient", "note", "model.layers.*.self_attn.o_proj.weight")
     ]
     assert found[0].message.startswith(
-        f"{L} of {len(llama().parameters)} parameters get no gradient"
+        f"{L} of {len(llama().parameters)} parameters (model.layers.*.self_attn.v_proj.weight) get "
+        "no gradient in the first step"
     )
     assert "All have one by step 2" in found[0].message
 

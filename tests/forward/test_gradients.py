@@ -198,6 +198,32 @@ def test_a_shortened_pass_says_of_every_block_what_a_full_one_does(zero: tuple[i
     assert brief == full
 
 
+class WithTable(nn.Module):
+    """Eight blocks of which the fifth has a table beside the list added, as value embeddings are.
+
+    A forward that asks for its place in the list meets it in a full pass only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte, self.table = nn.Embedding(16, 8), nn.Embedding(16, 8)
+        self.h = nn.ModuleList(Scaled(8) for _ in range(8))
+        self.lm_head = nn.Linear(8, 16)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.wte(ids)
+        for place, block in enumerate(self.h):
+            x = block(x + self.table(ids) if place == 4 else x)
+        logits: Tensor = self.lm_head(x)
+        return logits
+
+
+def test_what_a_block_in_the_middle_alone_uses_is_used() -> None:
+    found = {p.name: p.gradient for p in program(WithTable).parameters}
+
+    assert found["table.weight"] == FirstGradient(step=0)
+
+
 @pytest.mark.parametrize(
     ("ends", "zeros"),
     [

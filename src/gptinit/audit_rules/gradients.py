@@ -42,9 +42,9 @@ def _at_first(program: ModelProgram) -> Iterator[Hit]:
         return
     last = max(p.gradient.step or 0 for p in waiting if p.gradient)
     message = (
-        f"{len(waiting)} of {len(program.parameters)} parameters get no gradient in the first "
-        f"step, since this starts as zeros: {named(waiting)}. All have one by step {last + 1}, so "
-        "it may be meant."
+        f"{len(waiting)} of {len(program.parameters)} parameters ({named(waiting)}) get no "
+        f"gradient in the first step, since this one starts as zeros. All have one by step "
+        f"{last + 1}, so it may be meant."
     )
     for p in program.parameters:
         if p.name in needed:

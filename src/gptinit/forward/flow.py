@@ -1,6 +1,6 @@
 """All that a forward pass shows of a model, or a note on why it shows nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
@@ -51,7 +51,8 @@ def follow_briefly(
 ) -> Flow:
     """The flow of a pass through two blocks of every kind, or of all where that is not enough.
 
-    It is not where some blocks alone do not run, or do not show which of them make up a layer.
+    It is not where some blocks alone do not run, or do not show which of them make up a layer; nor
+    where a parameter beside the blocks is not used, as the block that uses it may be left out.
 
     Args:
         module: with traced parameters.
@@ -60,7 +61,9 @@ def follow_briefly(
     """
     with shortened(module, is_zero) as left_out:
         flow = follow(module, is_zero, function=function)
-    if left_out and (flow.decoder is None or flow.decoder.is_flat):
+    if left_out and (
+        flow.decoder is None or flow.decoder.is_flat or _has_unused(flow.gradients, left_out)
+    ):
         return follow(module, is_zero, function=function)
     flow.gradients = {**flow.gradients, **_of_left_out(flow.gradients, left_out)}
     return flow
@@ -104,6 +107,12 @@ def _add_gradients(
     found = first_gradients(graph, parameters, zeros, frozen)
     flow.gradients = {name: found[name] for name in parameters if name not in frozen}
     flow.constant_logits = constant_logits(graph, zeros)
+
+
+def _has_unused(gradients: Mapping[str, FirstGradient], left_out: Iterable[str]) -> bool:
+    """Whether the pass does not use some parameter beside the lists that blocks are left out of."""
+    lists = tuple({f"{path.rpartition('.')[0]}." for path in left_out})
+    return any(not g.is_used and not name.startswith(lists) for name, g in gradients.items())
 
 
 def _of_left_out(
