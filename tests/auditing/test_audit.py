@@ -352,12 +352,25 @@ def test_what_the_constructor_alone_draws_stands_beside_what_the_init_draws() ->
 
 
 @pytest.mark.parametrize(
-    ("name", "init"), [("forgets", None), ("Chat", "none"), ("Needs", None), ("Needs", "none")]
+    ("name", "init"),
+    [
+        ("forgets", None),
+        ("Chat", "none"),
+        ("Needs", None),
+        ("Needs", "none"),
+        ("Deferred", None),
+    ],
 )
 def test_an_init_that_nobody_calls_is_never_clean(name: str, init: str | None) -> None:
     (finding,) = audit_of(name, init).findings
 
     assert (finding.rule, finding.severity, finding.where) == ("init-not-called", "warning", "*")
+
+
+def test_an_init_in_whose_place_the_constructor_draws_everything_is_a_note() -> None:
+    (finding,) = audit_of("Declined", None).findings
+
+    assert (finding.rule, finding.severity) == ("init-not-called", "note")
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_the_init_that_the_constructor_leaves_to_the_trainer_is_run(name: str, c
     assert (init.call.call, init.call.chosen_by) == (call, "found")
 
 
-@pytest.mark.parametrize("name", ["Bare", "Called", "Needs"])
-def test_nothing_is_run_where_the_constructor_ran_it_or_it_cannot_be_called(name: str) -> None:
+@pytest.mark.parametrize("name", ["Bare", "Called", "Needs", "Declined", "Deferred"])
+def test_nothing_is_run_where_the_constructor_decides_or_it_cannot_be_called(name: str) -> None:
     assert made(name).init is None
 
 

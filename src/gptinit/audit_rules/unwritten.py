@@ -25,9 +25,14 @@ def init_never_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
 
 
 def init_not_called(program: ModelProgram, _: Context) -> Iterator[Hit]:
-    """The whole model, if it has an init that neither its constructor nor a choice runs."""
+    """The whole model, if it has an init that neither its constructor nor a choice runs.
+
+    A note where the model's own code draws all that this init would change: it may do in its place.
+    """
+    drawn = {p.name for p in program.parameters if p.history and not p.history[-1].by_default}
     for left in program.uncalled:
-        yield Hit(None, "warning", uncalled_words(left, program.parameters))
+        meant = left.changes and left.changes.keys() <= drawn
+        yield Hit(None, "note" if meant else "warning", uncalled_words(left, program.parameters))
 
 
 def uninitialised(program: ModelProgram, _: Context) -> Iterator[Hit]:

@@ -6,6 +6,7 @@ effect: the constructor runs under the trace, which takes no memory, and which i
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import FunctionType
 from typing import Any, TypeAlias
 
 import torch
@@ -22,6 +23,7 @@ from gptinit.load.initialiser import (
     functions_in,
     method_init,
     methods_of,
+    names_in,
 )
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import trace
@@ -150,7 +152,7 @@ def redrawing(factory: Factory) -> tuple[str, Callable[[nn.Module], None]]:
     called = [i for f in built.calls.outermost for i in built.watched if i.function is f]
     settings = factory.settings
     inits = [i for i in called if not i.missing(built.module, settings)]
-    inits = inits or [trial.init for trial in _plain(factory, built)]
+    inits = inits or [trial.init for trial in _plain(factory, built, built.uncalled)]
     if not inits:
         return "reset_parameters() of every module", _reset_all
 
@@ -178,11 +180,23 @@ def _found(factory: Factory, kind: type | None) -> Factory:
     if kind is None or any(_is_of_library(base.__module__) for base in kind.__mro__):
         return factory
     built = _built(factory, [*methods_of(kind), *factory.init_functions])
-    plain = _plain(factory, built)
+    declined = _named_in_constructor(kind)
+    plain = _plain(factory, built, [i for i in built.uncalled if i.name not in declined])
     if plain:
         return _followed_by(factory, plain[0], "found")
-    lacking = [i for i in built.uncalled if i.missing(built.module, factory.settings)]
-    return replace(factory, uncalled=tuple(lacking))
+    settings = factory.settings
+    left = (i for i in built.uncalled if i.name in declined or i.missing(built.module, settings))
+    return replace(factory, uncalled=tuple(left))
+
+
+def _named_in_constructor(kind: type) -> set[str]:
+    """The names in the code of a model's constructor: what it calls, under some settings or all.
+
+    Of an init among them that did not run it has decided itself that another one draws the weights.
+    """
+    constructors = [vars(base).get("__init__") for base in kind.__mro__ if base is not nn.Module]
+    code = (c.__code__ for c in constructors if isinstance(c, FunctionType))
+    return set[str]().union(*map(names_in, code))
 
 
 def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) -> Factory:
@@ -241,8 +255,8 @@ def _built(factory: Factory, watched: Sequence[Initialiser]) -> _Built:
     return _Built(module=module, watched=watched, calls=calls)
 
 
-def _plain(factory: Factory, built: _Built) -> "list[_Trial]":
-    """The init that a constructor leaves to the trainer; none if it leaves none.
+def _plain(factory: Factory, built: _Built, candidates: Sequence[Initialiser]) -> "list[_Trial]":
+    """The one among some inits that a trainer could mean; none if none is.
 
     It needs nothing but settings, writes parameters, and no other such init calls it.
 
@@ -251,7 +265,7 @@ def _plain(factory: Factory, built: _Built) -> "list[_Trial]":
         SubjectError: if one of them fails.
     """
     settings = factory.settings
-    usable = [i for i in built.uncalled if not i.missing(built.module, settings)]
+    usable = [i for i in candidates if not i.missing(built.module, settings)]
     try:
         plain = _outer([_tried(factory, init, usable) for init in usable])
     except SubjectError as error:

@@ -31,6 +31,7 @@ __all__ = [
     "functions_in",
     "method_init",
     "methods_of",
+    "names_in",
 ]
 
 _NAME = re.compile(r"_*(init|initiali[sz]e|reset)_(weights|parameters|params|states)")
@@ -223,6 +224,12 @@ class Calls:
 
     all: set[FunctionType] = field(default_factory=set)
     outermost: dict[FunctionType, None] = field(default_factory=dict)
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The names of attributes and globals that a function's code uses, its inner functions too."""
+    inner = (c for c in code.co_consts if isinstance(c, CodeType))
+    return set(code.co_names).union(*(names_in(c) for c in inner))
 
 
 @contextmanager

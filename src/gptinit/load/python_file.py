@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from gptinit.errors import ConfigError, SubjectError
 from gptinit.load.configured import Target, configured_factory
 from gptinit.load.factory import Factory
 from gptinit.load.init_choice import Code, InitChoice, with_init
-from gptinit.load.initialiser import Initialiser, function_init
+from gptinit.load.initialiser import Initialiser, function_init, names_in
 from gptinit.load.isolation import blamed_on, isolated
 from gptinit.load.script import Script, read_script
 from gptinit.load.signature import required_parameters
@@ -259,10 +259,5 @@ def _mentioned(kind: type) -> set[str]:
     for value in vars(kind).values():
         function = getattr(value, "__func__", value)
         if isinstance(function, FunctionType):
-            names |= _names_in(function.__code__)
+            names |= names_in(function.__code__)
     return names
-
-
-def _names_in(code: CodeType) -> set[str]:
-    inner = (c for c in code.co_consts if isinstance(c, CodeType))
-    return set(code.co_names).union(*(_names_in(c) for c in inner))

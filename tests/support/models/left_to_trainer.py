@@ -171,6 +171,26 @@ class Called(Tiny):
         self.apply(lambda module: draw(module, config.n_layer))
 
 
+class Declined(Tiny):
+    """The constructor draws them itself, and would call the method with other settings."""
+
+    def __init__(self, config: Config, fancy: bool = True):
+        super().__init__(config)
+        if not fancy:
+            self.apply(lambda module: self._init_weights(module, config.n_layer))
+        for p in self.parameters():
+            nn.init.normal_(p, std=0.01) if p.ndim > 1 else nn.init.ones_(p)
+
+
+class Deferred(Chat):
+    """The constructor calls it where a flag says so, and the trainer else, as in OLMo."""
+
+    def __init__(self, config: Config, draw: bool = False):
+        super().__init__(config)
+        if draw:
+            self.init_weights()
+
+
 class Rivals(Chat):
     """Two that know nothing of each other."""
 
