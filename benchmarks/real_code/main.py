@@ -44,7 +44,8 @@ def _run(wanted: Sequence[Subject], folder: Path, packages: str, jobs: int) -> I
 
     def row(subject: Subject) -> Row | None:
         place = Place(
-            folder=folder / subject.folder, python=packages if subject.is_package else sys.executable
+            folder=folder / subject.folder,
+            python=packages if subject.is_package or subject.needs_packages else sys.executable,
         )
         if not place.python or not place.folder.is_dir():
             return None

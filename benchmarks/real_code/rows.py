@@ -168,11 +168,14 @@ def measure_plainly(subject: Subject, place: Place) -> Mapping[str, Any]:
     if subject.plain is None:
         return {"why": subject.why_not}
     task = dataclasses.asdict(subject.plain)
-    task["path"] = [str((place.folder / path).resolve()) for path in task["path"]]
+    here = Path(__file__).parent
+    task["path"] = [
+        str(here if path == "ADAPTERS" else (place.folder / path).resolve()) for path in task["path"]
+    ]
     task |= {"seeds": SEEDS, "seq_len": SEQ_LEN}
     try:
         done = subprocess.run(
-            [place.python, str(Path(__file__).with_name("hooks.py"))], input=json.dumps(task),
+            [place.python, str(here / "hooks.py")], input=json.dumps(task),
             cwd=place.folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True,
             encoding="utf-8", timeout=_LIMIT, check=False,
         )  # fmt: skip

@@ -40,15 +40,16 @@ class Subject:
         name: for the table, unique.
         repository: OWNER/NAME, or PyPI's name of a package.
         version: commit of the checkout; "" for a package, which is asked for its version.
-        folder: where the command is typed, under the folder of checkouts; "" for a package.
+        folder: where the command is typed, under the folder of checkouts.
         target: MODEL as typed.
         settings: of the model, so that it is small: what --set gives.
         init: what the trainer runs after the constructor, as --init names it; "none" if nothing.
-        forward: function of `forwards.py` that calls the model; "" where ids alone do.
+        forward: function of `adapters.py` that calls the model; "" where ids alone do.
         is_direct: whether it is one of the 30 that the review tried.
         plain: how to measure it without gptinit; None where it cannot run on a CPU.
         why_not: the reason for that.
         options: options that a user of this code base would type at once.
+        needs_packages: whether what it computes with must be installed.
     """
 
     name: str
@@ -63,11 +64,12 @@ class Subject:
     plain: Plain | None = None
     why_not: str = ""
     options: tuple[str, ...] = ()
+    needs_packages: bool = False
 
     @property
     def is_package(self) -> bool:
         """Whether it comes from a package index and not from a checkout."""
-        return not self.folder
+        return not self.version
 
 
 def load_subjects(path: Path = SUBJECTS) -> Sequence[Subject]:

@@ -16,7 +16,7 @@ from benchmarks.real_code.subjects import Subject
 __all__ = ["ROOT", "Place", "Try", "follow", "offered", "typed"]
 
 ROOT = Path(__file__).resolve().parents[2]
-FORWARDS = Path(__file__).with_name("forwards.py")
+ADAPTERS = Path(__file__).with_name("adapters.py")
 
 _MOST = 5
 """Tries of one command; a person would have given up."""
@@ -142,7 +142,7 @@ def offered(message: str, subject: Subject, options: Sequence[str]) -> list[str]
     if "--init" in message and re.search(rf"\b{re.escape(subject.init)}\b", message):
         found.append(["--init", subject.init])
     if "--forward" in message and subject.forward:
-        found.append(["--forward", f"{FORWARDS.name}:{subject.forward}"])
+        found.append(["--forward", f"{ADAPTERS.name}:{subject.forward}"])
     old = set(zip(options, options[1:], strict=False))
     new = [pair for pair in found if tuple(pair) not in old]
     return [word for pair in dict.fromkeys(map(tuple, new)) for word in pair]
@@ -153,7 +153,7 @@ def _run(
 ) -> Try:
     """One try."""
     words = [*_words(verb, subject, options), *fixed, "--format", "json"]
-    words = [word.replace(f"{FORWARDS.name}:", f"{FORWARDS}:") for word in words]
+    words = [word.replace(f"{ADAPTERS.name}:", f"{ADAPTERS}:") for word in words]
     began = time.perf_counter()
     try:
         done = subprocess.run(
