@@ -6,8 +6,6 @@ a model that wants more than token ids. Each imports the code base that it is fo
 
 # mypy: ignore-errors
 
-from types import SimpleNamespace
-
 
 def x_transformers(dim: int = 64, depth: int = 3, heads: int = 4, num_tokens: int = 256):
     """lucidrains' decoder, as the README of x-transformers builds it."""
@@ -51,7 +49,7 @@ def torchtitan_llama3(dim: int = 64, n_layers: int = 3, n_heads: int = 4, vocab_
             n_heads=n_heads,
             hidden_dim=2 * dim,
             rope=llama3.ComplexRoPE.Config(
-                dim=dim // n_heads, max_context_length=128, theta=500000, scaling="none"
+                dim=dim // n_heads, max_seq_len=128, theta=500000, scaling="none"
             ),
             attn_backend="sdpa",
         ),
@@ -139,14 +137,6 @@ def griffin(width: int = 64, vocab_size: int = 256):
         logits_soft_cap=30.0, lru_width=width,
     )  # fmt: skip
     return Griffin(config, gradient_checkpointing=False, dtype=torch.float32)
-
-
-def mup_transformer(ninp: int = 64, nlayers: int = 3, nhead: int = 4, ntoken: int = 256):
-    """The Transformer example of mup in standard parametrization, as its README starts."""
-    from model import TransformerModel
-
-    args = SimpleNamespace(attn_mult=1, output_mult=1)
-    return TransformerModel(args, ntoken, ninp, nhead, 4 * ninp, nlayers, standparam=True)
 
 
 def litgpt_init(model):
