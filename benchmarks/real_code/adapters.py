@@ -8,7 +8,7 @@ a model that wants more than token ids. Each imports the code base that it is fo
 
 
 def x_transformers(dim: int = 64, depth: int = 3, heads: int = 4, num_tokens: int = 256):
-    """lucidrains' decoder, as the README of x-transformers builds it."""
+    """The decoder of lucidrains, as the README of x-transformers builds it."""
     from x_transformers import Decoder, TransformerWrapper
 
     layers = Decoder(dim=dim, depth=depth, heads=heads, attn_dim_head=dim // heads)
@@ -51,7 +51,7 @@ def torchtitan_llama3(dim: int = 64, n_layers: int = 3, n_heads: int = 4, vocab_
             rope=llama3.ComplexRoPE.Config(
                 dim=dim // n_heads, max_seq_len=128, theta=500000, scaling="none"
             ),
-            attn_backend="sdpa",
+            attn_backend="flex",
         ),
     ).build()
 
@@ -78,7 +78,7 @@ def olmo_core_olmo2(d_model: int = 64, n_layers: int = 3, n_heads: int = 4, voca
 
 
 def retnet(embed_dim: int = 64, n_layers: int = 3, heads: int = 4, vocab_size: int = 256):
-    """torchscale's RetNet language model with the embedding that its users give it."""
+    """The RetNet of torchscale as a language model, with the embedding that users give it."""
     import torch
     from torchscale.architecture.config import RetNetConfig
     from torchscale.architecture.retnet import RetNetDecoder
@@ -95,7 +95,7 @@ def retnet(embed_dim: int = 64, n_layers: int = 3, heads: int = 4, vocab_size: i
 def torchscale_decoder(
     embed_dim: int = 64, n_layers: int = 3, heads: int = 4, vocab_size: int = 256
 ):
-    """torchscale's decoder with its default sub-LayerNorm."""
+    """The decoder of torchscale with its default sub-LayerNorm."""
     import torch
     from torchscale.architecture.config import DecoderConfig
     from torchscale.architecture.decoder import Decoder
@@ -115,13 +115,14 @@ def xlstm(embedding_dim: int = 64, num_blocks: int = 3, vocab_size: int = 256):
     from xlstm.blocks.mlstm.layer import mLSTMLayerConfig
     from xlstm.xlstm_lm_model import xLSTMLMModel, xLSTMLMModelConfig
 
-    block = mLSTMBlockConfig(mlstm=mLSTMLayerConfig(num_heads=4))
-    return xLSTMLMModel(
-        xLSTMLMModelConfig(
-            mlstm_block=block, vocab_size=vocab_size, embedding_dim=embedding_dim,
-            num_blocks=num_blocks, context_length=64,
-        )  # fmt: skip
+    config = xLSTMLMModelConfig(
+        mlstm_block=mLSTMBlockConfig(mlstm=mLSTMLayerConfig(num_heads=4)),
+        vocab_size=vocab_size,
+        embedding_dim=embedding_dim,
+        num_blocks=num_blocks,
+        context_length=64,
     )
+    return xLSTMLMModel(config)
 
 
 def griffin(width: int = 64, vocab_size: int = 256):
@@ -186,3 +187,11 @@ def griffin_forward(model, ids):
     import torch
 
     return model(ids, torch.arange(ids.shape[1])[None])[0]
+
+
+def torchtitan(model, ids):
+    """torchtitan: positions, and the masks that it makes of them."""
+    import torch
+
+    positions = torch.arange(ids.shape[1])[None].expand_as(ids)
+    return model(ids, positions, model.get_attention_masks(positions))

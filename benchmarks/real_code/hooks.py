@@ -41,6 +41,7 @@ class Inert(metaclass=InertType):
         pass
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What it decorates, or itself."""
         return args[0] if len(args) == 1 and callable(args[0]) else self
 
     def __getattr__(self, name: str) -> Any:
@@ -89,7 +90,7 @@ def stream_variances(plain: dict[str, Any], seed: int, seq_len: int) -> list[flo
     torch.manual_seed(seed)
     scope: dict[str, Any] = {"torch": torch, "nn": nn}
     exec(plain["build"], scope)
-    model = scope["model"].eval()
+    scope["model"].eval()
     found: list[float] = []
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 from benchmarks.real_code.subjects import Subject
 from benchmarks.real_code.tries import ROOT, Place, Try, follow, typed
 
-__all__ = ["Row", "compare", "measure_plainly", "row_of"]
+__all__ = ["SEEDS", "SEQ_LEN", "Row", "compare", "measure_plainly", "row_of", "run_hooks"]
 
+HERE = Path(__file__).parent
 SEEDS = 16
 SEQ_LEN = 64
 _RUN = ("--seeds", str(SEEDS), "--seq-len", str(SEQ_LEN), "--data", "uniform", "--device", "cpu")
@@ -70,6 +71,16 @@ class Row:
     z: Sequence[float]
     why: str
     seconds: tuple[float, float]
+
+    @property
+    def tries(self) -> int:
+        """How often the audit was typed."""
+        return len(self.audit_tries)
+
+    @property
+    def works(self) -> bool:
+        """Whether the audit came to a verdict about the init that the trainer runs."""
+        return self.audited and (self.init or "none") == self.trainer_init
 
 
 def row_of(subject: Subject, place: Place) -> Row:
@@ -128,9 +139,11 @@ def _is_known(parameter: Mapping[str, Any]) -> bool:
 
 
 def _init(document: Mapping[str, Any]) -> str:
-    """What was run after the constructor, as a document says."""
-    found = document.get("init", "")
-    return str(found.get("name") or "none") if isinstance(found, dict) else str(found or "")
+    """What was run after the constructor, as a document says; "" if it does not say."""
+    model = document.get("model", {})
+    if "init" not in model:
+        return ""
+    return str((model["init"] or {}).get("name") or "none")
 
 
 def _closest(document: Mapping[str, Any]) -> str:
@@ -140,7 +153,7 @@ def _closest(document: Mapping[str, Any]) -> str:
         return ""
     if found["exact"]:
         return f"{found['name']} (exact)"
-    return f"{found['name']}, except {', '.join(d['role'] if isinstance(d, dict) else str(d) for d in found['differs'])}"
+    return f"{found['name']}, except {', '.join(found['differs'])}"
 
 
 def _version(subject: Subject, place: Place) -> str:
@@ -151,11 +164,14 @@ def _version(subject: Subject, place: Place) -> str:
             [place.python, "-c", code], capture_output=True, encoding="utf-8", check=False
         )
         return done.stdout.strip()
-    head = subprocess.run(
-        ["git", "-C", str(place.folder), "rev-parse", "--short", "HEAD"],
-        capture_output=True, encoding="utf-8", check=False,
-    )  # fmt: skip
-    return head.stdout.strip() or subject.version
+    git = ["git", "-C", str(place.folder), "rev-parse"]
+    asked = [[*git, "--show-toplevel"], [*git, "--short", "HEAD"]]
+    top, head = (
+        subprocess.run(words, capture_output=True, encoding="utf-8", check=False).stdout.strip()
+        for words in asked
+    )
+    is_its_own = Path(top).name == Path(subject.folder).parts[0]  # and not of a folder around it
+    return head if is_its_own else subject.version
 
 
 def measure_plainly(subject: Subject, place: Place) -> Mapping[str, Any]:
@@ -168,16 +184,26 @@ def measure_plainly(subject: Subject, place: Place) -> Mapping[str, Any]:
     if subject.plain is None:
         return {"why": subject.why_not}
     task = dataclasses.asdict(subject.plain)
-    here = Path(__file__).parent
     task["path"] = [
-        str(here if path == "ADAPTERS" else (place.folder / path).resolve()) for path in task["path"]
+        str(HERE if path == "ADAPTERS" else (place.folder / path).resolve())
+        for path in task["path"]
     ]
     task |= {"seeds": SEEDS, "seq_len": SEQ_LEN}
+    return run_hooks(task, place)
+
+
+def run_hooks(task: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """What `hooks.py` answers in a process of its own.
+
+    Args:
+        task: what it reads.
+        place: folder and interpreter.
+    """
     try:
         done = subprocess.run(
-            [place.python, str(here / "hooks.py")], input=json.dumps(task),
-            cwd=place.folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True,
-            encoding="utf-8", timeout=_LIMIT, check=False,
+            [place.python, str(HERE / "hooks.py")], input=json.dumps(task), cwd=place.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, encoding="utf-8",
+            timeout=_LIMIT, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"why": f"the plain build took over {_LIMIT} s"}
@@ -203,7 +229,7 @@ def compare(
     ours = [(p["resid_var"], p["stderr"]["resid_var"]) for p in profile["layers"]]
     theirs = list(zip(plain["mean"], plain["stderr"], strict=True))
     if len(ours) != len(theirs):
-        return [], f"{len(ours)} layers found, {len(theirs)} really"
+        return [], f"{len(ours)} layers, really {len(theirs)}"
     return [(*mine, *other) for mine, other in zip(ours, theirs, strict=True)], ""
 
 

@@ -1,19 +1,20 @@
 """Type a command, read what it says, type what it says to: until it works or says nothing new."""
 
+import itertools
 import json
 import os
 import re
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.real_code.subjects import Subject
 
-__all__ = ["ROOT", "Place", "Try", "follow", "offered", "typed"]
+__all__ = ["ROOT", "Place", "Try", "follow", "offered", "run_gptinit", "typed"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ADAPTERS = Path(__file__).with_name("adapters.py")
@@ -32,15 +33,17 @@ class Place:
     Attributes:
         folder: current folder.
         python: interpreter whose packages are there.
+        source: folder of the gptinit that is run.
     """
 
     folder: Path
     python: str
+    source: Path = ROOT / "src"
 
     def environment(self) -> dict[str, str]:
-        """Of a process: gptinit from this working tree, one thread, plain text."""
-        paths = str(ROOT / "src")
-        return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        """Of a process: one thread, plain text."""
+        paths = {"PYTHONPATH": str(self.source)}
+        return {**os.environ, **paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ def _words(verb: str, subject: Subject, options: Sequence[str]) -> list[str]:
 
 def _settings(options: Sequence[str]) -> Iterator[str]:
     """The keys of every --set among options."""
-    for word, value in zip(options, options[1:], strict=False):
+    for word, value in itertools.pairwise(options):
         if word == "--set":
             yield value.partition("=")[0]
 
@@ -110,11 +113,19 @@ def follow(
     while len(tries) < _MOST:
         done = _run(verb, subject, place, options, fixed)
         tries.append(done)
-        more = [] if done.works else offered(done.message, subject, options)
+        more = offered(_advice(done), subject, options)
         if not more:
             break
         options = (*options, *more)
     return tries
+
+
+def _advice(done: Try) -> str:
+    """What a person reads after a try: the error, or that the init of the trainer did not run."""
+    if not done.works:
+        return done.message
+    findings: Any = done.document.get("findings", ())
+    return " ".join(f["message"] for f in findings if f["rule"] == "init-not-called")
 
 
 def offered(message: str, subject: Subject, options: Sequence[str]) -> list[str]:
@@ -137,13 +148,13 @@ def offered(message: str, subject: Subject, options: Sequence[str]) -> list[str]
         value = subject.settings.get(key, subject.settings.get(key.rpartition(".")[2]))
         if value is not None:
             found.append(["--set", f"{key}={value}"])
-    for site in re.findall(r"--site[ =](\w+=[\w.*]+)", message):
+    for site in re.findall(r"--site[ =](\w+=[a-z][\w.]*\w)", message):  # PATH stands for one
         found.append(["--site", site])
     if "--init" in message and re.search(rf"\b{re.escape(subject.init)}\b", message):
         found.append(["--init", subject.init])
     if "--forward" in message and subject.forward:
         found.append(["--forward", f"{ADAPTERS.name}:{subject.forward}"])
-    old = set(zip(options, options[1:], strict=False))
+    old = set(itertools.pairwise(options))
     new = [pair for pair in found if tuple(pair) not in old]
     return [word for pair in dict.fromkeys(map(tuple, new)) for word in pair]
 
@@ -155,15 +166,7 @@ def _run(
     words = [*_words(verb, subject, options), *fixed, "--format", "json"]
     words = [word.replace(f"{ADAPTERS.name}:", f"{ADAPTERS}:") for word in words]
     began = time.perf_counter()
-    try:
-        done = subprocess.run(
-            [place.python, "-m", "gptinit", *words],
-            cwd=place.folder, env=place.environment(), capture_output=True, encoding="utf-8",
-            errors="replace", timeout=_LIMIT, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        code, out, message = done.returncode, done.stdout, done.stderr
-    except subprocess.TimeoutExpired:
-        code, out, message = -1, "", f"no answer in {_LIMIT} s"
+    code, out, message = run_gptinit(words, place)
     return Try(
         options=tuple(options),
         code=code,
@@ -171,6 +174,24 @@ def _run(
         document=_document(out),
         seconds=time.perf_counter() - began,
     )
+
+
+def run_gptinit(words: Sequence[str], place: Place) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of gptinit in a process of its own.
+
+    Args:
+        words: behind `gptinit`.
+        place: where they are typed.
+    """
+    try:
+        done = subprocess.run(
+            [place.python, "-m", "gptinit", *words],
+            cwd=place.folder, env=place.environment(), capture_output=True, encoding="utf-8",
+            errors="replace", timeout=_LIMIT, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return -1, "", f"no answer in {_LIMIT} s"
+    return done.returncode, done.stdout, done.stderr
 
 
 def _document(out: str) -> Mapping[str, object]:
