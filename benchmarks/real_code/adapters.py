@@ -173,7 +173,7 @@ def gpt_fast(model, ids):
     """gpt-fast: caches first, then positions beside the ids."""
     import torch
 
-    model.setup_caches(*ids.shape)
+    model.setup_caches(len(ids), model.config.block_size)
     return model(ids, torch.arange(ids.shape[1]))
 
 

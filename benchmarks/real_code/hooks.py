@@ -27,6 +27,12 @@ class InertType(type):
             raise AttributeError(name)
         return InertType(name, (Inert,), {})
 
+    def __getitem__(cls, key: Any) -> Any:
+        return cls  # of annotations
+
+    def __add__(cls, other: Any) -> Any:
+        return other
+
 
 class Inert(metaclass=InertType):
     """Stands for whatever a missing module has: a base class, a decorator, a constant."""
@@ -43,6 +49,9 @@ class Inert(metaclass=InertType):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What it decorates, or itself."""
         return args[0] if len(args) == 1 and callable(args[0]) else self
+
+    def __or__(self, other: Any) -> Any:
+        return Any  # of annotations
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
