@@ -104,6 +104,7 @@ def test_two_models_of_ours_go_through_every_step(
          ["--stub", "tiktoken", "--stub", "kernels"]),
         ("give --set cfg.emb_dim=VALUE.", ["--set", "cfg.emb_dim=64"]),
         ("give --set width=VALUE.", []),
+        ("got SMALL and LARGE. Use --set cfg=SMALL.", ["--set", "cfg=SMALL"]),
         ("several would do: --init init_weights, --init reset.", ["--init", "init_weights"]),
         ("several would do: --init reset.", []),
         ("say how with --forward path.py:FUNC.", ["--forward", "adapters.py:gpt_fast"]),

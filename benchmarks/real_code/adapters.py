@@ -144,13 +144,15 @@ def litgpt_init(model):
     """What pretrain.py of litgpt runs; its own function wants a Fabric beside the model."""
     import math
 
+    from litgpt.model import CausalSelfAttention, LLaMAMLP
     from torch import nn
 
     n_embd, n_layer = model.config.n_embd, model.config.n_layer
-    for name, module in model.named_modules():
+    last = [m.proj for m in model.modules() if isinstance(m, (LLaMAMLP, CausalSelfAttention))]
+    for module in model.modules():
         if isinstance(module, (nn.Embedding, nn.Linear)):
-            is_projection = name.endswith((".attn.proj", ".mlp.proj"))
-            std = 1 / math.sqrt(n_embd) / n_layer if is_projection else math.sqrt(2 / 5 / n_embd)
+            is_last = any(module is proj for proj in last)
+            std = 1 / math.sqrt(n_embd) / n_layer if is_last else math.sqrt(2 / 5 / n_embd)
             nn.init.normal_(module.weight, std=std)
             if getattr(module, "bias", None) is not None:
                 nn.init.zeros_(module.bias)

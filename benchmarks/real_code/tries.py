@@ -143,9 +143,9 @@ def offered(message: str, subject: Subject, options: Sequence[str]) -> list[str]
     found: list[list[str]] = []
     for names in re.findall(r"--stub[ =]([\w.,-]*\w)", message):
         found += [["--stub", name] for name in names.split(",")]
-    for setting in re.findall(r"--set[ =]'?([\w.]+=\w+)", message):
-        key = setting.partition("=")[0]
-        value = subject.settings.get(key, subject.settings.get(key.rpartition(".")[2]))
+    for key, said in re.findall(r"--set[ =]'?([\w.]+)=(\w+)", message):
+        known = subject.settings.get(key, subject.settings.get(key.rpartition(".")[2]))
+        value = known or (said if said != "VALUE" else None)
         if value is not None:
             found.append(["--set", f"{key}={value}"])
     for site in re.findall(r"--site[ =](\w+=[a-z][\w.]*\w)", message):  # PATH stands for one
