@@ -32,6 +32,8 @@ def torchtitan_llama3(dim: int = 64, n_layers: int = 3, n_heads: int = 4, vocab_
     """The Llama 3 of torchtitan, built from its configurations as its trainer does."""
     from torchtitan.models import llama3
 
+    known = llama3.ComplexRoPE.Config.__dataclass_fields__  # release and repository differ
+    length = next(n for n in ("max_seq_len", "max_context_length") if n in known)
     return llama3.Llama3Model.Config(
         dim=dim,
         vocab_size=vocab_size,
@@ -49,7 +51,7 @@ def torchtitan_llama3(dim: int = 64, n_layers: int = 3, n_heads: int = 4, vocab_
             n_heads=n_heads,
             hidden_dim=2 * dim,
             rope=llama3.ComplexRoPE.Config(
-                dim=dim // n_heads, max_seq_len=128, theta=500000, scaling="none"
+                dim=dim // n_heads, theta=500000, scaling="none", **{length: 128}
             ),
             attn_backend="flex",
         ),
