@@ -16,6 +16,7 @@ from benchmarks import (
     theory,
     unchanged,
 )
+from benchmarks.real_code import main as real_code
 
 __all__ = ["BENCHMARKS", "main"]
 
@@ -45,6 +46,7 @@ BENCHMARKS: Mapping[str, Callable[[Sequence[str]], int]] = MappingProxyType(
         "gpu": gpu.main,
         "transformers": sweep.main,
         "unchanged": unchanged.main,
+        "real-code": real_code.main,
     }
 )
 """Every benchmark by its name."""

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from real_code import real_code_commands, real_code_counts, real_code_table
 from rooms import drawing, first_line, rooms
 
 from gptinit.audit_rules import RULES
@@ -188,6 +189,9 @@ PARTS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "bounds": bounds,
         "help": all_help,
         "presets": presets,
+        "real-code-commands": real_code_commands,
+        "real-code-counts": real_code_counts,
+        "real-code-table": real_code_table,
         "rooms": rooms,
         "rules": rules,
         "schemes": schemes,

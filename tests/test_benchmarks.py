@@ -22,7 +22,7 @@ def test_without_a_known_name_the_names_are_said(
     assert code == 2
     assert (
         "one of speed, probes, cost, agreement, engines, theory, shapes, gpu, transformers, "
-        "unchanged." in capsys.readouterr().err
+        "unchanged, real-code." in capsys.readouterr().err
     )
 
 

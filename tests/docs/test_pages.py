@@ -70,7 +70,7 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_the_index_has_every_page() -> None:
-    linked = set(re.findall(r"\]\((\w+\.md)\)", text_of("README.md")))
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", text_of("README.md")))
 
     assert linked == {page.name for page in DOCS.glob("*.md")} - {"README.md"}
 
