@@ -36,12 +36,14 @@ def main(argv: Sequence[str]) -> int:
         for subject in load_subjects(options.subjects)
         if not options.names or any(word in subject.name for word in options.names)
     ]
-    rows = list(_run(wanted, options))
+    rows: list[Row] = []
+    for row in _run(wanted, options):
+        rows.append(row)
+        print(line(row), flush=True)
+        if options.out:  # after every row, so that a run that is stopped leaves what it has
+            text = json.dumps(_document(rows, options.source), indent=1) + "\n"
+            options.out.write_text(text, encoding="utf-8")
     print(_counts(rows))
-    if options.out:
-        options.out.write_text(
-            json.dumps(_document(rows, options.source), indent=1) + "\n", encoding="utf-8"
-        )
     return 0
 
 
@@ -64,7 +66,6 @@ def _run(wanted: Sequence[Subject], options: argparse.Namespace) -> Iterator[Row
             if found is None:
                 print(f"{subject.name}: not here", flush=True)
                 continue
-            print(line(found), flush=True)
             yield found
 
 
