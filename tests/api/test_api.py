@@ -600,3 +600,15 @@ def test_a_check_is_of_measurements() -> None:
 
     with pytest.raises(ConfigError, match="engine = 'theory' cannot be used in a check"):
         gptinit.check(checked)
+
+
+def test_a_setting_may_have_the_name_of_an_argument() -> None:
+    def build(init: int = 1, run: int = 2) -> Decoder:
+        assert (init, run) == (3, 4)
+        return Decoder()
+
+    settings = {"init": 3, "run": 4}
+    audit = gptinit.audit(build, settings=settings)
+    profile = gptinit.inspect(build, settings=settings, run=RunConfig(seeds=1, seq_len=4))
+
+    assert audit.model.name == profile.model.name == "build, init=3, run=4"

@@ -200,3 +200,21 @@ def test_the_build_is_what_the_trainer_makes(name: str) -> None:
 
     for (key, one), other in zip(by_hand.named_parameters(), built.parameters(), strict=True):
         assert torch.equal(one, other), key
+
+
+def test_an_init_that_a_file_beside_the_model_runs_is_a_rival(tmp_path: Path) -> None:
+    """As in litgpt: a method that nobody calls, and a function of the training script."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "model.py").write_text((MODELS / "left_to_trainer.py").read_text(encoding="utf-8"))
+    define = "def init_weights(model):\n    pass\n"
+    (package / "train.py").write_text(f"import wandb\n{define}init_weights(None)\n")
+    (package / "unused.py").write_text(define)
+    (package / "other.py").write_text(define.replace("model", "count") + "init_weights(3)\n")
+
+    with pytest.raises(ConfigError, match=r"got init_weights\(\), \S*train\.py:init_weights, none"):
+        find_factory(f"{package}/model.py:Chat")
+
+    (package / "train.py").unlink()
+    assert find_factory(f"{package}/model.py:Chat").init is not None

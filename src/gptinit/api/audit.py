@@ -31,6 +31,7 @@ def audit(
     init: "InitChoice" = None,
     trust_remote_code: bool = False,
     stubs: Sequence[str] = (),
+    settings: Mapping[str, object] | None = None,
     **shape: object,
 ) -> "Audit":
     """How every parameter of a model is really drawn, and what is wrong with it.
@@ -53,6 +54,7 @@ def audit(
         trust_remote_code: whether Python code that comes with a Hugging Face config may run.
         stubs: modules that your model's code imports and that are not installed; inert stand-ins
             are imported for them, and a note says if the model used one.
+        settings: those of `shape` whose names are taken by an argument here, such as init=3.
         shape: settings that replace the model's, such as n_layer=48.
 
     Raises:
@@ -67,7 +69,7 @@ def audit(
     claim = as_scheme(scheme)
     job = make_job(
         model,
-        shape=shape,
+        shape={**(settings or {}), **shape},
         roles=roles,
         forward=forward,
         init=init,

@@ -38,6 +38,7 @@ def compare(
     stubs: Sequence[str] = (),
     timing: bool = False,
     progress: Progress | None = None,
+    settings: Mapping[str, object] | None = None,
     **shape: object,
 ) -> Comparison:
     """Profiles side by side: of several schemes, depths, widths, models or engines.
@@ -58,6 +59,7 @@ def compare(
             are imported for them, and a note says if the model used one.
         timing: whether to add seconds and peak memory to every profile.
         progress: called as work goes on.
+        settings: those of `shape` whose names are taken by an argument here, such as init=3.
         shape: settings that replace the model's.
 
     Returns:
@@ -72,6 +74,7 @@ def compare(
         raise unknown_name("axis", axis, AXES)
     run = run or RunConfig(grad=True)
     how = {"init": init, "forward": forward, "trust": trust_remote_code, "stubs": stubs}
+    shape = {**(settings or {}), **shape}
     jobs = _jobs(axis, values, model, as_scheme(scheme), shape, how=how)
     runs = [_with_engine(run, _engine(job.label)) if axis == "engines" else run for job in jobs]
     if axis == "engines" and run.engine != "auto":

@@ -33,6 +33,7 @@ def inspect(
     stubs: Sequence[str] = (),
     timing: bool = False,
     progress: Progress | None = None,
+    settings: Mapping[str, object] | None = None,
     **shape: object,
 ) -> Profile:
     """The profile of a model: what its init does at every layer before the first step.
@@ -59,6 +60,7 @@ def inspect(
             are imported for them, and a note says if the model used one.
         timing: whether to add seconds and peak memory, which differ from run to run.
         progress: called as work goes on.
+        settings: those of `shape` whose names are taken by an argument here, such as init=3.
         shape: settings that replace the model's, such as n_layer=48.
 
     Returns:
@@ -76,7 +78,7 @@ def inspect(
     """
     job = make_job(
         model,
-        shape=shape,
+        shape={**(settings or {}), **shape},
         scheme=scheme,
         reinit=reinit,
         roles=roles,

@@ -132,7 +132,7 @@ def audit(
         init=init,
         trust_remote_code=trust_remote_code,
         stubs=stub or (),
-        **shape.fields(model),
+        settings=shape.fields(model),
     )
     _deliver(found, format, output, all_parameters=all_parameters)
     raise typer.Exit(exit_code(found.findings, fail_on))

@@ -126,7 +126,7 @@ def compare(
             forward=forward,
             trust_remote_code=trust_remote_code,
             stubs=stub or (),
-            **shape.fields(shaped),
+            settings=shape.fields(shaped),
         )
     show_notes(format, output, _notes(comparison), _total(comparison))
     _deliver(comparison, format, output)

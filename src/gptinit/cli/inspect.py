@@ -120,7 +120,7 @@ def inspect(
             stubs=stub or (),
             timing=timing,
             progress=progress,
-            **shape.fields(model),
+            settings=shape.fields(model),
         )
     show_notes(format, output, profile.notes, profile.cost)
     _deliver(profile, format, output, all_layers=picture.all_layers)

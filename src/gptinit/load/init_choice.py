@@ -6,6 +6,7 @@ effect: the constructor runs under the trace, which takes no memory, and which i
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from gptinit.load.initialiser import (
     Initialiser,
     calls_of,
     function_init,
+    functions_beside,
     functions_in,
     method_init,
     methods_of,
@@ -49,11 +51,13 @@ class Code:
         kind: the class that the factory calls; None where a function builds the model, which says
             itself how it is initialised.
         namespace: the names of its file.
+        file: the file; None for what is no file.
         outside: from "path.py:FUNCTION" to that function.
     """
 
     kind: type | None = None
     namespace: Mapping[str, object] = field(default_factory=dict)
+    file: Path | None = None
     outside: Callable[[str], Initialiser]
 
 
@@ -70,7 +74,7 @@ def with_init(factory: Factory, code: Code, choice: InitChoice = None) -> Factor
         SubjectError: if the model cannot be built, or its init fails.
     """
     plain = replace(factory, init_functions=tuple(functions_in(code.namespace)))
-    made = _found(plain, code.kind) if choice is None else _named(plain, code, choice)
+    made = _found(plain, code) if choice is None else _named(plain, code, choice)
     before = factory.with_settings
     if before is None:
         return made
@@ -171,18 +175,22 @@ def _reset_all(module: nn.Module) -> None:
                 reset.run(child, {})
 
 
-def _found(factory: Factory, kind: type | None) -> Factory:
+def _found(factory: Factory, code: Code) -> Factory:
     """The factory with the init that its class leaves to the trainer, if there is one.
 
     Raises:
         ConfigError: if several would do.
     """
+    kind = code.kind
     if kind is None or any(_is_of_library(base.__module__) for base in kind.__mro__):
         return factory
     built = _built(factory, [*methods_of(kind), *factory.init_functions])
     declined = _named_in_constructor(kind)
     plain = _plain(factory, built, [i for i in built.uncalled if i.name not in declined])
     if plain:
+        rivals = functions_beside(code.file) if code.file else []
+        if rivals:  # a method for want of better, as litgpt's, beside what its trainer runs
+            raise _several(factory, [plain[0].call(factory).call, *rivals])
         return _followed_by(factory, plain[0], "found")
     settings = factory.settings
     left = (i for i in built.uncalled if i.name in declined or i.missing(built.module, settings))
@@ -274,12 +282,15 @@ def _plain(factory: Factory, built: _Built, candidates: Sequence[Initialiser]) -
             f"NAME (or --init {NO_INIT})."
         ) from error
     if len(plain) > 1:
-        listed = ", ".join(t.call(factory).call for t in plain)
-        raise ConfigError(
-            f"the init of {factory.name} must be one, got {listed}, none of which its constructor "
-            f"calls. Name what the trainer runs with --init NAME (or --init {NO_INIT})."
-        )
+        raise _several(factory, [trial.call(factory).call for trial in plain])
     return plain
+
+
+def _several(factory: Factory, names: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"the init of {factory.name} must be one, got {', '.join(names)}, none of which its "
+        f"constructor calls. Name what the trainer runs with --init NAME (or --init {NO_INIT})."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What could draw a model's weights: the init methods of its class, and functions that take it."""
 
+import ast
 import inspect
 import linecache
 import re
@@ -28,6 +29,7 @@ __all__ = [
     "StandIn",
     "calls_of",
     "function_init",
+    "functions_beside",
     "functions_in",
     "method_init",
     "methods_of",
@@ -187,6 +189,36 @@ def functions_in(namespace: Mapping[str, object]) -> list[Initialiser]:
             init = function_init(name, value)
             found += [init] if init.takes else []
     return found
+
+
+def functions_beside(file: Path) -> list[str]:
+    """The init functions that other files of a file's package define, run, and give a model.
+
+    They are read and not loaded: such a file is often the training script.
+
+    Returns:
+        Each as "path.py:NAME".
+    """
+    top = file.parent
+    while (top.parent / "__init__.py").is_file():
+        top = top.parent
+    is_package = (top / "__init__.py").is_file()
+    others = (f for f in sorted(top.rglob("*.py")) if is_package and f != file)
+    return [f"{shown_file(str(f), str(Path.cwd()))}:{name}" for f in others for name in _run_in(f)]
+
+
+def _run_in(file: Path) -> Iterator[str]:
+    """The init functions of a file that take a model and that the file itself calls."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        body = ast.parse(text).body if _NAME.search(text) else []
+    except (OSError, ValueError, SyntaxError):
+        return
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and _NAME.fullmatch(node.name):
+            takes = {argument.arg for argument in node.args.args} & _MODULE_NAMES
+            if takes and len(re.findall(rf"\b{node.name}\(", text)) > 1:  # beside its definition
+                yield node.name
 
 
 def function_init(name: str, call: Any) -> Initialiser:

@@ -209,6 +209,7 @@ def _factory(
     code = Code(
         kind=call if isinstance(call, type) else None,
         namespace=namespace,
+        file=Path(namespace["__file__"]) if namespace.get("__file__") else None,
         outside=lambda text: init_outside(text, loaded),
     )
     return with_init(configured_factory(target, overrides), code, init)
