@@ -818,6 +818,13 @@ def test_a_final_norm_of_zeros_is_told_once() -> None:
     assert rules(program) == {"logits-constant": ["model.norm.weight"]}
 
 
+def test_the_zero_shift_of_a_norm_is_not_blamed_for_its_zero_gain() -> None:
+    names = ("transformer.ln_f.weight", "transformer.ln_f.bias")
+    program = replace(redrawn(gpt2(nanogpt), names[0], ZERO), constant_logits=names)
+
+    assert rules(program)["logits-constant"] == [names[0]]
+
+
 def test_a_truncation_that_cuts_what_its_siblings_cut_is_no_finding() -> None:
     def law(role: str, _: int) -> Distribution:
         std = 0.02 / DEPTH if role in ("attn_out", "mlp_down") else 0.02

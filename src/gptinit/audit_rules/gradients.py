@@ -70,6 +70,8 @@ def logits_constant(program: ModelProgram, _: Context) -> Iterator[Hit]:
     """
     names = program.constant_logits or ()
     zeros = [p for p in program.parameters if p.name in names]
+    # The zero shift of a norm is as it should be: its gain is what is wrong.
+    zeros = [p for p in zeros if p.role not in ("norm_bias", "linear_bias")] or zeros
     stuck = any(p.gradient is not None and p.gradient.step is None for p in zeros)
     if stuck or any(p.role == "tok_emb" for p in zeros):
         return  # told by parameters-without-gradient, and by zeros

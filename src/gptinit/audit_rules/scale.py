@@ -29,8 +29,8 @@ def wrong_distribution(program: ModelProgram, context: Context) -> Iterator[Hit]
             continue
         if isinstance(d, Constant) and d.value and p.fan_out and p.fan_out > 1:
             message = (
-                f"The entries of a matrix must differ, got {d} in all of them: its outputs start "
-                "equal and stay so."
+                f"The entries of a matrix must differ, got {d} in all of them: all of its outputs "
+                "are equal."
             )
             yield Hit(p, "error", message)
         elif isinstance(d, Normal | Uniform | TruncatedNormal) and abs(d.mean) > d.std > 0:
