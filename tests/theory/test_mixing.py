@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from support.predictions import base
 
+from gptinit.theory.arrays import Gram
 from gptinit.theory.mixing import mix, rotary_kernel
 from gptinit.theory.model import TheoryModel
 from gptinit.theory.tables import softmax_rows
@@ -51,7 +52,7 @@ def test_keys_that_are_turned_share_a_bias_that_is_turned_with_them() -> None:
     assert found.average == pytest.approx(U @ R @ U.T, abs=1e-6)
     assert found.squares == pytest.approx(U @ R**2 @ U.T, abs=1e-6)
     assert found.keys == pytest.approx(keys, abs=1e-6)
-    assert found.spread == pytest.approx(TURN * spread_of(keys, R), abs=1e-6)
+    assert found.spread == pytest.approx(TURN * spread_of(keys, R.astype(np.float64)), abs=1e-6)
     # Of the scores of one row: sum_j U_ij S_jj - (U S U^T)_ii keys apart, times q_ii.
     varied = (U @ np.diag(keys)) - np.diag(U @ keys @ U.T)
     assert found.score_variance == pytest.approx(np.diag(queries) * PER * varied, abs=1e-6)
@@ -92,8 +93,9 @@ def test_keys_of_one_mutual_correlation_act_as_so_many_independent_ones(
     common: float, std: float
 ) -> None:
     """Centred they are independent, of variance 1 - common: a random energy model."""
-    R = np.full((T, T), common, dtype=np.float32) + np.float32(1 - common) * np.eye(T, dtype="f4")
-    queries = np.float32(std**2 / PER) * R
+    R: Gram = np.full((T, T), common, dtype=np.float32)
+    np.fill_diagonal(R, 1)
+    queries: Gram = np.float32(std**2 / PER) * R
 
     rows = mix(R, queries, (PER, 0.0), of_width(10**9), None).rows
 
