@@ -50,6 +50,32 @@ class Scaled(Summed):
         return x + (self.attn(self.ln_1(x)) + self.mlp(self.ln_2(x))) * 0.5
 
 
+class Mixer(nn.Module):
+    """Sums hidden units over earlier positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(C, C), nn.Linear(C, C)
+
+    def forward(self, x: Any) -> Any:
+        return self.down(self.up(x).cumsum(1))
+
+
+class MixerBlock(Block):
+    """A mixer in the place of attention."""
+
+    def __init__(self) -> None:
+        super().__init__(attn=Mixer)
+
+
+class BothMix(Both):
+    """Attention, and a mixer in the place of the MLP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = Mixer()
+
+
 def added_by(block: type[nn.Module]) -> tuple[int, list[Branch], dict[str, int]]:
     """Of what the first block of a model adds: the node, the branches, its modules' outputs."""
 
@@ -74,6 +100,19 @@ def test_a_sum_of_two_kinds_inside_a_sum_is_neither() -> None:
     _, found, outputs = added_by(Three)
 
     assert found == [Branch("mlp", outputs["more"])]
+
+
+def test_a_mixer_stands_in_for_attention_where_there_is_none() -> None:
+    class Model(Decoder):
+        block = MixerBlock
+
+    seen = observe(trace(Model))
+    chain = find_decoder(seen, C).chain[:2]
+
+    found = branches(seen.graph, [(a, writers(seen.graph, a)) for a in chain])
+    assert [branch.kind for branch in found] == ["attn", "mlp"]
+    _, found, outputs = added_by(BothMix)
+    assert found == [Branch("attn", outputs["attn"]), Branch("mixer", outputs["mlp"])]
 
 
 @pytest.mark.parametrize(("block", "kind"), [(TwoMLPs, "mlp"), (Scaled, "attn")])

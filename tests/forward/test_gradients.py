@@ -151,6 +151,7 @@ def test_who_is_said_to_get_no_gradient_gets_none(name: str) -> None:
 
 MASK = torch.tensor([True, False] * 4)
 NUMBERS = torch.arange(1.0, 9.0)
+EQUAL = torch.ones(8, 8)
 EXPRESSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     # Products of tokens x with zeros z: z learns, x does not.
     "product": lambda x, z: x * z,
@@ -203,11 +204,14 @@ EXPRESSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "queries of zeros": lambda x, z: attention(x * z, x, x),
     "keys of zeros": lambda x, z: attention(x, x * z, x),
     "queries and keys of zeros": lambda x, z: attention(x * z, x * z, x),
+    "mask beside values of zeros": lambda x, z: attention(EQUAL, EQUAL, z.expand(8, 8), x),
+    "mask beside other values": lambda x, z: attention(EQUAL, EQUAL, NUMBERS * x.detach(), x) * z,
 }
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q[None, None], k[None, None], v[None, None])[0, 0]
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    q, k, v = q[None, None], k[None, None], v[None, None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)[0, 0]
 
 
 class Expression(nn.Module):

@@ -8,9 +8,9 @@ import pytest
 from support.predictions import base
 
 from gptinit.theory.arrays import Gram
-from gptinit.theory.mixing import mix, rotary_kernel
+from gptinit.theory.mixing import _shift, mix, rotary_kernel
 from gptinit.theory.model import TheoryModel
-from gptinit.theory.tables import softmax_rows
+from gptinit.theory.tables import Rows, softmax_rows
 
 Floats = npt.NDArray[np.float64]
 T = 6
@@ -105,6 +105,29 @@ def test_keys_of_one_mutual_correlation_act_as_so_many_independent_ones(
     assert rows.participation[1:] == pytest.approx(expected.participation[1:], rel=1e-4)
     assert rows.coefficients[:, 1:] == pytest.approx(expected.coefficients[:, 1:], rel=1e-3)
     assert rows.participation[0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_shift_of_a_row_falls_with_what_its_largest_weights_leave() -> None:
+    """As 1 - participation does: none where one key has all the weight, all where they are even."""
+    R = gram(0)
+    once = (R @ U.T).astype(np.float32)
+    averages = once, (U @ once).astype(np.float32)
+    counts = np.arange(1, T + 1)
+
+    def shifted(participation: npt.ArrayLike, scale: float = 1.0) -> Gram:
+        rows = Rows(coefficients=np.zeros((1, T)), participation=np.asarray(participation))
+        queries: Gram = np.float32(scale) * np.eye(T, dtype=np.float32)
+        return _shift(averages, averages, queries, rows)
+
+    even = shifted(1 / counts)
+    assert abs(even).max() > 0.01
+    assert shifted(1 / counts, 3.0) == pytest.approx(3 * even, rel=1e-5)
+    assert shifted((1 + 1 / counts) / 2) == pytest.approx(even / 2, rel=1e-5)
+    assert not shifted(np.ones(T)).any()
+    # Tables are rounded: what they have beyond the ends is not taken further.
+    assert shifted(np.full(T, 1.01)) == pytest.approx(np.zeros((T, T)))
+    beyond = shifted(np.where(counts > 1, 0.9 / counts, 1.0))
+    assert beyond == pytest.approx(even, rel=1e-5)
 
 
 def test_the_gain_of_two_rows_is_that_of_the_later_one() -> None:
