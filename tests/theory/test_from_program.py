@@ -124,6 +124,20 @@ def test_a_block_without_norms_that_were_told_multiplies_by_one() -> None:
         assert layer.attn_norm_bias == layer.mlp_norm_bias == Moments()
 
 
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [(None, Moments(1.0, 0.0)), (1.0, Moments(1.0, 0.0)), (1.5, Moments(1.5, 0.0))],
+)
+def test_what_the_module_makes_of_its_norm_s_weight_counts(
+    gain: float | None, expected: Moments
+) -> None:
+    model = model_of_program(FACTS, changed("ln_1.weight", gain=gain))
+
+    assert isinstance(model, TheoryModel), model
+    assert {layer.attn_norm_weight for layer in model.layers} == {expected}
+    assert {layer.mlp_norm_weight for layer in model.layers} == {Moments(1.0, 0.0)}
+
+
 def test_a_third_norm_in_a_block_is_a_note() -> None:
     third = [
         replace(p, name=p.name.replace("ln_2", "ln_3")) for p in program() if ".ln_2." in p.name

@@ -237,6 +237,7 @@ def test_gradients_behind_sharp_rotary_attention_are_left_out_with_a_note() -> N
     assert "grad_rms" not in {*rough.embedding, *rough.layers[0]}
     assert "token_cosine" in rough.layers[0]
     assert [note.kind for note in rough.notes] == ["approximate"]
+    assert "off by up to 20 %, of token_cosine by up to 0.05" in rough.notes[0].message
     assert not known.notes
 
 
@@ -253,6 +254,8 @@ def test_gradients_behind_sharp_attention_are_left_out_with_learned_positions_to
 
     assert ("grad_rms" in found.embedding) == is_known
     assert [note.kind for note in found.notes] == ([] if is_known else ["approximate"])
+    for note in found.notes:
+        assert "off by up to 10 %, of token_cosine by up to 0.02" in note.message
 
 
 @pytest.mark.parametrize(
