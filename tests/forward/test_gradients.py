@@ -13,8 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptinit.forward.call import call_model
+from gptinit.forward.gradients import first_gradients
+from gptinit.forward.graph import Graph
 from gptinit.read.reading import read_live, read_model
 from gptinit.results.program import FirstGradient, ModelProgram
+from gptinit.trace.record.recorder import Recorder
+from gptinit.trace.record.tracing import recording, trace
 
 STEPS = 4
 SMALL = DecoderConfig(n_layer=2, n_embd=8, n_head=2, d_ff=12, vocab_size=16, block_size=8)
@@ -143,6 +147,108 @@ def test_who_is_said_to_get_no_gradient_gets_none(name: str) -> None:
     assert not [
         n for n, p in model.named_parameters() if n in none and p.grad is not None and p.grad.any()
     ]
+
+
+MASK = torch.tensor([True, False] * 4)
+NUMBERS = torch.arange(1.0, 9.0)
+EQUAL = torch.ones(8, 8)
+EXPRESSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    # Products of tokens x with zeros z: z learns, x does not.
+    "product": lambda x, z: x * z,
+    "matrix product": lambda x, z: x @ z.expand(8, 8),
+    "linear": lambda x, z: F.linear(x, z.expand(8, 8), z),
+    "added to a product": lambda x, z: torch.addmm(z, x, z.expand(8, 8)),
+    "numbers added to a product": lambda x, z: torch.addmm(NUMBERS, x, z.expand(8, 8)),
+    "product added to tokens": lambda x, z: torch.addmm(x, x, z.expand(8, 8)),
+    "product added to zeros": lambda x, z: torch.addcmul(z, x, NUMBERS),
+    "product of zeros and numbers": lambda x, z: torch.addcmul(z, z, NUMBERS) + 0 * x,
+    # Quotients.
+    "divided by tokens": lambda x, z: z / (x.square() + 1),
+    "tokens divided": lambda x, z: x / (z + 1),
+    "number over a sum": lambda x, z: 1 / (z + 1) * x,
+    # Numbers that are added or put in.
+    "number added": lambda x, z: (z + 1) * x,
+    "nothing added": lambda x, z: (z + 0) * x,
+    "number taken": lambda x, z: (z - 1.0) * x,
+    "taken from a number": lambda x, z: (1.0 - z) * x,
+    "taken from nothing": lambda x, z: (0.0 - z) * x,
+    "numbers added": lambda x, z: (z + NUMBERS) * x,
+    "real zeros added": lambda x, z: (z + torch.zeros(8)) * x,
+    "made zeros added": lambda x, z: (z + torch.zeros_like(x)) * x,
+    "made ones added": lambda x, z: (z + torch.ones_like(x)) * x,
+    "masked by 0": lambda x, z: z.masked_fill(MASK, 0.0) * x,
+    "masked by 1": lambda x, z: z.masked_fill(MASK, 1.0) * x,
+    "tokens where masked": lambda x, z: torch.where(MASK, x, z),
+    "zeros where masked": lambda x, z: torch.where(MASK, z, z) * x,
+    "times 0": lambda x, z: 0 * x + z,
+    "times 1": lambda x, z: 1 * z * x,
+    "times real zeros": lambda x, z: x * torch.zeros(8) + z,
+    "times real numbers": lambda x, z: z * NUMBERS * x,
+    # Curves.
+    "odd": lambda x, z: z.tanh() * x,
+    "flat": lambda x, z: z.square() * x,
+    "absolute": lambda x, z: z.abs() + x,
+    "relu": lambda x, z: z.relu() * x + z,
+    "power of 1": lambda x, z: z.pow(1) * x,
+    "power of 2": lambda x, z: z.pow(2) * x,
+    "power of 3": lambda x, z: z.pow(3.0) + x,
+    "exponential": lambda x, z: z.exp() * x,
+    # Sums and norms.
+    "sum of both": lambda x, z: x + z,
+    "side by side": lambda x, z: torch.cat([x[:, :4], z.expand(8, 8)[:, 4:]], -1),
+    "norm of tokens": lambda x, z: F.layer_norm(x, (8,), z, z),
+    "norm with a bias": lambda x, z: F.layer_norm(x, (8,), z, NUMBERS) * x,
+    "norm without weight": lambda x, z: F.layer_norm(x, (8,), None, z),
+    # Attention.
+    "values of zeros": lambda x, z: attention(x, x, x * z),
+    "queries of zeros": lambda x, z: attention(x * z, x, x),
+    "keys of zeros": lambda x, z: attention(x, x * z, x),
+    "queries and keys of zeros": lambda x, z: attention(x * z, x * z, x),
+    "mask beside values of zeros": lambda x, z: attention(EQUAL, EQUAL, z.expand(8, 8), x),
+    "mask beside other values": lambda x, z: attention(EQUAL, EQUAL, NUMBERS * x.detach(), x) * z,
+}
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    q, k, v = q[None, None], k[None, None], v[None, None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)[0, 0]
+
+
+class Expression(nn.Module):
+    """b times a function of a times the embedding, and of zeros z."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(16, 8)
+        self.a, self.b = (nn.Parameter(torch.randn(8)) for _ in range(2))
+        self.z = nn.Parameter(torch.zeros(8))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.wte(ids)[0] * self.a
+        return type(self).function(x, self.z)[None] * self.b
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_what_an_operator_does_to_zeros_is_what_autograd_finds(name: str) -> None:
+    """In the first step: of the zeros, of the tokens beside them, and of what multiplies both."""
+
+    class Model(Expression):
+        function = staticmethod(EXPRESSIONS[name])
+
+    with torch.no_grad(), recording(Recorder(dummy=True)):
+        traced = trace(Model)
+        logits = traced(IDS)
+    weights = {id(p._store): n for n, p in traced.named_parameters()}  # type: ignore[attr-defined] # traced
+
+    found = first_gradients(Graph(logits, weights), weights.values(), ["z"])
+
+    torch.manual_seed(0)
+    model = Model()
+    (model(IDS) * torch.randn(8, 8)).sum().backward()
+    real = {n: p.grad is not None and bool(p.grad.any()) for n, p in model.named_parameters()}
+    assert {n: gradient.step == 0 for n, gradient in found.items()} == real
 
 
 def test_what_a_parameter_waits_for_is_named() -> None:

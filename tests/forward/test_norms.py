@@ -113,8 +113,16 @@ def shifted(x: Tensor) -> Tensor:
         lambda x, w, b: F.normalize(x, dim=-1) * w,
         lambda x, w, b: rms(x) * w + shifted(rms(x)) * (1 - w),
         lambda x, w, b: rms(x) + b,
+        lambda x, w, b: F.layer_norm(x, (C,), None, b),
     ],
-    ids=["a scale", "after an activation", "of length 1", "a mix of two positions", "only a bias"],
+    ids=[
+        "a scale",
+        "after an activation",
+        "of length 1",
+        "a mix of two positions",
+        "only a bias",
+        "only a bias of torch",
+    ],
 )
 def test_a_vector_that_scales_something_else_is_no_weight_of_a_norm(function: Normalise) -> None:
     assert norms_of(function) == {}

@@ -7,13 +7,13 @@ import torch
 from support.subjects import tiny_subject
 from torch import nn
 
-from gptinit.config import RunConfig
+from gptinit.config import Engine, RunConfig
 from gptinit.errors import ConfigError, MeasureError
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
 from gptinit.measure.builtin_subject import builtin_subject
 from gptinit.measure.memory import Workload, required_bytes
-from gptinit.measure.plan import plan_run
+from gptinit.measure.plan import _why_fastest, plan_run
 from gptinit.measure.subject import Subject
 
 
@@ -164,3 +164,18 @@ def test_the_note_of_a_requested_engine_says_so() -> None:
     note = plan_run(tiny_subject(), RunConfig(engine="stream", device="cpu")).note
 
     assert (note.where, note.message) == ("stream", "Requested with --engine.")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "why"),
+    [
+        ({"lazy": 2.0}, "The only engine that fits"),
+        ({"lazy": 2.0, "dense": 2.1, "stream": 9.0}, "tied with dense"),
+        ({"lazy": 2.0, "dense": 9.0, "stream": 2.5}, "stream would take 1.2 times as long"),
+        ({"lazy": 2.0, "dense": 5.0}, "dense would take 2.5 times as long"),
+    ],
+)
+def test_the_fastest_engine_is_compared_with_the_next(
+    seconds: dict[Engine, float], why: str
+) -> None:
+    assert why in _why_fastest("lazy", seconds)

@@ -1,3 +1,4 @@
+# ruff: noqa: D102 # small methods are documented by their class
 """What a model does between its matrices is read for theory, or refused: never guessed."""
 
 import math
@@ -20,6 +21,7 @@ from support.foreign_models import (
     V,
 )
 from support.recognised import model_of, scores_of, softmax, subject_of, with_attention
+from torch import nn
 
 from gptinit.api.prediction import theory_of
 from gptinit.recognise.architecture import Forwarding
@@ -107,6 +109,108 @@ ODD: dict[str, tuple[type[Decoder], str]] = {
 }
 
 
+class OwnNorms(Block):
+    """Norms of its own: the second's parameters are made first, with one multiplied by a number."""
+
+    weights: tuple[float | None, float | None] = 1.0, 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.ln_1, self.ln_2
+        self.ln_2, self.ln_1 = (
+            nn.LayerNorm(C, elementwise_affine=w is not None) for w in self.weights
+        )
+        for norm, weight in zip((self.ln_2, self.ln_1), self.weights, strict=True):
+            if weight is not None:
+                nn.init.constant_(norm.weight, weight)
+
+
+def with_norms(second: float | None, first: float | None) -> type[Decoder]:
+    class Own(OwnNorms):
+        weights = second, first
+
+    class Model(Decoder):
+        block = Own
+
+    return Model
+
+
+class OnePlus(nn.Module):
+    """An RMSNorm that multiplies by 1 + weight."""
+
+    std = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(C))
+        nn.init.normal_(self.weight, std=self.std)
+
+    def forward(self, x: Any) -> Any:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1 + self.weight)
+
+
+class SpreadOnePlus(OnePlus):
+    """The same with a weight that is drawn."""
+
+    std = 0.5
+
+
+def with_embedding(embed: Callable[[Any, Any], Any], *unused: str) -> type[Decoder]:
+    class Model(Decoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.more, self.table = nn.Embedding(V, C), nn.Parameter(torch.randn(T, C))
+            for name in unused:
+                delattr(self, name)
+
+        def embed(self, ids: Any) -> Any:
+            return embed(self, ids)
+
+    return Model
+
+
+class LateBias(MLP):
+    """The bias of its last matrix is added after a multiplication."""
+
+    def forward(self, x: Any) -> Any:
+        return F.linear(F.gelu(self.c_fc(x)), self.c_proj.weight) * 0.5 + self.c_proj.bias
+
+
+def positions(ids: Any) -> Any:
+    return torch.arange(ids.shape[1])
+
+
+ODD |= {
+    "one norm without a weight": (with_norms(None, 1.0), "only one of a block's norms has"),
+    "the other norm without one": (with_norms(1.0, None), "only one of a block's norms has"),
+    "norms in another order": (with_norms(0.5, 1.0), "order of its norms"),
+    "tokens twice": (
+        with_embedding(lambda m, ids: m.wte(ids) + m.wpe(positions(ids)) + m.more(ids)),
+        "embeds more than tokens and positions",
+    ),
+    "positions backwards": (
+        with_embedding(lambda m, ids: m.wte(ids) + m.wpe(positions(ids).flip(0))),
+        "embeds more than tokens and positions",
+    ),
+    "tokens backwards": (
+        with_embedding(lambda m, ids: m.wte(ids.flip(1)) + m.wpe(positions(ids))),
+        "embeds more than tokens and positions",
+    ),
+    "one plus weights that are drawn": (
+        type("Model", (Decoder,), {"block": staticmethod(lambda: Block(norm=SpreadOnePlus))}),
+        "effect of this norm weight is not known",
+    ),
+    "a bias added late": (
+        type("Model", (Decoder,), {"block": staticmethod(lambda: Block(mlp=LateBias))}),
+        "this parameter has an effect that no formula covers",
+    ),
+    "two positions": (
+        with_embedding(lambda m, ids: m.wte(ids) + m.wpe(positions(ids)) + m.table[: ids.shape[1]]),
+        "several position embeddings",
+    ),
+}
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_what_no_formula_covers_is_refused(name: str) -> None:
     build, why = ODD[name]
@@ -177,6 +281,43 @@ def test_angles_are_read_whatever_the_code_that_turns() -> None:
     assert (theory.positions, theory.n_kv_head, theory.gated) == ("rotary", 1, True)
     assert theory.norm == "rmsnorm"
     assert theory.norm_eps == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize(
+    ("build", "gain"),
+    [
+        (with_norms(1.0, 1.0), 1.0),
+        (with_norms(0.5, 0.5), 0.5),
+        (with_norms(None, None), 1.0),
+        (
+            type(
+                "Model",
+                (Decoder,),
+                {"block": staticmethod(lambda: Block(norm=OnePlus)), "norm": OnePlus},
+            ),
+            1.0,
+        ),
+    ],
+    ids=["of ones", "of halves", "without weights", "one plus"],
+)
+def test_norms_that_act_alike_may_be_made_in_any_order(build: type[Decoder], gain: float) -> None:
+    for layer in model_of(build).layers:
+        assert layer.attn_norm_weight.mean == layer.mlp_norm_weight.mean == pytest.approx(gain)
+        assert layer.attn_norm_weight.std == layer.mlp_norm_weight.std == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("embed", "unused", "positions"),
+    [
+        (lambda m, ids: m.wte(ids), ("more", "table", "wpe"), "none"),
+        (lambda m, ids: m.wte(ids) + m.table[: ids.shape[1]], ("more", "wpe"), "learned"),
+    ],
+    ids=["none", "table"],
+)
+def test_positions_are_none_or_one_table(
+    embed: Any, unused: tuple[str, ...], positions: str
+) -> None:
+    assert model_of(with_embedding(embed, *unused)).positions == positions
 
 
 def test_turned_queries_and_still_keys_are_refused() -> None:

@@ -242,6 +242,29 @@ def test_a_factor_on_scores_may_sit_on_queries_on_keys_or_on_both(
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_what_attention_adds_is_made_of_averages_queries_keys_and_values() -> None:
+    """Scores of std 64 x 0.2 x 0.1 and more, whose mean weights shift too."""
+    layer = replace(
+        LAYER, q=drawn(0.2), q_bias=drawn(0.8), k_bias=drawn(0.5), v_bias=Moments(0.3, 0.4),
+        attn_out_bias=Moments(0.6, 0.8),
+    )  # fmt: skip
+    cosines = np.array([[1, 0.8, 0], [0.8, 1, 0.1], [0, 0.1, 1]], dtype=np.float32)
+    x = normed(2 * cosines, Moments(1.0, 1.0), Moments(0.0, 0.5), 0.0)
+
+    found = attend(x, layer, replace(MODEL, attn_multiplier=2.0, score_ratio=1.5), None)
+
+    # The norm's weight has the square 2, its bias 1/4; C var is 2.56, 0.64 and 2.56 for q, k, v.
+    queries = 1.5**2 * (5.12 * cosines + 0.64 + 0.64)
+    assert found.queries == pytest.approx(queries, rel=1e-5)
+    assert found.key == pytest.approx((1.28, 0.16 + 0.25))
+    assert found.value == pytest.approx((5.12, 0.64 + 0.25))
+    mixing = found.mixing
+    assert abs(mixing.shift).max() > 0.01
+    weighted = mixing.average + 1.28 * (mixing.spread * mixing.gain() * queries + mixing.shift)
+    out = C * LAYER.attn_out.variance
+    assert found.added == pytest.approx(4 * (out * (5.12 * weighted + 0.89) + 1), rel=1e-5)
+
+
 def test_eps_stands_under_the_root_of_a_norm_and_its_weight_on_the_way_back() -> None:
     x = normed(gram(0.5, 3.0), Moments(1.0, 1.0), Moments(0.0, 2.0), 1.0)
 

@@ -89,6 +89,67 @@ def test_the_first_half_of_a_fused_matrix_is_the_gate_with_its_own_law() -> None
     assert (model.layers[0].mlp_gate, model.layers[0].mlp_up.std) == (Moments(0.0, 0.3), 0.1)
 
 
+def test_the_biases_of_fused_matrices_are_split_as_their_matrices_are() -> None:
+    three = Piecewise(
+        ((128, Normal(0.0, 0.01)), (128, Normal(0.0, 0.02)), (128, Normal(0.0, 0.04)))
+    )
+    halves = Piecewise(((512, Normal(0.0, 0.3)), (512, Normal(0.0, 0.1))))
+    changes: dict[str, dict[str, object]] = {
+        "c_attn.bias": {"distribution": three},
+        "c_fc.weight": {"shape": (1024, 128), "fan_out": 1024},
+        "c_fc.bias": {"shape": (1024,), "distribution": halves},
+    }
+    fused = tuple(
+        replace(p, **next((c for end, c in changes.items() if p.name.endswith(end)), {}))  # type: ignore[arg-type] # fields by name
+        for p in program()
+    )
+
+    model = model_of_program(replace(FACTS, activation="silu"), fused)
+
+    assert isinstance(model, TheoryModel), model
+    for layer in model.layers:
+        assert (layer.q_bias.std, layer.k_bias.std, layer.v_bias.std) == (0.01, 0.02, 0.04)
+        assert (layer.mlp_gate_bias.std, layer.mlp_up_bias.std) == (0.3, 0.1)
+        assert layer.mlp_gate == layer.mlp_up == Moments(0.0, 0.02)
+
+
+def test_a_block_without_norms_that_were_told_multiplies_by_one() -> None:
+    kept = tuple(p for p in program() if ".ln_" not in p.name)
+
+    model = model_of_program(FACTS, kept)
+
+    assert isinstance(model, TheoryModel), model
+    for layer in model.layers:
+        assert layer.attn_norm_weight == layer.mlp_norm_weight == Moments(1.0, 0.0)
+        assert layer.attn_norm_bias == layer.mlp_norm_bias == Moments()
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [(None, Moments(1.0, 0.0)), (1.0, Moments(1.0, 0.0)), (1.5, Moments(1.5, 0.0))],
+)
+def test_what_the_module_makes_of_its_norm_s_weight_counts(
+    gain: float | None, expected: Moments
+) -> None:
+    model = model_of_program(FACTS, changed("ln_1.weight", gain=gain))
+
+    assert isinstance(model, TheoryModel), model
+    assert {layer.attn_norm_weight for layer in model.layers} == {expected}
+    assert {layer.mlp_norm_weight for layer in model.layers} == {Moments(1.0, 0.0)}
+
+
+def test_a_third_norm_in_a_block_is_a_note() -> None:
+    third = [
+        replace(p, name=p.name.replace("ln_2", "ln_3")) for p in program() if ".ln_2." in p.name
+    ]
+
+    note = model_of_program(FACTS, (*program(), *third))
+
+    assert isinstance(note, Note)
+    assert note.where == "transformer.h.0.ln_3.weight"
+    assert "block 0 has 3 norms." in note.message
+
+
 ROWS = Normal(0.0, 0.03)
 
 

@@ -86,6 +86,21 @@ def test_slopes_are_the_derivatives() -> None:
         assert np.allclose(curve.slope(x), numeric, atol=2e-2 * step**0.25)
 
 
+@pytest.mark.parametrize(
+    ("activation", "slope", "expected"),
+    [("silu", True, 0.25), ("tanh", True, 1.0), ("gelu", False, 0.0), ("relu", True, 0.0)],
+)
+def test_units_that_are_0_everywhere_have_the_slope_at_0(
+    activation: str, slope: bool, expected: float
+) -> None:
+    found = kernel(activation, 0.0, slope=slope)
+
+    assert found(np.array([[0.0, 0.5], [1.0, 0.3]], dtype=np.float32)) == pytest.approx(
+        np.full((2, 2), expected), abs=1e-7
+    )
+    assert found.equal == pytest.approx(expected, abs=1e-7)
+
+
 def test_erf_is_right_to_two_in_ten_million() -> None:
     x = np.linspace(-4, 4, 801)
 

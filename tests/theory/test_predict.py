@@ -1,5 +1,6 @@
 """What theory predicts: limits that are exact, one measurement, and what it leaves out."""
 
+import math
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from gptinit.errors import ConfigError
 from gptinit.facts.schemes import get_scheme
 from gptinit.results.profile import Note, Place
 from gptinit.theory import Moments, TheoryModel, angle_exponent, predict
+from gptinit.theory.predict import _pool
 from gptinit.tokens import open_tokens
 
 
@@ -235,6 +237,7 @@ def test_gradients_behind_sharp_rotary_attention_are_left_out_with_a_note() -> N
     assert "grad_rms" not in {*rough.embedding, *rough.layers[0]}
     assert "token_cosine" in rough.layers[0]
     assert [note.kind for note in rough.notes] == ["approximate"]
+    assert "off by up to 20 %, of token_cosine by up to 0.05" in rough.notes[0].message
     assert not known.notes
 
 
@@ -251,6 +254,8 @@ def test_gradients_behind_sharp_attention_are_left_out_with_learned_positions_to
 
     assert ("grad_rms" in found.embedding) == is_known
     assert [note.kind for note in found.notes] == ([] if is_known else ["approximate"])
+    for note in found.notes:
+        assert "off by up to 10 %, of token_cosine by up to 0.02" in note.message
 
 
 @pytest.mark.parametrize(
@@ -284,3 +289,45 @@ def test_the_spread_of_scores_is_not_predicted_for_very_few_tokens() -> None:
 
     assert "attn_score_std" not in few
     assert "attn_score_std" in more
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"vocab_size": 16}, None),
+        ({"vocab_size": 15}, "15 tokens are too few"),
+        ({"n_embd": 32}, None),
+        ({"n_embd": 31}, "31 channels are too few"),
+        ({"n_embd": 16, "vocab_size": 15}, "15 tokens and 16 channels are too few"),
+        ({"n_embd": 15}, "15 channels are too few"),
+    ],
+)
+def test_averages_over_too_few_are_not_predicted(
+    changes: dict[str, Any], missing: str | None
+) -> None:
+    plain = theory_model(GPTConfig(n_layer=2, n_embd=32, n_head=1), get_scheme("nanogpt"))
+    model = replace(plain, **changes)
+
+    found = predict(model, np.arange(9)[None, None], grad=True)
+
+    gone = {"grad_rms", "grad_growth", "gradient_exponent", "logit_std"}
+    assert all(bool(layer) == (model.n_embd > 15) for layer in found.layers)
+    if missing is None:
+        assert "grad_rms" in found.embedding
+        assert all(gone & set(layer) for layer in found.layers)
+        assert not found.notes
+        return
+    for place in (found.embedding, *found.layers, found.final, found.whole):
+        assert not gone & set(place)
+    (note,) = found.notes
+    assert note.kind == "theory-missing"
+    assert missing in note.message
+    if model.n_embd > 15:
+        assert note.where == "grad_rms, grad_growth, logit_std"
+
+
+def test_a_statistic_that_one_sequence_lacks_is_that_of_none() -> None:
+    """Sequences of a batch are pooled: means, and roots of mean squares."""
+    pooled = _pool([{"loss": 1.0, "grad_rms": 3.0, "only": 1.0}, {"loss": 2.0, "grad_rms": 4.0}])
+
+    assert pooled == pytest.approx({"loss": 1.5, "grad_rms": math.sqrt(12.5)})

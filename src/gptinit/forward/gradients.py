@@ -16,6 +16,7 @@ from gptinit.facts.distributions import Constant
 from gptinit.forward.graph import Graph, Operand, Vertex
 from gptinit.results.program import FirstGradient
 from gptinit.trace.graph import Read
+from gptinit.trace.replay.operators import named
 
 __all__ = ["constant_logits", "first_gradients"]
 
@@ -184,8 +185,9 @@ class _Pass:
         if name in _FACTORS:
             return self._product(v)
         if name in _NORMS and not node.index:
-            scaled = self._any(_at(v, 0, 1))
-            shift = self._sum(_at(v, 2))
+            weight, bias = _norm_places(v)
+            scaled = self._any(_at(v, 0, *weight))
+            shift = self._sum(_at(v, *bias)) if _nonzero_reals(v).isdisjoint(bias) else None
             return None if scaled is None or shift is None else scaled | shift
         if "scaled_dot_product" in name and not node.index:
             return self._any(_at(v, 2))
@@ -237,12 +239,21 @@ def _needed(v: Vertex, at: int) -> tuple[int, ...]:
         factors = _FACTORS[v.name]
         return tuple(other for other in factors if other != at) if at in factors else ()
     if v.name in _NORMS:
-        return {0: (1,), 1: (0,)}.get(at, ())
+        weight, _ = _norm_places(v)
+        return weight if at == 0 else (0,) * (at in weight)
     if "scaled_dot_product" in v.name:
         return {0: (1, 2), 1: (0, 2), 3: (2,)}.get(at, ())
     if v.name == "div":
         return (0,) if at == 1 else ()
     return (at,) if v.name in _FLAT or _power(v) > 1 else ()
+
+
+def _norm_places(v: Vertex) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Positions of a norm's weight and of its bias among the tensors it reads; () without one."""
+    given = named(v.node.op, v.node.args, v.node.kwargs)
+    there = [name for name in ("input", "weight", "bias") if given.get(name) is not None]
+    weight, bias = ((there.index(name),) if name in there else () for name in ("weight", "bias"))
+    return weight, bias
 
 
 def _at(v: Vertex, *positions: int) -> Iterator[Operand]:

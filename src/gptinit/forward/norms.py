@@ -17,6 +17,7 @@ from torch import Tensor
 from gptinit.facts.names import number_pattern
 from gptinit.forward.graph import Graph, Vertex
 from gptinit.forward.values import Uncomputable, Values
+from gptinit.trace.replay.operators import named
 
 __all__ = ["Norm", "find_norms", "norm_gain"]
 
@@ -112,10 +113,11 @@ def _unit_rows(shape: tuple[int, ...]) -> Tensor:
 
 def _fused(graph: Graph, v: Vertex) -> Iterator[Norm]:
     """The norm of a fused operator; none where it has no weight."""
-    named = {o.position: name for o, name in graph.weight_operands(v.index)}
+    weights = {o.position: name for o, name in graph.weight_operands(v.index)}
     parents = graph.token_parents(v.index)
-    if 1 in named and parents:
-        yield Norm(weight=named[1], bias=named.get(2), source=parents[0], vertex=v.index)
+    has_weight = named(v.node.op, v.node.args, v.node.kwargs).get("weight") is not None
+    if has_weight and 1 in weights and parents:
+        yield Norm(weight=weights[1], bias=weights.get(2), source=parents[0], vertex=v.index)
 
 
 def _factors(graph: Graph, v: Vertex) -> Iterator[str]:

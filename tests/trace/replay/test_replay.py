@@ -108,6 +108,9 @@ def test_reductions_of_large_tensors_come_from_a_sample(code: str, value: float)
         ("w.median(1).values", torch.median),
         ("w.max(dim=1).values", torch.amax),
         ("w.all(1)", torch.all),
+        ("w.view(16384, 128, 128).all(dim=(1, 2))", torch.all),
+        ("w.view(16384, 128, 128).amax((-1, 1), True)", torch.amax),
+        ("w.view(128, 128, 16384).flatten(0, 1).min(-1).values", torch.amin),
     ],
 )
 def test_a_reduction_of_rows_takes_the_whole_row(

@@ -44,7 +44,7 @@ from gptinit.results.program import ParameterProgram
 from gptinit.weights.draws import Draws
 from gptinit.weights.lazy.gaussian import GaussianMatrix
 from gptinit.weights.lazy.matrix import DrawnMatrix
-from gptinit.weights.lazy.parameter import is_lazy_law
+from gptinit.weights.lazy.parameter import _Numbers, _third_moment, is_lazy_law
 from gptinit.weights.lazy.policy import LazyPolicy
 from gptinit.weights.lazy.tiles import Rectangle, rectangle
 from gptinit.weights.policy import Installed, Restart
@@ -301,6 +301,38 @@ def test_the_distance_from_normal_is_that_of_berry_and_esseen() -> None:
     normal = lazy_parameter(24, 20)
     F.linear(torch.ones(1, 20), weight_of(normal))
     assert normal.distance is None
+
+
+def test_of_pieces_the_one_that_is_farthest_from_normal_counts() -> None:
+    narrow, wide = TruncatedNormal(0.0, 0.5, -1.0, 1.0), Uniform(-1.0, 1.0)
+
+    pieces = [Piecewise(((8, Normal(0.0, 1.0)), (8, one), (8, other))) for one, other in (
+        (narrow, wide), (wide, narrow), (wide, Constant(0.0)), (Normal(0.0, 1.0), Constant(0.0)),
+    )]  # fmt: skip
+
+    alone = [_third_moment(law) for law in (narrow, wide)]
+    assert None not in alone
+    assert alone[0] != alone[1]
+    largest = max(moment for moment in alone if moment is not None)
+    assert [_third_moment(law) for law in pieces] == [largest, largest, alone[1], None]
+
+
+def test_the_sum_of_many_squares_is_drawn_with_the_spread_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 400 entries 4 are drawn: their distance from the mean counts sqrt(400 / 4) times."""
+    monkeypatch.setattr("gptinit.weights.lazy.parameter._SAMPLE", 4)
+    law = Uniform(1.0, 3.0)
+    expected = 4 + 4 / 12  # mean^2 + width^2 / 12
+
+    numbers, again = (_Numbers(cpu_draws(), "w", law) for _ in range(2))
+
+    surplus = float(again.entries((1, 4)).square().sum()) - 4 * expected
+    assert abs(surplus) > 0.1
+    found = float(numbers.square_sum(400))
+    assert found == pytest.approx(400 * expected + 10 * surplus, rel=1e-5)
+    few = _Numbers(cpu_draws(), "w", law)
+    assert float(few.square_sum(4)) == pytest.approx(4 * expected + surplus, rel=1e-5)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-2.0, 2.0), (0.0, 40.0), (-1.0, 3.0)])
