@@ -49,11 +49,11 @@ def test_the_exit_code_is_one_where_a_finding_is_severe_enough(
         (
             "table",
             LOUD,
-            Cost(seconds=1.25, peak_bytes=None),
+            Cost(seconds=1.25, peak_bytes=0),
             "engine model: Drawn anew.\ntook 1.2 s\n",
         ),
-        ("table", QUIET, Cost(seconds=1.25, peak_bytes=None), ""),
-        ("json", LOUD, Cost(seconds=1.25, peak_bytes=None), ""),
+        ("table", QUIET, Cost(seconds=1.25, peak_bytes=0), ""),
+        ("json", LOUD, Cost(seconds=1.25, peak_bytes=0), ""),
     ],
 )
 def test_notes_and_cost_of_a_table_are_on_stderr(
