@@ -47,6 +47,7 @@ BY_POSITION: dict[str, Callable[[], Tensor]] = {
     "means kept": lambda: w().mean(dim=(1,), keepdim=True),
     "means of two": lambda: w(2, 2, 4, 2).mean(dim=(1, 3)),
     "sums": lambda: w(2, 3, 4).sum(-1),
+    "means of a repeated row": lambda: w(2).expand(12, 2).mean(1),
     "stds": lambda: w().std(1, keepdim=True),
     "norms": lambda: w().norm(dim=1),
     "other norms": lambda: torch.linalg.vector_norm(w(), 3, dim=0),
