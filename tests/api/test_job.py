@@ -140,3 +140,29 @@ def test_what_builds_no_module_is_named() -> None:
 def test_a_module_without_blocks_is_named() -> None:
     with pytest.raises(SubjectError, match=r"Embedding must|must have repeated blocks"):
         job(lambda: nn.Embedding(9, 4)).subject()
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "told"),
+    [
+        ("gpt2", {"init": "none"}, "init must be for a model defined in code, got the preset"),
+        (built("pre-norm"), {"init": "none"}, "got a module that is built already"),
+        ("gpt2", {"stubs": ("a", "b")}, "Python file or module only, got a, b for 'gpt2'"),
+        (Decoder, {"stubs": ("a",)}, "got a for 'Decoder'"),
+        (NANO, {"scheme": "gpt2"}, "scheme applies to a preset only"),
+        (Decoder, {"scheme": "gpt2"}, "scheme applies to a preset only"),
+        ("gpt2", {"scheme": "gpt2", "reinit": "gpt2"}, "cannot be used together"),
+    ],
+    ids=["init", "built", "stubs", "class", "scheme", "scheme of a class", "both"],
+)
+def test_what_a_kind_of_model_cannot_have_is_refused(
+    model: Any, more: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        job(model, **more)
+
+
+@pytest.mark.parametrize(("build", "perturb"), [("meta", False), ("own", True)])
+def test_a_preset_is_built_in_one_way(build: Any, perturb: bool) -> None:
+    with pytest.raises(ConfigError, match="build and perturb need a model defined in code"):
+        job("nanogpt-char").audit(None, build=build, perturb=perturb, draw=False)

@@ -181,3 +181,34 @@ def test_a_role_is_as_far_from_a_scheme_as_the_farthest_of_its_parameters() -> N
     found = differing_roles(program, expectations(get_scheme("plain"), program))
 
     assert found == {"mlp_down": pytest.approx(math.log(8))}
+
+
+def test_a_bias_is_judged_with_the_fans_of_its_matrix_or_with_its_own() -> None:
+    program = drawn_by("pytorch-default")
+
+    def changed(**fields: object) -> ModelProgram:
+        return every(
+            program,
+            lambda p: p.role == "linear_bias",
+            lambda p: replace(p, **fields),  # type: ignore[arg-type] # fields vary
+        )
+
+    assert named(changed(distribution=Uniform(-0.1, 0.1)))[2] == ("linear_bias",)
+    assert named(changed(fan_in=7, fan_out=7))[2] == ("linear_bias",)
+    assert named(changed(name="alone.bias")) == ("pytorch-default", True, ())  # of no matrix
+
+
+@pytest.mark.parametrize("order", [("said", "seen"), ("seen", "said")])
+def test_of_equal_schemes_one_found_in_code_comes_before_one_that_is_claimed(
+    order: tuple[str, str],
+) -> None:
+    plain_scheme = get_scheme("plain")
+    both = {
+        "said": replace(plain_scheme, slug="said", verified="claim"),
+        "seen": replace(plain_scheme, slug="seen", verified="yes"),
+    }
+
+    found = closest_scheme(llama(), {slug: both[slug] for slug in order})
+
+    assert found is not None
+    assert found.name == "seen"

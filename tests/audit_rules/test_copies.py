@@ -85,3 +85,17 @@ def test_equal_constants_are_no_duplicates() -> None:
     ones = Constant(1.0)
 
     assert duplicates(parameter("h.0.w", ones), parameter("h.1.w", Copy("h.0.w", ones))) == []
+
+
+def test_equal_values_are_told_by_what_they_were_copied_from() -> None:
+    def told(*parameters: ParameterProgram) -> str:
+        (found,) = findings_of(ModelProgram(facts=facts(n_layer=2), parameters=parameters))
+        return found.fact
+
+    copy = Copy("h.0.w", DRAWN)
+    halves = Piecewise(((4, DRAWN), (4, Copy("h.0.w", DRAWN, block=0))))
+
+    assert told(parameter("h.0.w", halves)).startswith("Blocks of a matrix must be drawn apart")
+    assert told(parameter("h.0.w"), parameter("h.1.w", copy)).startswith(
+        f"Each tensor must be drawn by itself, got the very values of {copy.origin} (N(0, 0.02))"
+    )

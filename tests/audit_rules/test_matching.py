@@ -4,10 +4,21 @@ import math
 from dataclasses import replace
 
 import pytest
-from support.programs import D, L, facts, gpt2, llama, matrix, nanogpt
+from support.programs import D, L, facts, gpt2, llama, matrix, nanogpt, vector
 
-from gptinit.audit_rules.matching import expectations, ratio_of, same_law
-from gptinit.facts.algebra import simplified
+from gptinit.audit_rules import matching
+from gptinit.audit_rules.matching import (
+    agrees,
+    expectations,
+    ratio_of,
+    relative_error,
+    rms,
+    same_law,
+    same_moments,
+    tolerance_of,
+    without_padding,
+)
+from gptinit.facts.algebra import FAR_CUT, simplified
 from gptinit.facts.distributions import (
     Constant,
     Copy,
@@ -153,3 +164,108 @@ def test_every_scheme_expects_the_embedding_of_a_foreign_model(slug: str) -> Non
     program = llama(nanogpt, n_layer=L)
 
     assert "model.embed_tokens.weight" in expectations(load_schemes()[slug], program).expected
+
+
+@pytest.mark.parametrize(("share", "same"), [(0.9, True), (1.1, False)])
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_bounds_may_be_off_by_the_rounding_of_the_farthest_cut(
+    share: float, same: bool, end: str
+) -> None:
+    law = TruncatedNormal(0.0, 0.5, -2.0, 2.0)
+    room = share * 2**-8 * 0.5 * FAR_CUT
+
+    for sign in (-1, 1):
+        moved = replace(law, **{end: getattr(law, end) + sign * room})
+        assert _bounds(moved, law) is same
+
+
+def _bounds(actual: TruncatedNormal, expected: TruncatedNormal) -> bool:
+    same = matching._same_bounds(actual, expected, tolerance_of("bfloat16"))
+    assert same == matching._same_bounds(expected, actual, tolerance_of("bfloat16"))
+    return same
+
+
+@pytest.mark.parametrize(
+    ("value", "gain", "same"),
+    [
+        (1.0, 1.019, True),
+        (1.0, 1.021, False),
+        (1.0, 0.981, True),
+        (1.0, 0.979, False),
+        (0.5, 0.519, True),
+        (0.5, 0.521, False),
+        (4.0, 4.079, True),
+        (4.0, 4.081, False),
+        (-4.0, -4.079, True),
+        (0.0, 0.019, True),
+        (0.0, 0.021, False),
+    ],
+)
+def test_a_gain_may_be_off_by_two_percent_of_itself_or_of_one(
+    value: float, gain: float, same: bool
+) -> None:
+    norm = replace(vector("norm.weight", "norm_weight", Constant(7.0)), gain=gain)
+
+    assert agrees(norm, Constant(value), gpt2()) is same
+
+
+@pytest.mark.parametrize(("count", "same"), [(999, True), (1000, False)])
+def test_a_kurtosis_is_judged_from_a_thousand_values_on(count: int, same: bool) -> None:
+    assert same_law(sample(0.02, kurtosis=1.0, count=count), N) is same
+
+
+def test_a_cut_off_the_middle_has_no_kurtosis_to_compare_with() -> None:
+    law = TruncatedNormal(0.0, 0.02, -0.04, 0.05)
+    measured = replace(sample(law.std, kurtosis=9.0), mean=law.mean)
+
+    assert same_law(measured, law)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "same"),
+    [
+        (0.049, 1.0, True),  # 4.9 errors of 0.01
+        (-0.051, 1.0, False),
+        (0.0, 1.0 + 4.9 / math.sqrt(20_000), True),
+        (0.0, 1.0 - 5.1 / math.sqrt(20_000), False),
+    ],
+)
+def test_measured_moments_agree_within_five_errors(mean: float, std: float, same: bool) -> None:
+    measured = replace(sample(1.0), mean=mean, std=std)
+
+    assert same_moments(measured, Normal(0.0, 1.0)) is same
+
+
+def test_sizes_and_errors_of_laws_are_those_of_their_parts() -> None:
+    mixed = Piecewise(((1, sample(2.0, count=50)), (1, sample(1.0, count=200)), (1, N)))
+
+    assert relative_error(mixed) == pytest.approx(0.1)
+    assert relative_error(N) == 0.0
+    assert rms(Uniform(0.0, 3.0)) == pytest.approx(math.sqrt(3.0))
+
+
+@pytest.mark.parametrize(
+    ("row", "pieces", "kept"),
+    [
+        (0, ((1, Constant(0.0)), (9, N)), N),
+        (-1, ((9, N), (1, Constant(0.0))), N),
+        (4, ((4, N), (1, Constant(0.0)), (5, N)), N),
+        # Not where it should be, not zero, or more than one row.
+        (3, ((4, N), (1, Constant(0.0)), (5, N)), None),
+        (5, ((4, N), (1, Constant(0.0)), (5, N)), None),
+        (4, ((4, N), (1, Constant(1.0)), (5, N)), None),
+        (4, ((4, N), (2, Constant(0.0)), (4, N)), None),
+        (None, ((1, Constant(0.0)), (9, N)), None),
+    ],
+)
+def test_a_row_of_padding_is_left_out_where_it_is_zero(
+    row: int | None,
+    pieces: tuple[tuple[int, Distribution], ...],
+    kept: Distribution | None,
+) -> None:
+    parameter = matrix("wte.weight", "tok_emb", Piecewise(pieces), 4, 10)
+    program = replace(gpt2(), padding={} if row is None else {"wte.weight": row})
+
+    found = without_padding(parameter, program)
+
+    assert simplified(found) == (simplified(Piecewise(pieces)) if kept is None else kept)

@@ -125,3 +125,13 @@ def test_half_of_the_usual_std_is_no_scaling_by_two_layers(
     told = {f.rule for f in findings_of(llama(law, n_layer=n_layer, d_ff=F))}
 
     assert ("residual-scaling-wrong-tensor" in told) is found
+
+
+@pytest.mark.parametrize(("n_layer", "found"), [(1, False), (2, True), (3, True)])
+def test_half_of_the_usual_std_is_no_scaling_twice_by_one_layer(n_layer: int, found: bool) -> None:
+    def law(role: str, _layer: int) -> Distribution:
+        return Normal(0.0, PLAIN / (2 * n_layer if role in ("attn_out", "mlp_down") else 1))
+
+    told = {f.rule for f in findings_of(llama(law, n_layer=n_layer))}
+
+    assert ("scaled-twice" in told) is found

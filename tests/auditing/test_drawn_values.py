@@ -134,6 +134,30 @@ def test_values_that_have_not_the_std_that_was_read_are_named() -> None:
     assert found.message.startswith("Values must have the std that the code sets, 0.02, got 0.0")
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_a_right_draw_of_few_values_is_not_called_wrong(count: int) -> None:
+    # Chance of a false alarm in all five cases: below 5 x 60 x 2 x 5.7e-7 = 0.0004.
+    for seed in range(60):
+        values = torch.rand(count, generator=torch.Generator().manual_seed(seed)) * 0.2 - 0.1
+
+        assert findings(Uniform(-0.1, 0.1), a=values) == [], seed
+        assert findings(a=drawn(count, seed=seed)) == [], seed
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    # sqrt(r), where (n - 1) (r - 1 - ln r) / 2 = 15.065: minus the log of a normal's 5-sigma tail.
+    [(2, 1.739e-07, 5.889), (9, 0.09266, 2.581), (1025, 0.8813, 1.124)],
+)
+def test_the_std_of_fewer_values_may_be_further_off(count: int, low: float, high: float) -> None:
+    values = drawn(count)
+    values = (values - values.mean()).double() / values.std()
+
+    for share, found in ((low * 0.99, 1), (low * 1.01, 0), (high * 0.99, 0), (high * 1.01, 1)):
+        told = findings(a=share * STD * values)
+        assert rules(told) == ["wrong-distribution"] * found, share
+
+
 def test_five_standard_errors_are_no_finding_where_the_difference_is_tiny() -> None:
     # 0.5 % off in a million entries is 7 standard errors, and less than bfloat16 rounds.
     assert findings(a=drawn(1024, 1024, std=STD * 1.005)) == []

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from support.programs import D, L, V, every, gpt2, llama, plain, redrawn, vector, with_padding
 
+from gptinit.audit_rules import RULES
 from gptinit.audit_rules.matching import expectations
-from gptinit.auditing.program import audit_program, findings_of
+from gptinit.auditing.program import _without_effects, audit_program, findings_of
 from gptinit.facts.apply_scheme import apply_scheme
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal, Unset
 from gptinit.facts.schemes import Scheme, get_scheme
 from gptinit.facts.step import Step
 from gptinit.results.profile import Finding, Note
-from gptinit.results.program import Draw
+from gptinit.results.program import Draw, ModelProgram
 
 
 def test_every_parameter_and_buffer_stands_beside_the_closest_scheme() -> None:
@@ -166,3 +167,50 @@ def test_a_cause_silences_what_it_explains_in_every_layer_and_nothing_else(
 
     assert {f.rule for f in found} >= {"special-init-overwritten"}
     assert [f.where for f in found if f.rule == "residual-scaling-missing"] == others
+
+
+def test_a_norm_is_judged_by_its_gain_where_that_is_known() -> None:
+    program = redrawn(llama(), "layers.0.input_layernorm.weight", Constant(3.0))
+    known = every(
+        program,
+        lambda p: p.name.endswith("layers.0.input_layernorm.weight"),
+        lambda p: replace(p, gain=1.5),
+    )
+    unknown = every(
+        program,
+        lambda p: p.name.endswith("layers.0.input_layernorm.weight"),
+        lambda p: replace(p, gain=None),
+    )
+
+    def ratio(made: ModelProgram) -> float | None:
+        audit = audit_program(made, torch="2.13.0", claim=expectations(get_scheme("plain"), made))
+        (row,) = (
+            p for p in audit.parameters if p.program.name.endswith(".0.input_layernorm.weight")
+        )
+        assert row.hint is None  # a constant has no spread to hint at
+        return row.ratio
+
+    assert ratio(known) == 1.5
+    assert ratio(unknown) == pytest.approx(3.0)
+
+
+def test_a_finding_hides_its_effects_alone() -> None:
+    # On the same parameters, or on some of them; a place that names none is not explained.
+    program = llama(n_layer=2)
+    cause = next(r for r in RULES.values() if r.silenced_by)
+    by = cause.silenced_by[0]
+
+    def kept(places: tuple[str, ...], effect: tuple[str, ...]) -> int:
+        found = [
+            Finding(rule=by, severity="error", where=places[0], also=places[1:], fact="A."),
+            Finding(rule=cause.name, severity="error", where=effect[0], also=effect[1:], fact="B."),
+        ]
+        return len(_without_effects(found, program))
+
+    q = "model.layers.*.self_attn.q_proj.weight"
+    k = "model.layers.*.self_attn.k_proj.weight"
+    assert kept((q,), (q,)) == 1
+    assert kept((q, k), (q,)) == 1
+    assert kept((q,), (q, k)) == 2
+    assert kept((q,), (k,)) == 2
+    assert kept((q,), ("of no parameter",)) == 2

@@ -372,7 +372,7 @@ def test_a_value_just_beyond_its_limit_is_shown_with_the_digits_that_tell() -> N
 
 @pytest.mark.parametrize(
     ("stderr", "told"),
-    [(0.01234, "0.012"), (9.96, "10"), (99.4, "99"), (100.4, "100"), (451.2, "451")],
+    [(0.01234, "0.012"), (9.96, "10"), (99.4, "99"), (99.7, "100"), (100.4, "100"), (451.2, "451")],
 )
 def test_a_standard_error_has_two_digits_and_no_exponent(stderr: float, told: str) -> None:
     (finding,) = findings_of([judge_loss(5000.0, stderr)])

@@ -12,7 +12,7 @@ from torch import nn
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.load.argument import factory_of, find_factory
 from gptinit.load.factory import Factory
-from gptinit.load.init_choice import InitChoice
+from gptinit.load.init_choice import InitChoice, left_uncalled
 
 MODELS = Path(__file__).resolve().parents[1] / "support" / "models"
 
@@ -218,3 +218,26 @@ def test_an_init_that_a_file_beside_the_model_runs_is_a_rival(tmp_path: Path) ->
 
     (package / "train.py").unlink()
     assert find_factory(f"{package}/model.py:Chat").init is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "call", "ran"),
+    [
+        ("Needs", None, "init_weights(std=?)", False),
+        ("Chat", "none", "init_weights()", True),
+        ("Titan", "none", "init_weights()", True),  # init_states() is a part of it
+        ("Chat", None, None, True),
+        ("Called", None, None, True),
+        ("Bare", None, None, True),
+    ],
+)
+def test_an_init_that_nothing_calls_is_told_whether_or_not_it_can_run(
+    name: str, choice: str | None, call: str | None, ran: bool
+) -> None:
+    factory = made(name, choice)
+
+    found = left_uncalled(factory, factory.build())
+
+    assert [u.call.call for u in found] == ([call] if call else [])
+    assert all((u.module is not None) is ran for u in found)
+    assert all(("must take nothing but the model" in u.obstacle) is not ran for u in found)

@@ -88,6 +88,38 @@ def test_calls_are_known_by_their_code_and_not_by_their_name() -> None:
     assert [f.__name__ for f in calls.outermost] == ["init_weights"]
 
 
+def test_only_what_no_other_init_calls_is_outermost() -> None:
+    def inner(model: nn.Module) -> None:
+        len([])  # builtins are calls of the frame that makes them
+
+    def first(model: nn.Module) -> None:
+        len([])
+        inner(model)
+        inner(model)
+
+    def failing(model: nn.Module) -> None:
+        inner(model)
+        raise ValueError
+
+    def last(model: nn.Module) -> None:
+        len([])
+        len([])
+        inner(model)
+
+    watched = [function_init(f.__name__, f) for f in (inner, first, failing, last)]
+    model = nn.Linear(1, 1)
+
+    with calls_of(watched) as calls:
+        last(model)
+        with pytest.raises(ValueError, match=r"^$"):
+            failing(model)
+        first(model)
+        last(model)
+
+    assert [f.__name__ for f in calls.outermost] == ["last", "failing", "first"]
+    assert {f.__name__ for f in calls.all} == {"inner", "first", "failing", "last"}
+
+
 def test_a_stand_in_has_attributes_and_no_value() -> None:
     fabric = StandIn("fabric")
 

@@ -47,3 +47,27 @@ def test_imports_that_need_not_succeed_are_not_counted(tmp_path: Path, text: str
     file.write_text(text, encoding="utf-8")
 
     assert missing_modules(file, [str(tmp_path)]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    import nowhere\nexcept ValueError:\n    pass\n",
+        "try:\n    import nowhere\nfinally:\n    pass\n",
+        "try:\n    pass\nexcept ImportError:\n    pass\nfinally:\n    import nowhere\n",
+        "with open('x'):\n    import nowhere\n",
+        "class C:\n    import nowhere\n",
+        "for i in range(2):\n    import nowhere.inner as n\n",
+        "if TYPE_CHECKING:\n    pass\nelse:\n    from nowhere import x\n",
+        "if typing.TYPE_CHECKING:\n    import ignored\nimport nowhere\n",
+        "if DEBUG:\n    import nowhere\n",
+        "def f():\n    import ignored\nimport nowhere, torch, json\n",
+        "try:\n    import ignored\nexcept (KeyError, ImportError):\n    pass\nimport nowhere\n",
+        "try:\n    import ignored\nexcept:\n    pass\nimport nowhere\n",
+    ],
+)
+def test_imports_that_must_succeed_are_counted(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "model.py"
+    file.write_text(text, encoding="utf-8")
+
+    assert missing_modules(file, [str(tmp_path)]) == ["nowhere"]

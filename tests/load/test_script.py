@@ -1,5 +1,6 @@
 """Training scripts: read for what they define, while their main body waits."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from gptinit.errors import SubjectError
 from gptinit.load.argument import find_factory
 from gptinit.load.factory import Factory
+from gptinit.load.script import read_script
 from gptinit.read.reading import read_model
 
 MODEL = """
@@ -208,3 +210,99 @@ def test_imports_from_an_added_folder_work(folder: Path) -> None:
     head += "from blocks_of_a_script import WIDTH\n"
 
     assert script(folder, head + MODEL.replace("int = n_embd", "int = WIDTH") + BODY).build()
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "waiting", "refused"),
+    [
+        # What only defines runs at once; a docstring, and paths for imports, with it.
+        ("'doc'; import os; a = 1; b: int; c: int = 2; a += 1; pass", 7, 0, 0),
+        ("import sys; sys.path.insert(0, '.')", 2, 0, 0),
+        ("if a:\n    import x\nelse:\n    x = None", 1, 0, 0),
+        ("if a:\n    import x\nelse:\n    x = make()", 0, 1, 0),
+        ("if a:\n    x = make()\n    y = 1", 0, 1, 0),
+        ("try:\n    import x\nexcept ImportError:\n    x = None", 1, 0, 0),
+        ("try:\n    import x\nexcept ImportError:\n    x = make()", 0, 1, 0),
+        ("try:\n    import x\nfinally:\n    x = make()", 0, 1, 0),
+        ("try:\n    import x\nexcept ImportError:\n    raise", 1, 0, 0),
+        ("def f():\n    return make()\nclass C:\n    x = 1", 2, 0, 0),
+        ("f = lambda: 3", 1, 0, 0),
+        # What calls, takes items or only computes waits.
+        ("a = make()", 0, 1, 0),
+        ("a: int = make()", 0, 1, 0),
+        ("a = b[0]", 0, 1, 0),
+        ("make()", 0, 1, 0),
+        ("assert a", 0, 1, 0),
+        ("sys.exit(0)", 0, 1, 0),
+        # So does what reads a name that a waiting statement sets, and what else sets it.
+        ("a = make()\nb = a\nc = b\nd = 1", 1, 3, 0),
+        ("d = c\nc = b\nb = a\na = make()", 0, 4, 0),
+        ("a = 1\na = make()", 0, 2, 0),
+        ("a = 1\na.x = make()", 0, 2, 0),
+        ("a = 1\na.x[0].y = make()", 0, 2, 0),
+        ("a = 1\na.add(2)", 0, 2, 0),
+        ("a = 1\nmake()", 1, 1, 0),
+        ("import a\na.add(2)\nb = a.c", 2, 1, 0),
+        ("import x.a\nx.add(2)\nb = x.c", 2, 1, 0),
+        ("import x as a\na.add(2)\nb = a.c", 2, 1, 0),
+        ("a = make()\nb = lambda: a", 1, 1, 0),
+        ("a = make()\ndef b():\n    return a", 1, 1, 0),
+        ("if a:\n    make()\n    def f(): b = 1\nb = 1", 1, 1, 0),
+        ("if a:\n    make()\n    def f(): pass\nb = f", 0, 2, 0),
+        ("if a:\n    make()\n    class f: pass\nb = f", 0, 2, 0),
+        # Loops, and what trains or downloads, never run.
+        ("for a in b: pass", 0, 1, 1),
+        ("while a: pass", 0, 1, 1),
+        ("loss.backward()", 0, 1, 1),
+        ("if a:\n    loss.backward()", 0, 1, 1),
+        ("if a:\n    make()\n    def f(): loss.backward()", 0, 1, 0),
+        ("def f():\n    loss.backward()\na = f()\nb = a", 1, 2, 1),
+        ("def g():\n    f()\ndef f():\n    loss.backward()\ng()", 2, 1, 1),
+        ("class T:\n    def __init__(self): loss.backward()\nT()", 1, 1, 1),
+        ("class T:\n    def fit(self): loss.backward()\nT()", 1, 1, 0),
+        ("class T:\n    def fit(self): loss.backward()\na.b.fit()", 1, 1, 1),
+        ("class T:\n    def fit(self): loss.backward()\nfit()", 1, 1, 0),
+        ("if __name__ == '__main__':\n    loss.backward()", 0, 0, 0),
+    ],
+)
+def test_what_of_a_script_runs_at_once_or_late_or_never(
+    tmp_path: Path, text: str, first: int, waiting: int, refused: int
+) -> None:
+    file = tmp_path / "train.py"
+    file.write_text(f"{text}\nlast.backward()\n", encoding="utf-8")
+
+    found = read_script(file, nullcontext)
+
+    assert found is not None
+    assert (len(found.first), len(found.waiting), len(found.refused)) == (
+        first,
+        waiting + 1,
+        refused + 1,
+    )
+    assert found.waiting == sorted(found.waiting, key=lambda stmt: stmt.lineno)
+
+
+@pytest.mark.parametrize("text", ["x = (", "a = make()", "", "def f():\n    loss.backward()"])
+def test_what_does_not_train_is_no_script(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "model.py"
+    file.write_text(text, encoding="utf-8")
+
+    assert read_script(file, nullcontext) is None
+
+
+def test_a_name_that_trains_in_one_place_comes_from_the_other(folder: Path) -> None:
+    text = MODEL.replace("vocab_size = 8, 11", "unused = 8, 0")
+    text += "vocab_size = int('7')\nfor vocab_size in range(3):\n    vocab_size.backward()\n"
+    factory = script(folder, text + BODY)
+
+    assert factory.build().head.out_features == 7  # type: ignore[union-attr]
+    assert factory.build().head.out_features == 7  # type: ignore[union-attr]
+    line = text[: text.index("vocab_size = int")].count("\n") + 1
+    (note,) = factory.notes()
+    assert note.message == f"{NOTE}, but for what the model needs of it (lines {line})."
+
+
+def test_future_imports_of_a_script_hold_for_all_of_it(folder: Path) -> None:
+    text = MODEL.replace("config: Config", "config: Cluster")  # a name that nothing sets
+
+    assert script(folder, f"from __future__ import annotations\n{text}{BODY}").build()

@@ -39,3 +39,30 @@ def test_a_package_with_a_file_of_its_own_name_is_found_as_a_package(tmp_path: P
     (package / "model.py").write_text(text, encoding="utf-8")
 
     assert file_factory(package / "model.py", "make", {}).build().out_features == 3
+
+
+def test_a_file_that_its_own_package_imports_runs_once(tmp_path: Path) -> None:
+    package = tmp_path / "lab_that_runs_once"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .model import make\n", encoding="utf-8")
+    text = "from torch import nn\nwith open(__file__ + '.runs', 'a') as f:\n    f.write('x')\n"
+    text += "def make():\n    from . import make as same\n    assert same is make\n"
+    text += "    return nn.Linear(2, 3)\n"
+    (package / "model.py").write_text(text, encoding="utf-8")
+
+    file_factory(package / "model.py", "make", {}).build()
+
+    assert (package / "model.py.runs").read_text() == "x"
+
+
+def test_files_of_one_name_are_modules_of_their_own(tmp_path: Path) -> None:
+    for folder, width in (("a", 3), ("b", 4)):
+        (tmp_path / folder).mkdir()
+        text = f"from torch import nn\ndef make():\n    return nn.Linear(2, {width})\n"
+        (tmp_path / folder / "model.py").write_text(text, encoding="utf-8")
+
+    first, second, again = (
+        file_factory(tmp_path / folder / "model.py", "make", {}) for folder in "aba"
+    )
+
+    assert [f.build().out_features for f in (first, second, again)] == [3, 4, 3]

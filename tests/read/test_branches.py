@@ -1,5 +1,6 @@
 """Branches of init code that ask for names: which of them were true of none."""
 
+import ast
 import math
 import sys
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from support.foreign_models import factory
 from torch import nn
 
 from gptinit.api.audit import audit
+from gptinit.read.branches import _holds, _is_only_text, _may_hold
 from gptinit.read.reading import read_model
 from gptinit.results.program import NameBranch
+from gptinit.trace.record.branches import Branch
 
 Draw: TypeAlias = Callable[[Decoder], None]
 
@@ -176,3 +179,78 @@ def test_nothing_watches_after_the_build() -> None:
     untaken(compares_whole_names)
 
     assert sys.gettrace() is None
+
+
+NAMES = {"n": "mlp.w2", "m": "wo"}
+SETTLED = [
+    "n == 'mlp.w2'",
+    "n == 'w2'",
+    "'w2' in n",
+    "'w3' in n",
+    "'mlp.w2 of' in n",
+    "n in ('a', 'mlp.w2')",
+    "n in ['w2', 'mlp']",
+    "n in {m, 'x'}",
+    "m in (m, 'x')",
+    "m in n",
+    "n.endswith('w2')",
+    "n.endswith('mlp')",
+    "n.startswith(('x', 'mlp'))",
+    "n.startswith('w2')",
+]
+
+
+@pytest.mark.parametrize("text", SETTLED)
+def test_a_test_of_texts_holds_where_python_says_so(text: str) -> None:
+    holds = eval(text, {}, NAMES)  # of the table above
+
+    assert _holds(condition(text), NAMES) is holds
+
+
+def condition(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+UNSETTLED = ["k == 'w2'", "n in names", "n.endswith(k)", "flag", "n in ('a', k)", "n < 'x'", "f(n)"]
+
+
+@pytest.mark.parametrize("text", UNSETTLED)
+def test_a_test_of_more_than_texts_is_not_settled(text: str) -> None:
+    assert _holds(condition(text), NAMES) is None
+
+
+@pytest.mark.parametrize("joined", ["or", "and"])
+@pytest.mark.parametrize("first", ["m == 'wo'", "m == 'x'", "flag"])
+@pytest.mark.parametrize("second", ["m == 'wo'", "m == 'x'", "flag"])
+def test_joined_tests_are_settled_where_the_rest_cannot_matter(
+    joined: str, first: str, second: str
+) -> None:
+    text = f"{first} {joined} {second}"
+    answers = {eval(text, {}, {**NAMES, "flag": flag}) for flag in (True, False)}
+
+    assert _holds(condition(text), NAMES) is (answers.pop() if len(answers) == 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "only_text", "may_hold"),
+    [
+        ("n == 'mlp.w2'", True, True),
+        ("n == 'x'", True, False),
+        ("n == 'mlp.w2' and flag", False, True),
+        ("n == 'x' and flag", False, False),
+        ("n == 'x' or flag", False, True),
+        ("n == 'x' or g(n, 'y')", True, False),  # of text alone: it was false of all names
+        ("g(n, 'y')", True, False),
+        ("g(n)", False, True),
+        ("k == 'x'", False, True),
+    ],
+)
+def test_a_branch_may_hold_unless_it_is_of_text_alone_and_false(
+    text: str, only_text: bool, may_hold: bool
+) -> None:
+    branch = Branch(
+        file="m.py", line=1, test=condition(text), texts=(), variables=("n",), body=range(2, 3)
+    )
+
+    assert _is_only_text(branch.test, NAMES) is only_text
+    assert _may_hold(branch, NAMES) is may_hold

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from gptinit.facts.distributions import Measured
 from gptinit.facts.vocabulary import Severity
 from gptinit.read.live import digest
 from gptinit.results.profile import Finding
@@ -15,7 +16,10 @@ from gptinit.trace.laws.laws import measured
 __all__ = ["STANDARD_ERRORS", "findings_in_values"]
 
 STANDARD_ERRORS = 5.0
-"""A moment is off where it is further from what was read than so many standard errors."""
+"""A std is off where a right draw is further off less often than a normal by so many errors."""
+
+_SURPRISE = -math.log(math.erfc(STANDARD_ERRORS / math.sqrt(2)) / 2)
+"""Minus the log of that chance on either side, 15.1."""
 
 _UNREACHED = 10.0
 """Standard deviations from the mean that no draw of a normal or a narrower law ever reaches."""
@@ -86,14 +90,26 @@ def _off_moments(parameter: ParameterProgram, tensor: Tensor) -> Finding | None:
     law, seen = parameter.distribution, measured(tensor)
     if law.kind not in _DRAWN:
         return None
-    off = abs(seen.std - law.std) / max(seen.std_stderr, 1e-12)
-    if off > STANDARD_ERRORS and abs(seen.std / law.std - 1) > 2.0**-7:
+    if _surprise(seen, law.std) > _SURPRISE and abs(seen.std / law.std - 1) > 2.0**-7:
         message = (
             f"Values must have the std that the code sets, {law.std:.4g}, got "
             f"{seen.std:.4g} ± {seen.std_stderr:.1g}."
         )
         return _finding("wrong-distribution", "error", parameter.name, message)
     return None
+
+
+def _surprise(seen: Measured, std: float) -> float:
+    """Minus the log of a bound on the chance that a right draw is off by more, on that side.
+
+    Chernoff's bound for normal entries, valid for any number of them: (n - 1) s^2 / std^2 is
+    chi-squared. Many normal entries at z standard errors give z^2 / 2; entries of bounded range
+    vary less, and need to be further off in errors of their own.
+    """
+    if seen.count < 2:
+        return 0.0
+    ratio = (seen.std / std) ** 2 * seen.count / (seen.count - 1)
+    return (seen.count - 1) / 2 * (ratio - 1 - math.log(ratio)) if ratio else math.inf
 
 
 def _atoms(parameter: ParameterProgram, tensor: Tensor) -> Finding | None:

@@ -469,7 +469,7 @@ def _error(stderr: float) -> str:
         >>> _error(0.01234), _error(451.2)
         ('0.012', '451')
     """
-    return f"{stderr:.2g}" if stderr < 100 else f"{stderr:.0f}"
+    return f"{stderr:.2g}" if stderr < 99.5 else f"{stderr:.0f}"
 
 
 def _side(value: float, limit: float) -> int:

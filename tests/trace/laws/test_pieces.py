@@ -206,6 +206,28 @@ def test_row_blocks_of_another_shape_are_as_many_of_its_rows(
     assert reshaped(Law(A, ("a",)), size, 24) == Law(A, ("a",))
 
 
+@pytest.mark.parametrize(
+    ("rows", "size", "law"),
+    # Entries of each block over those of a row: whole rows, or no blocks at all.
+    [
+        ((1, 1), 4, Piecewise(((2, A), (2, ZERO)))),
+        ((2, 2), 2, Piecewise(((1, A), (1, ZERO)))),
+        ((1, 3), 2, Mixture(((6, A), (18, ZERO)))),
+        ((3, 1), 8, Piecewise(((6, A), (2, ZERO)))),
+        ((2, 4), 3, Piecewise(((1, A), (2, ZERO)))),
+        ((2, 1), 2, Mixture(((16, A), (8, ZERO)))),
+        ((1, 2), 24, Piecewise(((8, A), (16, ZERO)))),
+        ((4, 2), 12, Piecewise(((8, A), (4, ZERO)))),
+    ],
+)
+def test_blocks_stay_apart_where_they_are_whole_rows_of_the_new_shape(
+    rows: tuple[int, int], size: int, law: Distribution
+) -> None:
+    before = Law(Piecewise(((rows[0], A), (rows[1], ZERO))))
+
+    assert reshaped(before, (size, 24 // size), 24).distribution == law
+
+
 def test_rows_without_entries_keep_their_law() -> None:
     assert reshaped(BLOCKS, (0, 6), 0) == BLOCKS
 

@@ -1,0 +1,131 @@
+"""Where output goes: notes to stderr, files whole, and which findings fail."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from gptinit.cli.options import OutputOptions
+from gptinit.cli.output import deliver, exit_code, progress_on_stderr, say, show_notes, write_whole
+from gptinit.errors import ConfigError
+from gptinit.facts.vocabulary import Severity
+from gptinit.results.profile import Cost, Finding, Note
+
+LOUD, QUIET = OutputOptions(), OutputOptions(quiet=True)
+NOTES = (Note(kind="engine", where="model", message="Drawn anew."),)
+
+
+@pytest.mark.parametrize(
+    ("severities", "fail_on", "code"),
+    [
+        ((), "warning", 0),
+        (("note",), "warning", 0),
+        (("note", "warning"), "warning", 1),
+        (("error",), "warning", 1),
+        (("warning",), "error", 0),
+        (("note", "error"), "error", 1),
+        (("error",), "never", 0),
+    ],
+)
+def test_the_exit_code_is_one_where_a_finding_is_severe_enough(
+    severities: tuple[Severity, ...], fail_on: str, code: int
+) -> None:
+    found = [Finding(rule="x", severity=s, where="*", fact="Odd.") for s in severities]
+
+    assert exit_code(found, fail_on) == code
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "cost", "told"),
+    [
+        ("table", LOUD, None, "engine model: Drawn anew.\n"),
+        (
+            "table",
+            LOUD,
+            Cost(seconds=1.25, peak_bytes=2_500_000_000),
+            "engine model: Drawn anew.\ntook 1.2 s, peak memory 2.50 GB\n",
+        ),
+        (
+            "table",
+            LOUD,
+            Cost(seconds=1.25, peak_bytes=0),
+            "engine model: Drawn anew.\ntook 1.2 s\n",
+        ),
+        ("table", QUIET, Cost(seconds=1.25, peak_bytes=0), ""),
+        ("json", LOUD, Cost(seconds=1.25, peak_bytes=0), ""),
+    ],
+)
+def test_notes_and_cost_of_a_table_are_on_stderr(
+    format: str,
+    options: OutputOptions,
+    cost: Cost | None,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_notes(format, options, NOTES, cost)
+
+    assert capsys.readouterr() == ("", told)
+
+
+def test_one_line_is_said_unless_all_is_to_be_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    say("wait", QUIET)
+    say("done", LOUD)
+
+    assert capsys.readouterr() == ("", "gptinit: done\n")
+
+
+def test_a_result_goes_to_stdout_or_to_its_file_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renderers = {"json": lambda: "{}\n", "table": lambda: "[bold]"}
+    file = tmp_path / "out"
+
+    deliver("json", LOUD, renderers)
+    deliver("json", OutputOptions(output=str(file)), renderers)
+
+    assert capsys.readouterr() == ("{}\n", "")
+    assert file.read_text() == "{}\n"
+
+
+def test_a_file_is_replaced_whole_with_the_usual_mode_and_through_a_link(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("before, and longer")
+    link.symlink_to(file)
+    mask = os.umask(0o027)
+    try:
+        write_whole(link, "after\n")
+    finally:
+        assert os.umask(mask) == 0o027  # it is only looked at
+
+    assert file.read_bytes() == b"after\n"
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    got: list[str] = []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
+    reader.start()
+
+    write_whole(pipe, "text")
+    reader.join(5)
+
+    assert got == ["text"]
+    assert pipe.is_fifo()
+
+
+def test_a_file_in_no_folder_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none/file cannot be written: No such file"):
+        write_whole(tmp_path / "none" / "file", "text")
+
+
+def test_no_progress_is_shown_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_on_stderr(LOUD) as show:
+        show("model", 1, 2)
+        show("model", 2, 2)
+
+    assert capsys.readouterr() == ("", "")
