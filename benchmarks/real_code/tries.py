@@ -150,8 +150,9 @@ def offered(message: str, subject: Subject, options: Sequence[str]) -> list[str]
             found.append(["--set", f"{key}={value}"])
     for site in re.findall(r"--site[ =](\w+=[a-z][\w.]*\w)", message):  # PATH stands for one
         found.append(["--site", site])
-    if "--init" in message and re.search(rf"\b{re.escape(subject.init)}\b", message):
-        found.append(["--init", subject.init])
+    named = re.search(rf"(?:[\w./-]+:)?\b{re.escape(subject.init)}\b", message)
+    if "--init" in message and named:
+        found.append(["--init", named[0]])
     if "--forward" in message and subject.forward:
         found.append(["--forward", f"{ADAPTERS.name}:{subject.forward}"])
     old = set(itertools.pairwise(options))
