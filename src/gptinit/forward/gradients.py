@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from gptinit.facts.distributions import Constant
-from gptinit.forward.graph import Graph, Operand, Vertex
+from gptinit.forward.graph import FUSED_NORMS, Graph, Operand, Vertex
 from gptinit.results.program import FirstGradient
 from gptinit.trace.graph import Read
 from gptinit.trace.replay.operators import named
@@ -36,8 +36,6 @@ _FACTORS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     }
 )  # fmt: skip
 """Positions of the tensors that an operator multiplies; it adds those at other positions."""
-
-_NORMS = frozenset({"native_layer_norm", "native_group_norm", "_fused_rms_norm", "rms_norm"})
 
 _LINEAR = frozenset(
     {
@@ -184,7 +182,7 @@ class _Pass:
             return _CODE if node.law == Constant(0.0) or _is_zero(node.constant) else None
         if name in _FACTORS:
             return self._product(v)
-        if name in _NORMS and not node.index:
+        if name in FUSED_NORMS and not node.index:
             weight, bias = _norm_places(v)
             scaled = self._any(_at(v, 0, *weight))
             shift = self._sum(_at(v, *bias)) if _nonzero_reals(v).isdisjoint(bias) else None
@@ -238,7 +236,7 @@ def _needed(v: Vertex, at: int) -> tuple[int, ...]:
     if v.name in _FACTORS:
         factors = _FACTORS[v.name]
         return tuple(other for other in factors if other != at) if at in factors else ()
-    if v.name in _NORMS:
+    if v.name in FUSED_NORMS:
         weight, _ = _norm_places(v)
         return weight if at == 0 else (0,) * (at in weight)
     if "scaled_dot_product" in v.name:

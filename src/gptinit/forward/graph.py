@@ -14,7 +14,10 @@ from torch.utils._pytree import tree_flatten
 from gptinit.trace.graph import Geometry, Node, Read, ordered
 from gptinit.trace.record.tensor import TracedTensor
 
-__all__ = ["MATMULS", "SOFTMAXES", "Graph", "Operand", "Vertex"]
+__all__ = ["FUSED_NORMS", "MATMULS", "SOFTMAXES", "Graph", "Operand", "Vertex"]
+
+FUSED_NORMS = frozenset({"native_layer_norm", "native_group_norm", "_fused_rms_norm", "rms_norm"})
+"""Norms that are one operator, which takes the weight and the bias too."""
 
 MATMULS = frozenset(
     {

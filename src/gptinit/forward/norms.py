@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 
 from gptinit.facts.names import number_pattern
-from gptinit.forward.graph import Graph, Vertex
+from gptinit.forward.graph import FUSED_NORMS, Graph, Vertex
 from gptinit.forward.values import Uncomputable, Values
 from gptinit.trace.replay.operators import named
 
 __all__ = ["Norm", "find_norms", "norm_gain"]
 
-_FUSED = frozenset({"native_layer_norm", "native_group_norm", "_fused_rms_norm", "rms_norm"})
 _ROOTS = frozenset({"rsqrt", "sqrt", "linalg_vector_norm", "norm", "std", "std_mean"})
-_STEPS = _FUSED | _ROOTS | {
+_STEPS = FUSED_NORMS | _ROOTS | {
     "_to_copy", "abs", "add", "amax", "clamp", "clamp_min", "clone", "copy", "div", "maximum",
     "mean", "mul", "neg", "pow", "reciprocal", "sub", "sum", "var", "var_mean",
 }  # fmt: skip
@@ -58,7 +57,7 @@ def find_norms(graph: Graph) -> list[Norm]:
     found: dict[int, Norm] = {}
     others: set[str] = set()  # multiply something else too: no weights of norms
     for v in graph.vertices:
-        if v.name in _FUSED:
+        if v.name in FUSED_NORMS:
             found.update((n.vertex, n) for n in _fused(graph, v))
         elif v.name == "mul":
             for name in _factors(graph, v):
@@ -153,7 +152,7 @@ def _normalised(graph: Graph, index: int) -> int | None:
         v = graph.vertices[max(reached)]
         if v.name not in _STEPS or graph.weight_operands(v.index):
             return None
-        is_rooted |= v.name in _ROOTS | _FUSED or _is_power_of_half(v)
+        is_rooted |= v.name in _ROOTS | FUSED_NORMS or _is_power_of_half(v)
         reached.remove(v.index)
         reached.update(graph.token_parents(v.index))
         if is_rooted and len(reached) == 1:

@@ -2,17 +2,14 @@
 
 from collections.abc import Collection
 
-from gptinit.forward.graph import MATMULS, Graph, Vertex
+from gptinit.forward.graph import FUSED_NORMS, MATMULS, Graph, Vertex
 
 __all__ = ["has_norm", "way_back"]
 
-_NORMS = frozenset(
-    {
-        "_fused_rms_norm", "linalg_vector_norm", "native_batch_norm", "native_group_norm",
-        "native_layer_norm", "norm", "rms_norm", "rsqrt", "sqrt", "std", "std_mean", "var",
-        "var_mean",
-    }
-)  # fmt: skip
+_NORMS = FUSED_NORMS | {
+    "linalg_vector_norm", "native_batch_norm", "norm", "rsqrt", "sqrt", "std", "std_mean", "var",
+    "var_mean",
+}  # fmt: skip
 """Operators that a norm needs, be it whole or written by hand: the size of its input."""
 
 _PRODUCTS = frozenset({"div", "mul"})
