@@ -216,9 +216,7 @@ def _calls_in(body: Sequence[ast.stmt]) -> frozenset[str]:
 def _calls(stmt: ast.stmt) -> frozenset[str]:
     """What a statement calls, but for definitions in it: "f" of f(), ".f" and "x.f" of x.f()."""
     found = set()
-    waiting: list[ast.AST] = [stmt]
-    while waiting:
-        node = waiting.pop()
+    for node in _run_by(stmt):
         if isinstance(node, ast.Call):
             match node.func:
                 case ast.Name(id=name):
@@ -227,9 +225,17 @@ def _calls(stmt: ast.stmt) -> frozenset[str]:
                     found |= {f".{name}", f"{owner}.{name}"}
                 case ast.Attribute(attr=name):
                     found.add(f".{name}")
+    return frozenset(found)
+
+
+def _run_by(stmt: ast.stmt) -> Iterator[ast.AST]:
+    """The nodes of a statement that run with it: none inside functions and classes in it."""
+    waiting: list[ast.AST] = [stmt]
+    while waiting:
+        node = waiting.pop()
+        yield node
         if not isinstance(node, (*_DEFINITIONS, ast.Lambda)):
             waiting += ast.iter_child_nodes(node)
-    return frozenset(found)
 
 
 def _imported(tree: ast.Module) -> frozenset[str]:
@@ -254,15 +260,7 @@ def _waiting(loose: Sequence[ast.stmt], imported: frozenset[str]) -> list[ast.st
 
 def _read_by(stmt: ast.stmt) -> frozenset[str]:
     """Names that a statement reads when it runs: nothing inside functions that it defines."""
-    found: set[str] = set()
-    waiting: list[ast.AST] = [stmt]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        if not isinstance(node, (*_DEFINITIONS, ast.Lambda)):
-            waiting += ast.iter_child_nodes(node)
-    return frozenset(found)
+    return frozenset(node.id for node in _run_by(stmt) if isinstance(node, ast.Name))
 
 
 def _defines(stmt: ast.stmt) -> bool:
