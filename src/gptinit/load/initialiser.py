@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from inspect import Parameter
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from gptinit.config import InitCall
 from gptinit.errors import ConfigError
 from gptinit.load.isolation import blamed_on
 from gptinit.load.settings import MISSING, setting_called
+from gptinit.load.signature import hints_of, required_parameters
 from gptinit.trace.record.provenance import shown_file
 
 __all__ = [
@@ -139,7 +139,7 @@ class Initialiser:
         return InitCall(
             call=self._called([f"{n}={_short(value)}" for n, value in given]),
             name=self.name,
-            file=shown_file(code.co_filename, str(Path.cwd())),
+            file=shown_file(code.co_filename),
             line=_line_of(code),
             chosen_by=by,
         )
@@ -166,7 +166,7 @@ def method_init(kind: type, name: str) -> Initialiser | None:
     if function is None:
         return None
     is_bound = not isinstance(raw, staticmethod)
-    required = _required(function)[is_bound:]
+    required = [p.name for p in required_parameters(function)][is_bound:]  # without self
     takes = _module_parameter(function, required)
     return Initialiser(
         name=name,
@@ -204,7 +204,7 @@ def functions_beside(file: Path) -> list[str]:
         top = top.parent
     is_package = (top / "__init__.py").is_file()
     others = (f for f in sorted(top.rglob("*.py")) if is_package and f != file)
-    return [f"{shown_file(str(f), str(Path.cwd()))}:{name}" for f in others for name in _run_in(f)]
+    return [f"{shown_file(str(f))}:{name}" for f in others for name in _run_in(f)]
 
 
 def _run_in(file: Path) -> Iterator[str]:
@@ -232,7 +232,7 @@ def function_init(name: str, call: Any) -> Initialiser:
     """
     function = _code_of(call)
     assert function
-    required = _required(function)
+    required = [p.name for p in required_parameters(function)]
     takes = _module_parameter(function, required)
     if takes is None and len(required) == 1 and not _NAME.fullmatch(name):
         takes = required[0]  # a function that the user named: what it takes is the model
@@ -313,23 +313,13 @@ def _code_of(value: object) -> FunctionType | None:
     return unwrapped if isinstance(unwrapped, FunctionType) else None
 
 
-def _required(function: FunctionType) -> list[str]:
-    """The parameters without a default, of a method with its `self`."""
-    starred = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in starred]
-
-
 def _is_of_torch(function: FunctionType) -> bool:
     return (function.__module__ or "").partition(".")[0] == "torch"
 
 
 def _module_parameter(function: FunctionType, required: Iterable[str]) -> str | None:
     """The first required parameter that takes a module, by its annotation, else by its name."""
-    try:
-        hints: Mapping[str, object] = get_type_hints(function)
-    except Exception:  # annotations are the user's code; if it fails, names decide
-        hints = {}
+    hints = hints_of(function)
     for name in required:
         hint = hints.get(name)
         if isinstance(hint, type) and hint is not object:

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeAlias
 
@@ -109,7 +108,7 @@ def _branches_of(code: CodeType) -> list[Branch]:
     except (OSError, TypeError, SyntaxError):
         return []
     ast.increment_lineno(tree, first - 1 - is_indented)
-    return list(_branches(tree, shown_file(code.co_filename, str(Path.cwd()))))
+    return list(_branches(tree, shown_file(code.co_filename)))
 
 
 def _branches(tree: ast.AST, file: str) -> Iterator[Branch]:

@@ -47,8 +47,7 @@ def step_here(step: Step) -> tuple[Step, bool]:
         if file.startswith(_TORCH):
             by_default |= "/nn/modules/" in file and code.co_name in _CONSTRUCTING
         elif is_of_user(file):
-            shown = shown_file(file, str(Path.cwd()))
-            return replace(step, file=shown, line=frame.f_lineno), by_default
+            return replace(step, file=shown_file(file), line=frame.f_lineno), by_default
         frame = frame.f_back
     return step, by_default
 
@@ -58,9 +57,13 @@ def is_of_user(file: str) -> bool:
     return not file.startswith((_TORCH, _OURS)) and not file.endswith(_THROUGH)
 
 
-@cache
-def shown_file(file: str, here: str) -> str:
+def shown_file(file: str) -> str:
     """A file from the working folder, where it is below it; else its name alone."""
+    return _shown_from(file, str(Path.cwd()))
+
+
+@cache
+def _shown_from(file: str, here: str) -> str:
     path = Path(file)
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
 
