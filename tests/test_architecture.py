@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,11 +187,15 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 4
 
 
-@pytest.mark.parametrize(
-    "path",
-    [EXAMPLES[0], *(pytest.param(path, marks=pytest.mark.slow) for path in EXAMPLES[1:])],
-    ids=lambda path: path.name,
-)
+def slow_but(*quick: str) -> list[Any]:
+    """The examples, all but the quick ones marked slow."""
+    return [
+        pytest.param(p, id=p.name, marks=[pytest.mark.slow] * (p.name not in quick))
+        for p in EXAMPLES
+    ]
+
+
+@pytest.mark.parametrize("path", slow_but("inspect_gpt2.py"))
 def test_every_example_runs_alone(path: Path, tmp_path: Path) -> None:
     done = run_python(str(path), cwd=tmp_path)
 
@@ -200,7 +205,7 @@ def test_every_example_runs_alone(path: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", slow_but("audit_a_model.py", "own_scheme.py"))
 def test_every_example_prints_something(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ def test_no_gpu_is_one_line_and_two(
     ]
 
 
+@pytest.mark.slow
 def test_the_dry_run_of_the_gpu_benchmark_exercises_every_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

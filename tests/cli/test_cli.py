@@ -448,15 +448,13 @@ def test_set_does_what_the_option_of_that_name_does(capsys: Capture) -> None:
     assert "relu, biases" in by_set
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
-def test_plot_draws_a_file_beside_the_table(suffix: str, tmp_path: Path, capsys: Capture) -> None:
+def test_plot_draws_a_file_beside_the_table(tmp_path: Path, capsys: Capture) -> None:
     pytest.importorskip("matplotlib")
-    file = tmp_path / f"profile{suffix}"
+    file = tmp_path / "profile.svg"
 
     assert output_of(capsys, *INSPECT, "--plot", str(file)).startswith("nanogpt-char")
 
-    magic = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix.lower()]
-    assert file.read_bytes().startswith(magic)
+    assert file.read_bytes().startswith(b"<?xml")
 
 
 def test_a_text_file_is_data_of_bytes(tmp_path: Path, capsys: Capture) -> None:

@@ -365,6 +365,7 @@ print(sum(p.numel() for p in module.parameters()) // 10**9, sorted(stds), grown 
 """
 
 
+@pytest.mark.slow
 def test_405_billion_parameters_take_no_memory() -> None:
     # The default of nn.Linear(16384, n) has std 1 / sqrt(3 * 16384) = 0.0045, of the embedding 1.
     assert in_a_process_of_its_own(LLAMA_405B) == "405 [0.0045, 0.01, 0.02, 1.0] True\n"
