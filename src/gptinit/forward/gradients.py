@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from gptinit.facts.distributions import Constant
 from gptinit.forward.graph import FUSED_NORMS, Graph, Operand, Vertex
 from gptinit.results.program import FirstGradient
 from gptinit.trace.graph import Read
+from gptinit.trace.nested import only
 from gptinit.trace.replay.operators import named
 
 __all__ = ["constant_logits", "first_gradients"]
@@ -260,8 +260,7 @@ def _at(v: Vertex, *positions: int) -> Iterator[Operand]:
 
 def _nonzero_reals(v: Vertex) -> set[int]:
     """Positions of the real tensors of numbers that a node reads, but for those of zeros."""
-    leaves = tree_flatten((v.node.args, v.node.kwargs))[0]
-    tensors = [a for a in leaves if isinstance(a, Read | Tensor)]
+    tensors = only((Read, Tensor), (v.node.args, v.node.kwargs))
     return {
         at
         for at, tensor in enumerate(tensors)

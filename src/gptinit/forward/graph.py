@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from gptinit.trace.graph import Geometry, Node, Read, ordered
+from gptinit.trace.nested import only
 from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["FUSED_NORMS", "MATMULS", "SOFTMAXES", "Graph", "Operand", "Vertex"]
@@ -87,8 +87,7 @@ class Graph:
         return [w.node for w in read.storage.visible(read.version)]
 
     def _operands(self, node: Node) -> list[Operand]:
-        leaves = tree_flatten((node.args, node.kwargs))[0]
-        tensors = [a for a in leaves if isinstance(a, Read | Tensor)]
+        tensors = only((Read, Tensor), (node.args, node.kwargs))
         return [
             Operand(
                 i, a.geometry, self._weights.get(id(a.storage)),

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.graph import MATMULS, Graph
 from gptinit.forward.observe import Observation
 from gptinit.trace.graph import Node, Read
+from gptinit.trace.nested import map_only
 
 __all__ = ["Tail", "find_tail"]
 
@@ -76,7 +76,7 @@ def _apply(module: nn.Module, step: Step, x: Tensor) -> Tensor:
         # Not called: hooks on the model must not record the lens.
         out: Tensor = module.get_submodule(what).forward(x)
         return out
-    args, kwargs = tree_map_only(Read, lambda _: x, (what.args, what.kwargs))
+    args, kwargs = map_only(Read, lambda _: x, (what.args, what.kwargs))
     result: Tensor = what.op(*args, **kwargs)
     return result
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from gptinit.facts.vocabulary import ParameterRole
 from gptinit.forward.branches import branch_roles, fans_of, matrices_behind
 from gptinit.forward.graph import Graph
 from gptinit.forward.norms import Norm, find_norms
 from gptinit.forward.residual import Writer, additions, closing, writers
+from gptinit.trace.nested import only
 
 __all__ = ["WeightUse", "weight_uses"]
 
@@ -89,7 +89,7 @@ def _lookups(graph: Graph, ids: Tensor) -> Iterator[tuple[str, ParameterRole]]:
         if v.name not in {"embedding", "index_select", "index"}:
             continue
         named = graph.weight_operands(v.index)
-        reals = [t for t in tree_flatten((v.node.args, v.node.kwargs))[0] if isinstance(t, Tensor)]
+        reals = only(Tensor, (v.node.args, v.node.kwargs))
         for _, name in named[:1]:
             for index in reals:
                 # Ids never count up throughout, see observe: no index passes for both.

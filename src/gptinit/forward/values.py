@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from gptinit.facts.distributions import Constant
 from gptinit.forward.graph import MATMULS, Graph, Vertex
 from gptinit.trace.graph import Read
+from gptinit.trace.nested import map_only
 
 __all__ = ["LOOKUPS", "Uncomputable", "Values", "in_double", "is_product"]
 
@@ -102,7 +102,7 @@ class Values:
                 next(o.weight for o in v.operands if o.weight) or "",
                 "what this parameter does has no formula.",
             )
-        args, kwargs = tree_map(self._argument, (node.args, node.kwargs))
+        args, kwargs = map_only(object, self._argument, (node.args, node.kwargs))
         if "device" in kwargs:
             kwargs["device"] = torch.device("cpu")
         try:

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten
 
 from gptinit.forward.graph import Graph
 from gptinit.forward.values import Values, in_double, is_product
 from gptinit.trace.graph import Read, reads_in
+from gptinit.trace.nested import only
 
 __all__ = ["constants", "fingerprint", "weights_between"]
 
@@ -103,7 +103,7 @@ def constants(graph: Graph) -> Iterator[Tensor | bool | float | str]:
         if not graph.is_token(v.index):
             continue
         yield v.name
-        for leaf in tree_flatten((v.node.args, v.node.kwargs))[0]:
+        for leaf in only(object, (v.node.args, v.node.kwargs)):
             if isinstance(leaf, Tensor) and id(leaf) not in done:
                 done.add(id(leaf))
                 yield in_double(leaf)

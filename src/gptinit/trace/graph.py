@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten
 
 from gptinit.facts.distributions import Distribution
 from gptinit.facts.step import Step
+from gptinit.trace.nested import only
 
 __all__ = [
     "Geometry",
@@ -193,7 +193,7 @@ class Read:
 
 def reads_in(node: Node) -> list[Read]:
     """The reads among a node's arguments."""
-    return [a for a in tree_flatten((node.args, node.kwargs))[0] if isinstance(a, Read)]
+    return only(Read, (node.args, node.kwargs))
 
 
 def dependencies(read: Read) -> list[Node]:

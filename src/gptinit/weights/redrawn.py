@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from gptinit.results.program import ParameterProgram
+from gptinit.trace.nested import map_only
 from gptinit.weights.draws import Draws
 from gptinit.weights.tensor import WeightTensor
 
@@ -44,7 +44,7 @@ class Redrawn:
             place = weight.place
             return drawn[id(owner)].as_strided(place.shape, place.stride(), place.storage_offset())
 
-        real_args, real_kwargs = tree_map_only(WeightTensor, materialise, (args, kwargs))
+        real_args, real_kwargs = map_only(WeightTensor, materialise, (args, kwargs))
         return func(*real_args, **real_kwargs)
 
 

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from gptinit.errors import MeasureError
+from gptinit.trace.nested import map_only, only
 from gptinit.trace.record.tensor import outside_inference_mode
 
-__all__ = ["Owner", "WeightTensor", "weights_in"]
+__all__ = ["Owner", "WeightTensor"]
 
 
 class Owner(Protocol):
@@ -124,9 +124,9 @@ class WeightTensor(torch.Tensor):
         """
         kwargs = kwargs or {}
         first = args[0] if args else None
-        weights = weights_in((args, kwargs))
+        weights = only(WeightTensor, (args, kwargs))
         if func._schema.is_mutable:
-            for weight in weights_in(_written_to(func, args, kwargs)):
+            for weight in only(WeightTensor, _written_to(func, args, kwargs)):
                 if not weight.is_copy:
                     raise _written(weight, str(func))
         if func.is_view and isinstance(first, WeightTensor):
@@ -146,7 +146,7 @@ def _viewed(func: Any, weight: WeightTensor, args: tuple[Any, ...], kwargs: dict
         return None
     if isinstance(places, Tensor) and not _is_part(places, weight.place):
         return None
-    return tree_map_only(Tensor, weight.like, places)
+    return map_only(Tensor, weight.like, places)
 
 
 def _is_part(place: Tensor, whole: Tensor) -> bool:
@@ -171,10 +171,3 @@ def _written(weight: WeightTensor, what: str) -> MeasureError:
         f"weights must not be written while engine={weight.owner.engine} measures, got {what}. "
         "Use --engine dense."
     )
-
-
-def weights_in(value: Any) -> list[WeightTensor]:
-    """All wrappers in a nest of arguments, in order."""
-    found: list[WeightTensor] = []
-    tree_map_only(WeightTensor, found.append, value)
-    return found

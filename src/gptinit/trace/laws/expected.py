@@ -9,11 +9,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from gptinit.facts.distributions import Constant, Distribution, Measured
 from gptinit.trace.graph import Node, Read
 from gptinit.trace.laws.law import LawSource
+from gptinit.trace.nested import map_only
 from gptinit.trace.replay.operators import COPIES, reduced_dims
 
 __all__ = ["REDUCED", "averaged", "expected", "source_of"]
@@ -92,7 +92,7 @@ def _near(laws: LawSource, read: Read) -> Tensor:
         assert law is not None
         return _single(law.distribution)
 
-    args, kwargs = tree_map_only((Read, Tensor), near, (node.args, node.kwargs))
+    args, kwargs = map_only((Read, Tensor), near, (node.args, node.kwargs))
     value: Tensor = node.op(*args, **kwargs)
     return value.double()
 

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._pytree import tree_flatten, tree_map_only
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Normal
 from gptinit.facts.step import Step
 from gptinit.trace.graph import Geometry, Node, draws_behind, is_traced_dtype, mark_looked
+from gptinit.trace.nested import map_only, only
 from gptinit.trace.record.creation import created, drawn, is_like, new_like
 from gptinit.trace.record.provenance import draw_key, made_here, numbers_in, step_here
 from gptinit.trace.record.shapes import broadcast_shape, dummy_results, results_like, twin
@@ -49,7 +49,7 @@ class Recorder:
     def make(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Run an operator without traced arguments; a floating point result becomes traced."""
         name = base_name(func)
-        real = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Tensor)]
+        real = only(Tensor, (args, kwargs))
         if name == "lift_fresh" and is_traced_dtype(args[0].dtype) and not args[0].is_meta:
             return traced(args[0].clone())
         target = kwargs.get("device") or (real[0].device if real else "cpu")
@@ -68,7 +68,7 @@ class Recorder:
         name = base_name(func)
         first = args[0] if args else None
         if name in _LOOKS:
-            return func(*tree_map_only(TracedTensor, self.values_of, args), **kwargs)
+            return func(*map_only(TracedTensor, self.values_of, args), **kwargs)
         if isinstance(first, TracedTensor):
             made = self._without_values(func, name, args, kwargs)
             if made is not NotImplemented:
@@ -113,7 +113,7 @@ class Recorder:
         made = func(*args, **kwargs)
         if self._dummy or any(is_traced_dtype(t.dtype) or t.is_meta for t in real):
             return made
-        return tree_map_only(Tensor, _if_float, made)
+        return map_only(Tensor, _if_float, made)
 
     # --- views and writes
 
@@ -147,7 +147,7 @@ class Recorder:
             geometry = Geometry(tuple(meta.shape), meta.stride(), int(meta.storage_offset()))
             return TracedTensor(tensor._store, geometry)
 
-        return tree_map_only(Tensor, wrap, made)
+        return map_only(Tensor, wrap, made)
 
     def _mutate(self, func: Any, name: str, args: Args, kwargs: Kwargs) -> Any:
         if name.startswith("_foreach_"):
@@ -157,7 +157,7 @@ class Recorder:
             return self._write_out(func, outs, args, kwargs)
         target = args[0]
         if not isinstance(target, TracedTensor):  # a real tensor takes traced values in
-            args, kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
+            args, kwargs = map_only(TracedTensor, self.values_of, (args, kwargs))
             return func(*args, **kwargs)
         if name == "copy_" or (name == "fill_" and isinstance(args[1], Tensor)):
             target.write(as_copied(target, args[1], name))
@@ -183,10 +183,10 @@ class Recorder:
         rest = {k: v for k, v in kwargs.items() if k not in outs}
         targets = [kwargs[name] for name in outs]
         plain = functional_of_out(func)
-        leaves = tree_flatten((args, rest))[0]
-        if not any(isinstance(leaf, Tensor) for leaf in leaves):
+        tensors = only(Tensor, (args, rest))
+        if not tensors:
             rest["dtype"] = targets[0].dtype
-        is_traced = any(isinstance(leaf, TracedTensor) for leaf in leaves)
+        is_traced = bool(only(TracedTensor, tensors))
         made = (self.handle if is_traced else self.make)(plain, args, rest)
         for target, value in zip(targets, [made] if len(outs) == 1 else made, strict=True):
             target.copy_(value)
@@ -240,16 +240,16 @@ class Recorder:
 
     def _by_value(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """The result of an operator whose output shape depends on values: run on them."""
-        real_args, real_kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
+        real_args, real_kwargs = map_only(TracedTensor, self.values_of, (args, kwargs))
         made = func(*real_args, **real_kwargs)
         if isinstance(made, Tensor) and is_traced_dtype(made.dtype):
             return of_node(self._node(func, args, kwargs, made))
-        return tree_map_only(Tensor, _if_float, made)
+        return map_only(Tensor, _if_float, made)
 
     def _node(
         self, func: Any, args: Args, kwargs: Kwargs, like: Tensor, index: int | None = None
     ) -> Node:
-        args, kwargs = tree_map_only(Tensor, _recorded, (args, kwargs))
+        args, kwargs = map_only(Tensor, _recorded, (args, kwargs))
         generator = kwargs.get("generator")
         # A node is computed on the CPU, from a generator that its key seeds.
         kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory", "generator"}}

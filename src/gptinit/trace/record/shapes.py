@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map_only
 
 from gptinit.trace.graph import is_traced_dtype
+from gptinit.trace.nested import map_only, only
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.replay.operators import REDUCTIONS, Args, Kwargs, base_name, named, reduced_dims
 from gptinit.trace.replay.replay import LIMIT
@@ -47,10 +47,10 @@ def results_like(func: Any, args: Args, kwargs: Kwargs) -> Any:
         raise NotImplementedError(f"the shape of {func} depends on values")
     kwargs = {k: v for k, v in kwargs.items() if k not in {"device", "pin_memory"}}
     is_random = torch.Tag.nondeterministic_seeded in func.tags
-    tensors = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Tensor)]
+    tensors = only(Tensor, (args, kwargs))
     if not is_random and sum(t.numel() for t in tensors) <= _SMALL:
         try:
-            return _quietly(func, *tree_map_only(TracedTensor, _ones, (args, kwargs)))
+            return _quietly(func, *map_only(TracedTensor, _ones, (args, kwargs)))
         except RuntimeError:  # some operators refuse ones, not the shape
             return _on_meta(func, args, kwargs)
     if base_name(func) == "linalg_qr" and args[1:] in {(), ("reduced",)}:
@@ -59,8 +59,8 @@ def results_like(func: Any, args: Args, kwargs: Kwargs) -> Any:
     if shape is None:
         return _on_meta(func, args, kwargs)
     # The shape is known by rule; the dtype is what the operator makes of two entries a dimension.
-    made = _quietly(func, *tree_map_only(Tensor, _tiny, (args, kwargs)))
-    return tree_map_only(Tensor, lambda t: t.flatten()[0].expand(shape), made)
+    made = _quietly(func, *map_only(Tensor, _tiny, (args, kwargs)))
+    return map_only(Tensor, lambda t: t.flatten()[0].expand(shape), made)
 
 
 def dummy_results(func: Any, args: Any, kwargs: Any, error: Exception) -> Any:
@@ -69,7 +69,7 @@ def dummy_results(func: Any, args: Any, kwargs: Any, error: Exception) -> Any:
     Raises:
         Exception: `error`, where that would take too much memory.
     """
-    operands = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, TracedTensor)]
+    operands = only(TracedTensor, (args, kwargs))
     # Of grouped products (experts) only the shape matters, and zeros would be as large as they are.
     if "grouped_mm" in base_name(func) and len(operands) == 2 and args[1].ndim == 3:
         shape = (args[0].shape[0], args[1].shape[-1])
@@ -80,7 +80,7 @@ def dummy_results(func: Any, args: Any, kwargs: Any, error: Exception) -> Any:
     def zeros(tensor: TracedTensor) -> Tensor:
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
-    real_args, real_kwargs = tree_map_only(TracedTensor, zeros, (args, kwargs))
+    real_args, real_kwargs = map_only(TracedTensor, zeros, (args, kwargs))
     return func(*real_args, **real_kwargs)
 
 
@@ -93,13 +93,13 @@ def twin(tensor: Tensor) -> Tensor:
 
 
 def _on_meta(func: Any, args: Args, kwargs: Kwargs) -> Any:
-    args, kwargs = tree_map_only(Tensor, twin, (args, kwargs))
+    args, kwargs = map_only(Tensor, twin, (args, kwargs))
     return func(*args, **kwargs)
 
 
 def _is_known_index(func: Any, args: Args) -> bool:
     """Whether an operator indexes by real tensors, so that the result's shape is known."""
-    is_real = not any(isinstance(a, TracedTensor) for a in tree_flatten(args[1:])[0])
+    is_real = not only(TracedTensor, args[1:])
     return base_name(func) in {"index", "repeat_interleave"} and is_real
 
 
@@ -125,7 +125,7 @@ def _tiny(tensor: Tensor) -> Tensor:
 def _shape_of(func: Any, args: Args) -> Shape | None:
     name = base_name(func)
     if torch.Tag.pointwise in func.tags or name in {"masked_fill", "where", "lerp"}:
-        shapes = [a.shape for a in tree_flatten(args)[0] if isinstance(a, Tensor)]
+        shapes = [a.shape for a in only(Tensor, args)]
         return broadcast_shape(shapes)
     rule = _RULES.get(name)
     return None if rule is None else rule(func, args)

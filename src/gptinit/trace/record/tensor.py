@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._pytree import tree_map_only
 
 from gptinit.trace.graph import Geometry, Node, Read, Storage, Write
+from gptinit.trace.nested import map_only
 from gptinit.trace.replay.operators import Args, Kwargs
 from gptinit.trace.replay.replay import Replay
 
@@ -48,7 +48,7 @@ class _OnValues:
     """The handler while nothing is traced: operators run on replayed values."""
 
     def handle(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
-        args, kwargs = tree_map_only(TracedTensor, self.values_of, (args, kwargs))
+        args, kwargs = map_only(TracedTensor, self.values_of, (args, kwargs))
         return func(*args, **kwargs)
 
     def values_of(self, tensor: "TracedTensor") -> Tensor:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from gptinit.facts.distributions import TruncatedNormal
 from gptinit.facts.step import Step
+from gptinit.trace.nested import only
 from gptinit.trace.record.creation import drawn
 from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor, handled_by
@@ -40,7 +40,7 @@ class _Tracing(TorchDispatchMode):
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        if any(isinstance(leaf, TracedTensor) for leaf in tree_flatten((args, kwargs))[0]):
+        if only(TracedTensor, (args, kwargs)):
             return self._recorder.handle(func, args, kwargs)
         return self._recorder.make(func, args, kwargs)
 

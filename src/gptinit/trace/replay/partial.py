@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from gptinit.errors import SubjectError
 from gptinit.trace.graph import Node, Read
+from gptinit.trace.nested import map_only
 from gptinit.trace.replay.operators import REDUCTIONS, reduced_dims
 from gptinit.trace.replay.points import (
     broadcast,
@@ -62,7 +62,7 @@ def pointwise(values: Values, node: Node, positions: Tensor) -> Tensor:
             return values.at(operand, at.reshape(-1)).view(at.shape)
         return operand.reshape(-1)[at]
 
-    args, kwargs = tree_map_only((Read, Tensor), entries, (node.args, node.kwargs))
+    args, kwargs = map_only((Read, Tensor), entries, (node.args, node.kwargs))
     out: Tensor = node.op(*args, **kwargs)
     return out.expand(positions.shape).to(node.dtype)
 

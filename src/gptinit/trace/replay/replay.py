@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from gptinit.trace.graph import Node, Read, Storage, dependencies, is_traced_dtype, reads_in
+from gptinit.trace.nested import map_only
 from gptinit.trace.replay.drawing import draw_by_key, drawn_entries, has_blocks
 from gptinit.trace.replay.noise import draw_at
 from gptinit.trace.replay.operators import COPIES
@@ -90,7 +90,7 @@ class Replay:
             return node.constant
         if node.law is not None:
             return self._draw(node)
-        args, kwargs = tree_map_only(Read, self.value, (node.args, node.kwargs))
+        args, kwargs = map_only(Read, self.value, (node.args, node.kwargs))
         if node.is_random:
             return self._draw(replace(node, args=args, kwargs=kwargs) if reads_in(node) else node)
         out: Tensor = node.result(node.op(*args, **kwargs))

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
+from gptinit.trace.nested import map_only, only
 from gptinit.weights.lazy.basis import StaleQueryError
 from gptinit.weights.lazy.parameter import LazyParameter
 from gptinit.weights.lazy.tiles import Rectangle, Use
-from gptinit.weights.tensor import WeightTensor, weights_in
+from gptinit.weights.tensor import WeightTensor
 
 __all__ = ["operate"]
 
@@ -29,11 +29,11 @@ _FEW = 1 << 22
 
 def operate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of an operator that is no view, some of whose arguments are lazy weights."""
-    for weight in weights_in((args, kwargs)):
+    for weight in only(WeightTensor, (args, kwargs)):
         if not isinstance(weight.owner, LazyParameter):  # drawn for real
             return weight.owner.operate(func, args, kwargs)
     if func._schema.is_mutable:  # of a copy, or of something else that weights are added to
-        weight = weights_in((args, kwargs))[0]
+        weight = only(WeightTensor, (args, kwargs))[0]
         owner = _owner(weight)
         owner.give_up(owner, str(func))
     rule = RULES.get(func)
@@ -44,7 +44,7 @@ def operate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     decomposed = func.decompose(*args, **kwargs)  # an operator made of others
     if decomposed is not NotImplemented:
         return decomposed
-    args, kwargs = tree_map_only(WeightTensor, lambda w: _values(w, func), (args, kwargs))
+    args, kwargs = map_only(WeightTensor, lambda w: _values(w, func), (args, kwargs))
     return _ON_VALUES.get(func, func)(*args, **kwargs)
 
 
