@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from gptinit.errors import ConfigError, GptInitError, SubjectError
+from gptinit.errors import ConfigError, GptInitError
+from gptinit.load.argument import find_factory
 from gptinit.load.forward_function import forward_function
 
 
@@ -43,14 +45,10 @@ def test_a_function_of_a_module_or_at_hand_is_taken_as_it_is() -> None:
     ("named", "error", "message"),
     [
         ("how.py", ConfigError, r"^forward must be path\.py:FUNC or package\.module:FUNC, got "),
-        ("none.py:run", ConfigError, r"^forward must be in a file that exists, got 'none\.py'\.$"),
-        (
-            "HERE:stop",
-            SubjectError,
-            r"must define a function 'stop' of \(model, ids\), got none\.$",
-        ),
-        ("HERE:number", SubjectError, r"must define a function 'number' of .*, got none\.$"),
-        ("no.such:run", SubjectError, r"^no\.such must load without an error, got ModuleNotFound"),
+        ("none.py:run", ConfigError, r"^forward must name a file that exists, got 'none\.py:run'"),
+        ("HERE:stop", ConfigError, r"^forward must name a function of .*how\.py, got 'stop'\."),
+        ("HERE:number", ConfigError, r"^forward must name a function of .*, got 'number'\."),
+        ("no.such:run", ConfigError, r"^forward must be a module that can be imported, got 'no\."),
         (7, ConfigError, r"^forward must be a function .* got an object of type int\.$"),
     ],
 )
@@ -62,3 +60,26 @@ def test_what_is_no_function_is_named(
 
     with pytest.raises(error, match=message):
         forward_function(named)
+
+
+def test_a_file_with_a_way_to_call_sees_the_classes_and_the_stand_ins_of_the_model(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "model.py").write_text(
+        "import nowhere\nfrom torch import nn\nclass Model(nn.Linear):\n    pass\n"
+    )
+    path = written(
+        tmp_path,
+        "import nowhere\nfrom model import Model\n"
+        "def run(model, ids): return isinstance(model, Model)\n",
+    )
+
+    factory = find_factory(
+        f"{tmp_path}/model.py:Model",
+        {"in_features": 2, "out_features": 2},
+        forward=f"{path}:run",
+        stubs=["nowhere"],
+    )
+
+    assert factory.forward is not None
+    assert factory.forward(factory.build(), torch.ones(1))

@@ -225,17 +225,14 @@ class FactoryJob(Job):
         )  # fmt: skip
 
     def _factory(self) -> "Factory":
-        return self._called(self._loaded())
-
-    def _loaded(self) -> "Factory":
         from gptinit.load.argument import factory_of, find_factory
 
         if isinstance(self.source, Code):
             return find_factory(
-                self.source.text, self.shape, init=self.init, trust_remote_code=self.trust,
-                stubs=self.stubs,
+                self.source.text, self.shape, init=self.init, forward=self.forward,
+                trust_remote_code=self.trust, stubs=self.stubs,
             )  # fmt: skip
-        return factory_of(self.source, self.shape, init=self.init)
+        return self._called(factory_of(self.source, self.shape, init=self.init))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,22 @@
 """From a MODEL argument to a `Factory`, which can build the model any number of times.
 
-argument.py       which of these a MODEL argument is
-python_file.py    path/model.py:NAME or package.module:NAME: finds what builds the model in it
-surroundings.py   where a file runs: its folders importable, and the caller's modules as they were
-script.py         a training script, of which only what it defines runs
-missing.py        the modules that a file imports and this machine lacks
-stand_ins.py      inert stand-ins for them
-configured.py     a class or function, with some of its settings replaced
-configuration.py  the configuration that it takes, whether a class, an object or a dict
-signature.py      the parameters of a call, and what its source reads of them
-huggingface.py    a config.json, as transformers builds it, never with a download
-settings.py       values as a person types them, sizes under the names that others give them
-initialiser.py    the methods and functions that could draw a model's weights
-init_choice.py    which of them its trainer runs: those that the constructor ran are recorded
-isolation.py      runs other people's code: state restored, errors in one line
-meta_build.py     the same factory, built on meta as sharded trainers do
+argument.py          which of these a MODEL argument is
+python_file.py       path/model.py:NAME or package.module:NAME: finds what builds the model in it
+loaded.py            a file or module, loaded, and a function that is named of one
+surroundings.py      where a file runs: its folders importable, the caller's modules as they were
+script.py            a training script, of which only what it defines runs
+missing.py           the modules that a file imports and this machine lacks
+stand_ins.py         inert stand-ins for them
+configured.py        a class or function, with some of its settings replaced
+configuration.py     the configuration that it takes, whether a class, an object or a dict
+signature.py         the parameters of a call, and what its source reads of them
+huggingface.py       a config.json, as transformers builds it, never with a download
+settings.py          values as a person types them, sizes under the names that others give them
+initialiser.py       the methods and functions that could draw a model's weights
+forward_function.py  the user's way to call a model
+init_choice.py       which of them its trainer runs: those that the constructor ran are recorded
+isolation.py         runs other people's code: state restored, errors in one line
+meta_build.py        the same factory, built on meta as sharded trainers do
 
 This is the only package that knows other people's words: what leaves it speaks of n_layer, n_head
 and n_embd, and every error of their code leaves it as a SubjectError.

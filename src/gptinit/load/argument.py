@@ -9,20 +9,22 @@ from torch import nn
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.facts.presets import PRESETS
 from gptinit.load.configured import Target, configured_factory
-from gptinit.load.factory import Factory
+from gptinit.load.factory import Factory, called_by
+from gptinit.load.forward_function import Forward, forward_function
 from gptinit.load.huggingface import huggingface_factory
 from gptinit.load.init_choice import NO_INIT, Code, InitChoice, with_init
-from gptinit.load.python_file import file_factory, init_outside, module_factory
+from gptinit.load.python_file import Ways, file_factory, init_outside, module_factory
 from gptinit.load.settings import SCALARS, sizes
 
 __all__ = ["factory_of", "find_factory", "live_factory"]
 
 
-def find_factory(
+def find_factory(  # noqa: PLR0913 - what the user says, by keyword
     model: str,
     overrides: Mapping[str, object] | None = None,
     *,
     init: InitChoice = None,
+    forward: str | Forward | None = None,
     trust_remote_code: bool = False,
     stubs: Sequence[str] = (),
 ) -> Factory:
@@ -33,6 +35,7 @@ def find_factory(
             config.json or its folder.
         overrides: settings of its configuration to replace: values, or their texts.
         init: what draws the weights after the constructor, see `InitChoice`.
+        forward: how to call the model, see `forward_function`.
         trust_remote_code: whether Python code beside a Hugging Face config may run.
         stubs: modules for which inert stand-ins are imported in Python code.
 
@@ -41,18 +44,19 @@ def find_factory(
         SubjectError: if the model's code fails or has no such name.
     """
     head, colon, name = model.rpartition(":")
+    ways = Ways(init=init, forward=forward, stubs=stubs)
     if not model:
         raise _no_model(model)
     if colon and not Path(model).exists():  # a path may have a colon of its own
         if not name or not head:
             raise _no_model(model)
         if head.endswith(".py") or Path(head).is_file():
-            return file_factory(head, name, overrides or {}, init, stubs=stubs)
+            return file_factory(head, name, overrides or {}, ways)
         if all(part.isidentifier() for part in head.split(".")):
-            return module_factory(head, name, overrides or {}, init, stubs=stubs)
+            return module_factory(head, name, overrides or {}, ways)
         raise _no_model(model)
     if model.endswith(".py"):
-        return file_factory(model, None, overrides or {}, init, stubs=stubs)
+        return file_factory(model, None, overrides or {}, ways)
     if model.endswith(".json") or Path(model).is_dir():
         if stubs:
             raise ConfigError(
@@ -60,7 +64,8 @@ def find_factory(
                 "transformers says what it needs."
             )
         made = huggingface_factory(model, overrides, trust_remote_code=trust_remote_code)
-        return with_init(made, Code(outside=init_outside), init or NO_INIT)
+        made = with_init(made, Code(outside=init_outside), init or NO_INIT)
+        return made if forward is None else called_by(made, forward_function(forward))
     raise _no_model(model)
 
 

@@ -1,0 +1,123 @@
+"""A Python file or an importable module, loaded as its code expects, and the functions in one."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from gptinit.errors import ConfigError
+from gptinit.load.isolation import blamed_on, isolated
+from gptinit.load.script import Script, read_script
+from gptinit.load.stand_ins import StandIns
+from gptinit.load.surroundings import Surroundings, execute, importable, loading
+from gptinit.results.profile import Note
+
+__all__ = ["Loaded", "load_file", "load_function", "load_module"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A module, its name in errors, where it comes from, and the context that its code needs."""
+
+    module: ModuleType
+    place: str
+    source: str
+    within: Callable[[], AbstractContextManager[None]]
+    stand_ins: StandIns
+    around: Surroundings | None = None
+    script: Script | None = None
+
+    def find(self, name: str) -> object:
+        """What the module calls `name`; None if it is not there."""
+        namespace = vars(self.module)
+        if name not in namespace and self.script:
+            self.script.provide(name, namespace)
+        return namespace.get(name)
+
+    def notes(self) -> tuple[Note, ...]:
+        """How it was loaded, if not simply."""
+        of_script = self.script.notes() if self.script else ()
+        return (*of_script, *(self.around or self.stand_ins).notes())
+
+
+def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = None) -> Loaded:
+    """A Python file, run in its surroundings, or in those and the ones of another file.
+
+    Raises:
+        SubjectError: if it fails.
+    """
+    here = file.resolve()
+    around = Surroundings.of(here, stand_ins)
+    around = around.joined(beside) if beside else around
+    script = read_script(here, around.entered)
+    with around.entered(), loading(file.name, stand_ins, around.paths, here):
+        module = execute(here, around.package, script)
+    return Loaded(
+        module=module, place=file.name, source=str(file), within=around.building,
+        stand_ins=stand_ins, around=around, script=script,
+    )  # fmt: skip
+
+
+def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
+    """An importable module, loaded.
+
+    Raises:
+        ConfigError: if there is none of that name.
+        SubjectError: if it fails.
+    """
+    here = str(Path.cwd())
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        with importable((here,)), isolated(module), stand_ins.imported():
+            yield
+
+    with within(), loading(module, stand_ins, (here,)):
+        importlib.invalidate_caches()
+        try:
+            imported = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name and f"{module}.".startswith(f"{error.name}."):
+                raise ConfigError(
+                    f"{what} must be a module that can be imported, got {module!r}. "
+                    "Name a file as path/model.py:NAME."
+                ) from error
+            raise
+    return Loaded(
+        module=imported, place=module, source=f"module {module}", within=within,
+        stand_ins=stand_ins,
+    )  # fmt: skip
+
+
+def load_function(
+    text: str, what: str, beside: Loaded | None = None, kind: type = object
+) -> tuple[Callable[..., object], Loaded]:
+    """The function that "path.py:FUNC" or "package.module:FUNC" names, and where it was loaded.
+
+    Args:
+        text: which function of which file or module.
+        what: what names it, in errors: "init".
+        beside: the model's code: both see the same classes, and the same stand-ins.
+        kind: what the function must be an instance of.
+
+    Raises:
+        ConfigError: if there is no such file or function.
+        SubjectError: if the file fails.
+    """
+    place, _, name = text.rpartition(":")
+    if not place or not name.isidentifier():
+        raise ConfigError(f"{what} must be path.py:FUNC or package.module:FUNC, got {text!r}.")
+    stand_ins = beside.stand_ins if beside else StandIns()
+    if place.endswith(".py") or "/" in place or Path(place).is_file():
+        if not Path(place).is_file():
+            raise ConfigError(f"{what} must name a file that exists, got {text!r}. Check the path.")
+        loaded = load_file(Path(place), stand_ins, beside.around if beside else None)
+    else:
+        loaded = load_module(place, what, stand_ins)
+    with loaded.within(), blamed_on(place, "load without an error"):
+        call = loaded.find(name)
+    if not callable(call) or not isinstance(call, kind):
+        raise ConfigError(f"{what} must name a function of {place}, got {name!r}. Check the name.")
+    return call, loaded
