@@ -61,6 +61,8 @@ def test_imports_that_need_not_succeed_are_not_counted(tmp_path: Path, text: str
         "if TYPE_CHECKING:\n    pass\nelse:\n    from nowhere import x\n",
         "if typing.TYPE_CHECKING:\n    import ignored\nimport nowhere\n",
         "if DEBUG:\n    import nowhere\n",
+        "if not TYPE_CHECKING:\n    import nowhere\n",
+        "if __name__ != '__main__':\n    import nowhere\n",
         "def f():\n    import ignored\nimport nowhere, torch, json\n",
         "try:\n    import ignored\nexcept (KeyError, ImportError):\n    pass\nimport nowhere\n",
         "try:\n    import ignored\nexcept:\n    pass\nimport nowhere\n",

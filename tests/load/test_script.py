@@ -93,6 +93,9 @@ TRAINS = [
     "import subprocess\nif not os.path.exists('data'):\n    subprocess.run(['wget', 'data'])",
     "import argparse\nargs = argparse.ArgumentParser().parse_args()",
     "with open('data.pt', 'rb') as file:\n    data = torch.load(file)",
+    "import sys\nsys.exit(3)",
+    "raise SystemExit(Model(Config()))",
+    "if __name__ != '__main__':\n    n_head = 2\nexit()",
 ]
 
 
@@ -110,8 +113,29 @@ ORDINARY = [
     "def train(model, x):\n    model(x).backward()",
     "registry = {}\nfor name in ('a', 'b'):\n    registry[name] = Config()\nregistry.pop('a')",
     "class Trainer:\n    def fit(self):\n        loss.backward()\ndefault = Config()",
+    "import sys\ntry:\n    import json\nexcept ImportError:\n    sys.exit('no json')",
+    "if not (__name__ == '__main__' or True):\n    exit()",
+    "if __name__ == '__main__' and Config().width:\n    exit()",
+    "if __name__ in ('__main__', '__mp_main__'):\n    exit()",
     "import json\nclass Store:\n    def load(self):\n        torch.load('x')\njson.loads('1')",
 ]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        "if __name__ == '__main__':\n    width = 16\nelse:\n    width = 4",
+        "if __name__ != '__main__':\n    width = 4",
+    ],
+)
+def test_the_part_of_a_guard_that_runs_on_import_is_part_of_a_script(
+    folder: Path, guard: str
+) -> None:
+    text = MODEL.replace("= n_embd\n", "= 4\n").replace("vocab_size, config", "width, config")
+
+    module = script(folder, f"{text}{guard}\n{BODY}").build()
+
+    assert dict(module.named_parameters())["wte.weight"].shape == (4, 4)
 
 
 @pytest.mark.parametrize("body", ORDINARY)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from gptinit.load.script import never_runs
+
 __all__ = ["missing_modules", "missing_name"]
 
 _GUARDS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
@@ -68,19 +70,12 @@ def _imports(file: Path) -> Iterator[tuple[str, list[str], int]]:
             yield from ((alias.name, [], 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or "", [alias.name for alias in node.names], node.level
-        elif isinstance(node, ast.If) and _never_runs(node.test):
+        elif isinstance(node, ast.If) and never_runs(node.test):
             waiting = [*node.orelse, *waiting]
         elif isinstance(node, ast.Try) and any(map(_expects_a_failure, node.handlers)):
             waiting = [*node.finalbody, *waiting]
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             waiting = [*ast.iter_child_nodes(node), *waiting]
-
-
-def _never_runs(test: ast.expr) -> bool:
-    """Whether a condition is that of a type checker, or of a file that is run and not imported."""
-    names = {n.id for n in ast.walk(test) if isinstance(n, ast.Name)}
-    names |= {n.attr for n in ast.walk(test) if isinstance(n, ast.Attribute)}
-    return "TYPE_CHECKING" in names or "__name__" in names
 
 
 def _expects_a_failure(handler: ast.ExceptHandler) -> bool:

@@ -3,7 +3,8 @@
 Scripts hold a model and, at module level, the code that trains it: `python train.py` downloads a
 data set and starts. A file is a script if statements at module level (those under `if __name__ ==
 "__main__"` aside, which nobody imports) train, download, load a checkpoint or read the command
-line, themselves or through functions of the file that they call. Every other file runs as it is.
+line, themselves or through functions of the file that they call, or if one ends the program. Every
+other file runs as it is.
 
 Of a script run, in their order:
 
@@ -35,7 +36,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from gptinit.load.isolation import blamed_on
 from gptinit.results.profile import Note
 
-__all__ = ["Script", "read_script"]
+__all__ = ["Script", "never_runs", "read_script"]
 
 _FORBIDDEN = frozenset(
     {
@@ -53,6 +54,9 @@ _TELLING = _FORBIDDEN | {
     ".parse_args", "init_process_group", ".init_process_group", "torch.load", "torch.save",
 }  # fmt: skip
 """Calls that only a program makes at module level."""
+
+_EXITS = frozenset({"sys.exit", "exit", "quit", "SystemExit"})
+"""Calls that end a program; under a condition or in `except`, a module makes them too."""
 
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _DEFINITIONS = (*_IMPORTS, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -162,10 +166,10 @@ def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) 
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
         return None  # running it gives a better error
-    body = [stmt for stmt in tree.body if not _is_main_guard(stmt)]
+    body = [stmt for part in tree.body for stmt in _imported_part(part)]
     loose = [stmt for stmt in body if not isinstance(stmt, _DEFINITIONS)]
     telling = _reaching(tree, _TELLING)
-    if not any(_calls(stmt) & telling for stmt in loose):
+    if not any(_calls(stmt) & telling or _exits(stmt) for stmt in loose):
         return None
     forbidden = _reaching(tree, _FORBIDDEN)
     waiting = _waiting(loose, _imported(tree))
@@ -179,10 +183,32 @@ def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) 
     )
 
 
-def _is_main_guard(stmt: ast.stmt) -> bool:
-    return isinstance(stmt, ast.If) and any(
-        isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(stmt.test)
-    )
+def _exits(stmt: ast.stmt) -> bool:
+    return isinstance(stmt, ast.Expr | ast.Raise) and bool(_calls(stmt) & _EXITS)
+
+
+def never_runs(test: ast.expr) -> bool:
+    """Whether a condition is that of a type checker, or of a file that is run and not imported."""
+    match test:
+        case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
+            return True
+        case ast.BoolOp(op=ast.And()):
+            return any(map(never_runs, test.values))
+        case ast.BoolOp(op=ast.Or()):
+            return all(map(never_runs, test.values))
+        case ast.Compare(ops=[ast.Eq() | ast.In()]):
+            parts = list(ast.walk(test))
+            is_of_name = any(isinstance(n, ast.Name) and n.id == "__name__" for n in parts)
+            return is_of_name and any(
+                isinstance(n, ast.Constant) and "__main__" in str(n.value) for n in parts
+            )
+        case _:
+            return False
+
+
+def _imported_part(stmt: ast.stmt) -> list[ast.stmt]:
+    """What of a statement at module level can run where the file is imported."""
+    return stmt.orelse if isinstance(stmt, ast.If) and never_runs(stmt.test) else [stmt]
 
 
 def _reaching(tree: ast.Module, calls: frozenset[str]) -> frozenset[str]:
@@ -249,7 +275,7 @@ def _imported(tree: ast.Module) -> frozenset[str]:
 
 def _waiting(loose: Sequence[ast.stmt], imported: frozenset[str]) -> list[ast.stmt]:
     """The statements that do not define, and all others that set or read a name that those set."""
-    waiting = [stmt for stmt in loose if not _defines(stmt)]
+    waiting = [stmt for stmt in loose if isinstance(stmt, ast.Raise) or not _defines(stmt)]
     before = -1
     while before != len(waiting):
         before = len(waiting)
