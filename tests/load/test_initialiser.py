@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from gptinit.load.initialiser import (
-    StandIn,
     calls_of,
     function_init,
     functions_in,
@@ -118,11 +117,3 @@ def test_only_what_no_other_init_calls_is_outermost() -> None:
 
     assert [f.__name__ for f in calls.outermost] == ["last", "failing", "first"]
     assert {f.__name__ for f in calls.all} == {"inner", "first", "failing", "last"}
-
-
-def test_a_stand_in_has_attributes_and_no_value() -> None:
-    fabric = StandIn("fabric")
-
-    assert isinstance(fabric.strategy.name, StandIn)
-    with pytest.raises(TypeError, match=r"fabric\.is_global_zero has no value"):
-        bool(fabric.is_global_zero)

@@ -124,7 +124,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("x = 1\nraise ValueError('bad')\n", "ValueError: bad (model.py:2)"),
-        ("import sys\nsys.exit('usage')\n", "SystemExit: usage (model.py:2)"),
+        ("import sys\nif 1: sys.exit('usage')\n", "SystemExit: usage (model.py:2)"),
         ("x = (\n", "SyntaxError: '(' was never closed (model.py:1)"),
         ("assert 1 + 1 == 3\n", "AssertionError: assert 1 + 1 == 3 (model.py:1)"),
         ("raise ImportError('build it first')\n", "ImportError: build it first (model.py:1)"),

@@ -13,6 +13,7 @@ signature.py         the parameters of a call, and what its source reads of them
 huggingface.py       a config.json, as transformers builds it, never with a download
 settings.py          values as a person types them, sizes under the names that others give them
 initialiser.py       the methods and functions that could draw a model's weights
+unvalued.py          the arguments of an init that nothing gives, which stand-ins stand for
 forward_function.py  the user's way to call a model
 init_choice.py       which of them its trainer runs: those that the constructor ran are recorded
 isolation.py         runs other people's code: state restored, errors in one line

@@ -27,6 +27,8 @@ from gptinit.load.initialiser import (
     methods_of,
     names_in,
 )
+from gptinit.load.unvalued import Unvalued
+from gptinit.results.profile import Note
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import trace
 
@@ -91,8 +93,11 @@ def _followed_by(factory: Factory, trial: "_Trial", chosen_by: str) -> Factory:
         draw(module)
         return module
 
+    def notes() -> tuple[Note, ...]:
+        return (*factory.notes(), *(trial.init.unvalued or Unvalued()).notes())
+
     after = TrainerInit(call=call, draw=draw, constructed=factory.build)
-    return replace(factory, build=build, init=after)
+    return replace(factory, build=build, init=after, notes=notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +227,7 @@ def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) ->
     else:
         init = _by_name(factory, code, choice)
     if init.takes and not init.is_applied:
-        init = replace(init, with_stand_ins=True)
+        init = replace(init, unvalued=Unvalued())
     return _followed_by(factory, _tried(factory, init, [init]), "--init")
 
 

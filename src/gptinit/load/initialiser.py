@@ -21,12 +21,13 @@ from gptinit.errors import ConfigError
 from gptinit.load.isolation import blamed_on
 from gptinit.load.settings import MISSING, setting_called
 from gptinit.load.signature import hints_of, required_parameters
+from gptinit.load.stand_ins import StandIn
+from gptinit.load.unvalued import INSTEAD, Unvalued
 from gptinit.trace.record.provenance import shown_file
 
 __all__ = [
     "Calls",
     "Initialiser",
-    "StandIn",
     "calls_of",
     "function_init",
     "functions_beside",
@@ -43,32 +44,6 @@ _MODULE_NAMES = frozenset({"gpt", "l", "layer", "m", "mod", "model", "module", "
 """Names of a parameter without annotation that takes a module."""
 
 
-class StandIn:
-    """An argument without a value: its attributes are stand-ins too, and all else is refused.
-
-    Args:
-        name: the parameter that it is given to.
-
-    Example:
-        >>> isinstance(StandIn("fabric").strategy, list)
-        False
-        >>> float(StandIn("std"))
-        Traceback (most recent call last):
-        TypeError: float() argument must be a string or a real number, not 'StandIn'
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, name: str) -> "StandIn":
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return StandIn(f"{self._name}.{name}")
-
-    def __bool__(self) -> bool:
-        raise TypeError(f"{self._name} has no value")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Initialiser:
     """A method or function that could draw a model's weights.
@@ -80,8 +55,8 @@ class Initialiser:
         takes: the parameter that takes the model, or each module; None for a method of the whole.
         is_applied: whether it is called with every module, as `model.apply` does.
         needs: the parameters that must be given besides, from the settings.
-        with_stand_ins: whether what nothing says the value of is given a `StandIn`: a handle on
-            devices that an init merely asks for its kind need not stop a named init.
+        unvalued: stands in for what nothing says the value of: a handle on devices that an init
+            merely asks for its kind need not stop a named init.
         within: the context that its code needs, if that is not its model's.
     """
 
@@ -91,15 +66,15 @@ class Initialiser:
     takes: str | None = None
     is_applied: bool = False
     needs: tuple[str, ...] = ()
-    with_stand_ins: bool = False
+    unvalued: Unvalued | None = None
     within: Callable[[], AbstractContextManager[None]] | None = None
 
     def arguments(self, module: nn.Module, settings: Mapping[str, object]) -> dict[str, object]:
         """What it needs, by name: settings of the model, else attributes; MISSING if neither."""
         found = {name: _argument(name, module, settings) for name in self.needs}
-        if not self.with_stand_ins:
+        if self.unvalued is None:
             return found
-        return {n: StandIn(n) if value is MISSING else value for n, value in found.items()}
+        return found | self.unvalued.stand_ins(n for n, value in found.items() if value is MISSING)
 
     def missing(self, module: nn.Module, settings: Mapping[str, object]) -> list[str]:
         """The parameters that nothing says the value of."""
@@ -115,8 +90,7 @@ class Initialiser:
         if missing := self.missing(module, settings):
             raise ConfigError(
                 f"{self.name} must take nothing but the model and settings that it has, got the "
-                f"required {' and '.join(missing)}. Write a function that takes the model and "
-                "calls it, and name that: --init path.py:FUNCTION."
+                f"required {' and '.join(missing)}. {INSTEAD}"
             )
         call = partial(self.make(module), **self.arguments(module, settings))
         subject = f"{self._called([])} of {type(module).__name__}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FunctionType, SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from gptinit.errors import ConfigError, SubjectError
 from gptinit.results.profile import Note
 from gptinit.user_code import is_installed
 
-__all__ = ["StandIn", "StandIns"]
+__all__ = ["Owner", "StandIn", "StandIns"]
 
 _VALUES = ("__index__", "__int__", "__float__", "__complex__", "__len__", "__iter__", "__array__")
 """Protocols that ask for the value of an object, which a stand-in does not have."""
@@ -25,6 +25,16 @@ _OPERATIONS = (
 )  # fmt: skip
 _UNARY = ("neg", "pos", "abs", "invert")
 _COMPARISONS = ("lt", "le", "gt", "ge")
+
+
+class Owner(Protocol):
+    """Who gave a stand-in away, and wants to know what becomes of it."""
+
+    def touch(self, what: str) -> None:
+        """Record a use."""
+
+    def refusal(self, path: str) -> SubjectError:
+        """The error where a value is needed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,6 +122,14 @@ class StandIns:
         if not self.is_loading:
             self.used.setdefault(what)
 
+    def refusal(self, path: str) -> SubjectError:
+        """The error where a value is needed that only the real module has."""
+        return SubjectError(
+            f"{path} must have a value here, got the stand-in of --stub: the model computes with "
+            f"it. Install {path.partition('.')[0]}, or name a function that builds the model "
+            "without it."
+        )
+
     def notes(self) -> tuple[Note, ...]:
         """A note on what stood in for what, and one on what was used of it."""
         if not self.names:
@@ -145,7 +163,7 @@ def _absolute(name: str, package: str, level: int) -> str:
 class StandIn:
     """An object that may be anything: a module, a function, a class, a decorator, a constant."""
 
-    def __init__(self, owner: StandIns, path: str) -> None:
+    def __init__(self, owner: Owner, path: str) -> None:
         self._gptinit = (owner, path)
 
     @property
@@ -187,6 +205,14 @@ class StandIn:
     def __bool__(self) -> bool:
         _computed(self)
         return False
+
+    def __eq__(self, other: object) -> bool:
+        is_annotation = isinstance(other, type) or type(other).__module__ == "typing"
+        if not is_annotation:
+            _computed(self)
+        return self is other
+
+    __hash__ = object.__hash__
 
     def __enter__(self) -> Any:
         return _computed(self)
@@ -234,14 +260,11 @@ def _needed(stand_in: StandIn, *_: Any) -> Any:
     Raises:
         SubjectError: always.
     """
-    path = stand_in._gptinit[1]
-    raise SubjectError(
-        f"{path} must have a value here, got the stand-in of --stub: the model computes with it. "
-        f"Install {path.partition('.')[0]}, or name a function that builds the model without it."
-    )
+    owner, path = stand_in._gptinit
+    raise owner.refusal(path)
 
 
-def _not_equal_in_order(stand_in: StandIn, other: Any) -> bool:
+def _not_in_order(stand_in: StandIn, other: Any) -> bool:
     _computed(stand_in)
     return False
 
@@ -251,6 +274,6 @@ for _name in (*(f"__{n}__" for n in _OPERATIONS), *(f"__r{n}__" for n in _OPERAT
 for _name in _UNARY:
     setattr(StandIn, f"__{_name}__", _computed)
 for _name in _COMPARISONS:
-    setattr(StandIn, f"__{_name}__", _not_equal_in_order)
+    setattr(StandIn, f"__{_name}__", _not_in_order)
 for _name in _VALUES:
     setattr(StandIn, _name, _needed)
