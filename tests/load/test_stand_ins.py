@@ -252,3 +252,63 @@ def test_an_import_that_fails_while_the_model_is_built_says_what_to_do(load: Loa
         "need it."
     )
     assert load(text, "nowhere_late").build()
+
+
+PACKAGE = {
+    "__init__.py": "from an_installed_zoo.model import make\n",
+    "model.py": "from torch import nn\nimport nowhere_a.kernels\nfrom . import optional, stern\n"
+    "if optional.nowhere_b or stern.nowhere_c.version < 2: raise ValueError\n"
+    "def make():\n    return nn.Linear(2, 2)\n",
+    "optional.py": "try:\n    from . import deep\n    nowhere_b = deep\n"
+    "except ImportError:\n    nowhere_b = None\n",
+    "deep.py": "import nowhere_b\n",
+    "stern.py": "try:\n    import nowhere_c\nexcept ImportError as error:\n"
+    "    raise RuntimeError('pip install nowhere_c') from error\n",
+}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package as an installer leaves it, with imports of modules that are not there."""
+    package = tmp_path / "site-packages" / "an_installed_zoo"
+    package.mkdir(parents=True)
+    for name, text in PACKAGE.items():
+        (package / name).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    "text", ["from an_installed_zoo import make\n", "def make():\n    import an_installed_zoo\n"]
+)
+def test_what_an_installed_package_lacks_is_offered(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.py").write_text(text, encoding="utf-8")
+
+    with pytest.raises(SubjectError, match=r"add --stub nowhere_a\b"):
+        find_factory(f"{tmp_path}/model.py:make").build()
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_installed_package_gets_a_stand_in_where_it_cannot_go_on_without() -> None:
+    with pytest.raises(SubjectError) as caught:
+        find_factory("an_installed_zoo:make")
+
+    assert str(caught.value) == (
+        "an_installed_zoo must import modules that are installed, got none named nowhere_a, "
+        "nowhere_c (model.py:2). Install what the model needs, and add "
+        "--stub nowhere_a,nowhere_c for what it does not."
+    )
+    # What it does without stays away, and the caller's modules hold no stand-ins.
+    assert find_factory("an_installed_zoo:make", stubs=["nowhere_a,nowhere_b,nowhere_c"]).build()
+    assert "an_installed_zoo" not in sys.modules
+
+
+def test_what_is_missing_behind_what_is_missing_is_named_at_once(
+    load: Load, tmp_path: Path
+) -> None:
+    (tmp_path / "parts.py").write_text("import nowhere_b\nimport nowhere_c\n")
+    text = "import importlib, nowhere_a\nimportlib.import_module('parts')\n"
+
+    with pytest.raises(SubjectError, match=r"named nowhere_a, nowhere_b, nowhere_c \(model\.py:1"):
+        load(text)

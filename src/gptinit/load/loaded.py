@@ -1,17 +1,18 @@
 """A Python file or an importable module, loaded as its code expects, and the functions in one."""
 
 import importlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from gptinit.errors import ConfigError
-from gptinit.load.isolation import blamed_on, isolated
+from gptinit.errors import ConfigError, GptInitError
+from gptinit.load.isolation import blamed_on
+from gptinit.load.missing import MissingModulesError
 from gptinit.load.script import Script, read_script
 from gptinit.load.stand_ins import StandIns
-from gptinit.load.surroundings import Surroundings, execute, importable, loading
+from gptinit.load.surroundings import Surroundings, execute, loading
 from gptinit.results.profile import Note
 
 __all__ = ["Loaded", "load_file", "load_function", "load_module"]
@@ -19,14 +20,12 @@ __all__ = ["Loaded", "load_file", "load_function", "load_module"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A module, its name in errors, where it comes from, and the context that its code needs."""
+    """A module, its name in errors, where it comes from, and what is around it."""
 
     module: ModuleType
     place: str
     source: str
-    within: Callable[[], AbstractContextManager[None]]
-    stand_ins: StandIns
-    around: Surroundings | None = None
+    around: Surroundings
     script: Script | None = None
 
     def find(self, name: str) -> object:
@@ -36,10 +35,14 @@ class Loaded:
             self.script.provide(name, namespace)
         return namespace.get(name)
 
+    def within(self) -> AbstractContextManager[None]:
+        """The context that its code needs."""
+        return self.around.building()
+
     def notes(self) -> tuple[Note, ...]:
         """How it was loaded, if not simply."""
         of_script = self.script.notes() if self.script else ()
-        return (*of_script, *(self.around or self.stand_ins).notes())
+        return (*of_script, *self.around.notes())
 
 
 def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = None) -> Loaded:
@@ -49,46 +52,69 @@ def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = Non
         SubjectError: if it fails.
     """
     here = file.resolve()
-    around = Surroundings.of(here, stand_ins)
-    around = around.joined(beside) if beside else around
-    script = read_script(here, around.entered)
-    with around.entered(), loading(file.name, stand_ins, around.paths, here):
-        module = execute(here, around.package, script)
-    return Loaded(
-        module=module, place=file.name, source=str(file), within=around.building,
-        stand_ins=stand_ins, around=around, script=script,
-    )  # fmt: skip
+
+    def load(stand_ins: StandIns) -> Loaded:
+        around = Surroundings.of(here, stand_ins)
+        around = around.joined(beside) if beside else around
+        script = read_script(here, around.entered)
+        with around.entered(), loading(file.name, stand_ins, around.paths, here):
+            module = execute(here, around.package, script)
+        return Loaded(
+            module=module, place=file.name, source=str(file), around=around, script=script
+        )
+
+    return _with_all_missing_named(load, stand_ins)
 
 
 def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
-    """An importable module, loaded.
+    """An importable module, loaded; the working folder is importable.
 
     Raises:
         ConfigError: if there is none of that name.
         SubjectError: if it fails.
     """
-    here = str(Path.cwd())
 
-    @contextmanager
-    def within() -> Iterator[None]:
-        with importable((here,)), isolated(module), stand_ins.imported():
-            yield
+    def load(stand_ins: StandIns) -> Loaded:
+        around = Surroundings.here(module, stand_ins)
+        with around.entered(), loading(module, stand_ins, around.paths):
+            importlib.invalidate_caches()
+            try:
+                imported = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name and f"{module}.".startswith(f"{error.name}."):
+                    raise ConfigError(
+                        f"{what} must be a module that can be imported, got {module!r}. "
+                        "Name a file as path/model.py:NAME."
+                    ) from error
+                raise
+        return Loaded(module=imported, place=module, source=f"module {module}", around=around)
 
-    with within(), loading(module, stand_ins, (here,)):
-        importlib.invalidate_caches()
+    return _with_all_missing_named(load, stand_ins)
+
+
+def _with_all_missing_named(load: Callable[[StandIns], Loaded], stand_ins: StandIns) -> Loaded:
+    """What `load` loads; an error names all modules that are missing, and not the first ones only.
+
+    Python stops at the first: what comes after is found by going on with stand-ins.
+
+    Raises:
+        SubjectError: if it cannot be loaded.
+    """
+    try:
+        return load(stand_ins)
+    except MissingModulesError as error:
+        first, names = error, dict.fromkeys(error.names)
+    more: Sequence[str] = first.names
+    while more:
         try:
-            imported = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name and f"{module}.".startswith(f"{error.name}."):
-                raise ConfigError(
-                    f"{what} must be a module that can be imported, got {module!r}. "
-                    "Name a file as path/model.py:NAME."
-                ) from error
-            raise
-    return Loaded(
-        module=imported, place=module, source=f"module {module}", within=within,
-        stand_ins=stand_ins,
-    )  # fmt: skip
+            load(StandIns.of([*stand_ins.names, *names]))
+            more = ()
+        except MissingModulesError as error:
+            more = [name for name in error.names if name not in names]
+            names |= dict.fromkeys(more)
+        except GptInitError:  # which the user will see once these are there
+            more = ()
+    raise MissingModulesError(first.place, first.line, list(names)) from first
 
 
 def load_function(
@@ -109,7 +135,7 @@ def load_function(
     place, _, name = text.rpartition(":")
     if not place or not name.isidentifier():
         raise ConfigError(f"{what} must be path.py:FUNC or package.module:FUNC, got {text!r}.")
-    stand_ins = beside.stand_ins if beside else StandIns()
+    stand_ins = beside.around.stand_ins if beside else StandIns()
     if place.endswith(".py") or "/" in place or Path(place).is_file():
         if not Path(place).is_file():
             raise ConfigError(f"{what} must name a file that exists, got {text!r}. Check the path.")

@@ -4,14 +4,59 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
+from gptinit.errors import SubjectError
 from gptinit.load.script import never_runs
 
-__all__ = ["missing_modules", "missing_name"]
+__all__ = [
+    "MissingModulesError",
+    "failed_import",
+    "is_guarded",
+    "missing_modules",
+    "missing_name",
+]
 
 _GUARDS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
+_EXITS = ("exit", "quit", "_exit")
+
+
+class MissingModulesError(SubjectError):
+    """Code that needs modules that this machine lacks.
+
+    Args:
+        place: the code.
+        line: where it needs the first one.
+        names: the modules.
+    """
+
+    def __init__(self, place: str, line: str, names: Sequence[str]) -> None:
+        super().__init__(
+            f"{place} must import modules that are installed, got none named {', '.join(names)} "
+            f"({line}). Install what the model needs, and add --stub {','.join(names)} for what "
+            "it does not."
+        )
+        self.place, self.line, self.names = place, line, tuple(names)
+
+
+def failed_import(error: BaseException | None) -> ImportError | None:
+    """The import of a module by its name that an error is about, or came of; None if none is.
+
+    Example:
+        >>> try:
+        ...     try:
+        ...         import nowhere
+        ...     except ImportError as error:
+        ...         raise RuntimeError("pip install nowhere") from error
+        ... except RuntimeError as error:
+        ...     failed_import(error).name
+        'nowhere'
+    """
+    while error is not None and not (isinstance(error, ImportError) and error.name):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def missing_modules(file: Path, folders: Sequence[str]) -> list[str]:
@@ -40,6 +85,24 @@ def missing_modules(file: Path, folders: Sequence[str]) -> list[str]:
             if not is_whole and (found or level or not _is_there(top, folders)):
                 missing.setdefault(whole if found or level else top)
     return list(missing)
+
+
+@cache
+def _guarded_lines(file: str) -> tuple[range, ...]:
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return ()
+    return tuple(
+        range(node.body[0].lineno, (node.body[-1].end_lineno or 0) + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try) and any(map(_expects_a_failure, node.handlers))
+    )
+
+
+def is_guarded(file: str, line: int) -> bool:
+    """Whether a line stands in a `try` that goes on where an import fails."""
+    return any(line in lines for lines in _guarded_lines(file))
 
 
 def missing_name(error: ImportError, folders: Sequence[str]) -> str:
@@ -79,9 +142,16 @@ def _imports(file: Path) -> Iterator[tuple[str, list[str], int]]:
 
 
 def _expects_a_failure(handler: ast.ExceptHandler) -> bool:
-    if handler.type is None:
-        return True
-    return any(isinstance(n, ast.Name) and n.id in _GUARDS for n in ast.walk(handler.type))
+    """Whether an import may fail that it handles: it neither raises again nor ends the program."""
+    caught = ast.walk(handler.type) if handler.type else ()
+    is_guard = handler.type is None or any(getattr(n, "id", "") in _GUARDS for n in caught)
+    match handler.body[-1]:
+        case ast.Raise():
+            return False
+        case ast.Expr(value=ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))):
+            return is_guard and name not in _EXITS
+        case _:
+            return is_guard
 
 
 def _local(

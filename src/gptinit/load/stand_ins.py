@@ -2,15 +2,17 @@
 
 import builtins
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FunctionType, SimpleNamespace
+from types import FrameType, FunctionType, SimpleNamespace
 from typing import Any, Protocol
 
 from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
+from gptinit.load.missing import is_guarded
 from gptinit.results.profile import Note
 from gptinit.user_code import is_installed
 
@@ -50,11 +52,13 @@ class StandIns:
         names: modules, with everything below them: "flash_attn", "xformers.ops".
         used: names of what was called or computed with after loading, in order.
         is_loading: whether a file is being loaded now.
+        takers: modules of installed packages that got one.
     """
 
     names: tuple[str, ...] = ()
     used: dict[str, None] = field(default_factory=dict)
     is_loading: bool = False
+    takers: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, names: Sequence[str]) -> "StandIns":
@@ -73,10 +77,11 @@ class StandIns:
 
     @contextmanager
     def imported(self) -> Iterator[None]:
-        """Import stand-ins inside the block, in the user's own files only.
+        """Import stand-ins inside the block, in the user's own files.
 
         Installed packages probe for optional modules in many ways and would take a stand-in for
-        the real thing; so `sys.modules` never holds one.
+        the real thing: `sys.modules` never holds one, and they get one only where the module is
+        missing and nothing expects that.
         """
         if not self.names:
             yield
@@ -86,15 +91,25 @@ class StandIns:
         def import_(
             name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
         ) -> Any:
-            file = (globals or {}).get("__file__") or ""
-            if not file or is_installed(file):
-                return original(name, globals, locals, fromlist, level)
-            whole = _absolute(name, (globals or {}).get("__package__") or "", level)
-            if self.covers(whole):
-                # As Python: `import a.b` gives a, `from a.b import c` gives a.b.
-                return StandIn(self, whole if fromlist else whole.partition(".")[0])
-            module = original(name, globals, locals, fromlist, level)
+            names = globals or {}
+            whole = _absolute(name, names.get("__package__") or "", level)
             parts = [part for part in fromlist or () if self.covers(f"{whole}.{part}")]
+            if not names.get("__file__") or not (parts or self.covers(whole)):
+                return original(name, globals, locals, fromlist, level)
+            is_library = is_installed(names["__file__"])
+            # As Python: `import a.b` gives a, `from a.b import c` gives a.b.
+            path = whole if fromlist else whole.partition(".")[0]
+            if self.covers(whole) and not is_library:
+                return StandIn(self, path)
+            try:
+                module = original(name, globals, locals, fromlist, level)
+            except ModuleNotFoundError:
+                if not self.covers(whole) or _expects_failure(sys._getframe(1)):
+                    raise
+                self.takers.add(names.get("__name__", ""))
+                return StandIn(self, path)
+            if is_library:
+                parts = [part for part in parts if not hasattr(module, part)]
             lacking = {part: StandIn(self, f"{whole}.{part}") for part in parts}
             return SimpleNamespace(**{**vars(module), **lacking}) if lacking else module
 
@@ -145,6 +160,19 @@ class StandIns:
             )
         message = f"Stand-ins were imported for {', '.join(self.names)}: {said}."
         return (Note(kind="approximate" if self.used else "engine", where="stub", message=message),)
+
+
+def _expects_failure(frame: FrameType | None) -> bool:
+    """Whether an installed package goes on without what it imports, or one that imports it does."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith("<") and file != __file__:  # nor Python's own machinery
+            if not is_installed(file) or frame.f_globals.get("__name__", "").startswith("gptinit."):
+                return False
+            if is_guarded(file, frame.f_lineno):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _absolute(name: str, package: str, level: int) -> str:

@@ -10,14 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
-from gptinit.errors import SubjectError
+from gptinit.errors import GptInitError, SubjectError
 from gptinit.load.isolation import blamed_on, isolated
-from gptinit.load.missing import missing_modules, missing_name
+from gptinit.load.missing import (
+    MissingModulesError,
+    failed_import,
+    missing_modules,
+    missing_name,
+)
 from gptinit.load.no_cuda import CpuForCuda
 from gptinit.load.script import Script
 from gptinit.load.stand_ins import StandIns
 from gptinit.results.profile import Note
-from gptinit.user_code import failed_module, is_installed, is_of_user, one_line, place_of
+from gptinit.user_code import failed_module, is_installed, one_line, place_of
 
 __all__ = ["Surroundings", "execute", "importable", "loading"]
 
@@ -61,6 +66,11 @@ class Surroundings:
             cpu=CpuForCuda() if names_cuda else None,
         )  # fmt: skip
 
+    @classmethod
+    def here(cls, module: str, stand_ins: StandIns) -> "Surroundings":
+        """Those of an importable module: the working folder."""
+        return cls(program=module, paths=(str(Path.cwd()),), package=(), stand_ins=stand_ins)
+
     def joined(self, other: "Surroundings") -> "Surroundings":
         """These surroundings with the folders and the modules of another file besides."""
         both = tuple(dict.fromkeys((*self.paths, *other.paths)))
@@ -81,10 +91,10 @@ class Surroundings:
             try:
                 yield
             except SubjectError as error:
-                cause = error.__cause__
-                if not isinstance(cause, ModuleNotFoundError) or not is_of_user(cause):
+                cause = failed_import(error)
+                name = missing_name(cause, self.paths) if cause else ""
+                if not cause or self.stand_ins.covers(name):
                     raise
-                name = missing_name(cause, self.paths)
                 raise SubjectError(
                     f"{error} Install it, or add --stub {name} if the model does not need it."
                 ) from cause
@@ -122,14 +132,18 @@ class Surroundings:
         ]
 
     def _found(self, present: set[str]) -> dict[str, ModuleType]:
+        """The modules of these folders, and of packages that hold stand-ins, imported since."""
+        takers = {name.partition(".")[0] for name in self.stand_ins.takers}
         return {
             name: module
             for name, module in list(sys.modules.items())
             if name.partition(".")[0] not in present
             and (origin := _origin(module))
-            and not is_installed(origin)
-            and any(Path(origin).is_relative_to(folder) for folder in self.paths)
+            and (name.partition(".")[0] in takers or self._is_here(origin))
         }
+
+    def _is_here(self, origin: str) -> bool:
+        return not is_installed(origin) and any(map(Path(origin).is_relative_to, self.paths))
 
 
 @contextmanager
@@ -150,18 +164,15 @@ def loading(
     with blamed_on(place, "load without an error"), stand_ins.loading():
         try:
             yield
-        except ImportError as error:
-            if not error.name or not is_of_user(error):
-                raise
-            found = missing_modules(file, folders) if file else []
-            others = [name for name in found if not stand_ins.covers(name)]
-            names = list(dict.fromkeys([*others, missing_name(error, folders)]))
-            raise SubjectError(
-                f"{place} must import modules that are installed, got none named "
-                f"{', '.join(names)} ({place_of(error)}). Install what the model needs, and add "
-                f"--stub {','.join(names)} for what it does not."
-            ) from error
+        except GptInitError:
+            raise
         except Exception as error:
+            lacking = failed_import(error)
+            found = missing_modules(file, folders) if file and lacking else []
+            found += [missing_name(lacking, folders)] if lacking else []
+            names = [name for name in dict.fromkeys(found) if not stand_ins.covers(name)]
+            if lacking and names:
+                raise MissingModulesError(place, place_of(lacking), names) from error
             failed = failed_module(error)
             own = place.removesuffix(".py").rpartition(".")[2]
             if failed.rpartition(".")[2].rstrip("_") in ("", own.rstrip("_")):
