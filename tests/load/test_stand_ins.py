@@ -248,8 +248,8 @@ def test_an_import_that_fails_while_the_model_is_built_says_what_to_do(load: Loa
 
     assert str(caught.value) == (
         "model.py:Model must build without an error, got ModuleNotFoundError: No module named "
-        "'nowhere_late' (model.py:5). Install it, or add --stub nowhere_late if the model does not "
-        "need it."
+        "'nowhere_late' (model.py:5). Install what the model needs, and add --stub nowhere_late "
+        "for what it does not."
     )
     assert load(text, "nowhere_late").build()
 
@@ -285,7 +285,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_an_installed_package_lacks_is_offered(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.py").write_text(text, encoding="utf-8")
 
-    with pytest.raises(SubjectError, match=r"add --stub nowhere_a\b"):
+    with pytest.raises(SubjectError, match=r"add --stub nowhere_a,nowhere_c for"):
         find_factory(f"{tmp_path}/model.py:make").build()
 
 

@@ -1,15 +1,17 @@
 """A Python file or an importable module, loaded as its code expects, and the functions in one."""
 
 import importlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from gptinit.errors import ConfigError, GptInitError
+from gptinit.errors import ConfigError, GptInitError, SubjectError
 from gptinit.load.isolation import blamed_on
-from gptinit.load.missing import MissingModulesError
+from gptinit.load.missing import MissingModulesError, failed_import, missing_name
 from gptinit.load.script import Script, read_script
 from gptinit.load.stand_ins import StandIns
 from gptinit.load.surroundings import Surroundings, execute, loading
@@ -35,9 +37,39 @@ class Loaded:
             self.script.provide(name, namespace)
         return namespace.get(name)
 
-    def within(self) -> AbstractContextManager[None]:
-        """The context that its code needs."""
-        return self.around.building()
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """The context that its code needs; an import that fails in it says what to do.
+
+        Raises:
+            SubjectError: if one does.
+        """
+        with self.around.entered():
+            try:
+                yield
+            except SubjectError as error:
+                names = self._missing(error)
+                if not names:
+                    raise
+                raise SubjectError(
+                    f"{error} Install what the model needs, and add --stub {','.join(names)} for "
+                    "what it does not."
+                ) from error.__cause__
+
+    def _missing(self, error: SubjectError) -> list[str]:
+        """The modules that code which ran needs and that are missing; none if that is no cause."""
+        cause = failed_import(error)
+        name = missing_name(cause, self.around.paths) if cause else ""
+        if not cause or self.around.stand_ins.covers(name):
+            return []
+        # More may be missing behind it in the package that was imported.
+        frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
+        imported = [f.f_globals["__name__"] for f in frames if f.f_code.co_name == "<module>"]
+        if not imported:
+            return [name]
+        return _missing_behind(
+            partial(load_module, imported[0], "model"), self.around.stand_ins, [name]
+        )
 
     def notes(self) -> tuple[Note, ...]:
         """How it was loaded, if not simply."""
@@ -95,26 +127,34 @@ def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
 def _with_all_missing_named(load: Callable[[StandIns], Loaded], stand_ins: StandIns) -> Loaded:
     """What `load` loads; an error names all modules that are missing, and not the first ones only.
 
-    Python stops at the first: what comes after is found by going on with stand-ins.
-
     Raises:
         SubjectError: if it cannot be loaded.
     """
     try:
         return load(stand_ins)
     except MissingModulesError as error:
-        first, names = error, dict.fromkeys(error.names)
-    more: Sequence[str] = first.names
+        names = _missing_behind(load, stand_ins, error.names)
+        raise MissingModulesError(error.place, error.line, names) from error
+
+
+def _missing_behind(
+    load: Callable[[StandIns], Loaded], stand_ins: StandIns, names: Sequence[str]
+) -> list[str]:
+    """Some missing modules, and those that turn out to be missing once stand-ins are there.
+
+    Python stops at the first: what comes after is found by going on with stand-ins.
+    """
+    found, more = list(names), list(names)
     while more:
+        more = []
         try:
-            load(StandIns.of([*stand_ins.names, *names]))
-            more = ()
+            load(StandIns.of([*stand_ins.names, *found]))
         except MissingModulesError as error:
-            more = [name for name in error.names if name not in names]
-            names |= dict.fromkeys(more)
+            more = [name for name in error.names if name not in found]
+            found += more
         except GptInitError:  # which the user will see once these are there
-            more = ()
-    raise MissingModulesError(first.place, first.line, list(names)) from first
+            break
+    return found
 
 
 def load_function(

@@ -81,25 +81,6 @@ class Surroundings:
         return (*(self.cpu.notes() if self.cpu else ()), *self.stand_ins.notes())
 
     @contextmanager
-    def building(self) -> Iterator[None]:
-        """As `entered`, and an import that fails while the model is built says what to do.
-
-        Raises:
-            SubjectError: if one does.
-        """
-        with self.entered():
-            try:
-                yield
-            except SubjectError as error:
-                cause = failed_import(error)
-                name = missing_name(cause, self.paths) if cause else ""
-                if not cause or self.stand_ins.covers(name):
-                    raise
-                raise SubjectError(
-                    f"{error} Install it, or add --stub {name} if the model does not need it."
-                ) from cause
-
-    @contextmanager
     def entered(self) -> Iterator[None]:
         """Run code of the file inside the block; the caller's modules stay as they were."""
         on_cpu = self.cpu.entered() if self.cpu else nullcontext()
