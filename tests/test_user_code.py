@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from gptinit.user_code import failed_module, is_of_user, one_line, place_of
+from gptinit.user_code import failed_module, one_line, place_of
 
 
 def raised(text: str, file: Path) -> Exception:
@@ -21,7 +21,7 @@ def test_an_error_is_said_with_its_type_and_place(tmp_path: Path) -> None:
     error = raised("x = 1\nraise ValueError('no\\nheads.')\n", tmp_path / "model.py")
 
     assert one_line(error) == "ValueError: no heads (model.py:2)"
-    assert (failed_module(error), is_of_user(error)) == ("model", True)
+    assert failed_module(error) == ("model", tmp_path / "model.py")
 
 
 def test_an_error_without_a_message_shows_the_line_that_raised_it(tmp_path: Path) -> None:
@@ -42,5 +42,4 @@ def test_an_error_inside_a_library_has_the_users_place(tmp_path: Path) -> None:
 
 def test_an_error_that_nothing_raised_has_no_place() -> None:
     assert one_line(AssertionError()) == "AssertionError"
-    assert failed_module(KeyError()) == ""
-    assert not is_of_user(KeyError())
+    assert failed_module(KeyError())[0] == ""

@@ -5,7 +5,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-__all__ = ["failed_module", "is_installed", "is_of_user", "one_line", "place_of"]
+__all__ = ["failed_module", "is_installed", "one_line", "place_of", "unset_variable"]
 
 _LONGEST = 400  # characters of another library's message
 _OURS = Path(__file__).resolve().parent
@@ -38,22 +38,31 @@ def is_installed(file: str | Path) -> bool:
     )
 
 
-def is_of_user(error: BaseException) -> bool:
-    """Whether the user's code raised an error, and no package that it imports or calls."""
-    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-    named = [f for f in files if not f.startswith("<") and not Path(f).is_relative_to(_OURS)]
-    return bool(named) and not is_installed(named[-1])
-
-
-def failed_module(error: BaseException) -> str:
-    """Name of the user's module whose code at module level failed; "" if none did."""
+def failed_module(error: BaseException) -> tuple[str, Path]:
+    """Name and file of the user's module whose code at module level failed; "" if none did."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     failed = [
-        frame.f_globals.get("__name__", "")
+        (frame.f_globals.get("__name__", ""), Path(frame.f_code.co_filename))
         for frame in frames
         if frame.f_code.co_name == "<module>" and not is_installed(frame.f_code.co_filename)
     ]
-    return failed[-1] if failed else ""
+    return failed[-1] if failed else ("", Path())
+
+
+def unset_variable(error: BaseException) -> str:
+    """Name of the environment variable that code needs and nobody set; "" if that is no cause.
+
+    Example:
+        >>> import os
+        >>> try:
+        ...     os.environ["NOBODY_SET_THIS"]
+        ... except KeyError as error:
+        ...     unset_variable(error)
+        'NOBODY_SET_THIS'
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    is_unset = isinstance(error, KeyError) and frames[-1].f_globals.get("__name__") == "os"
+    return str(error.args[0]) if is_unset else ""
 
 
 def _raising_line(error: BaseException) -> str:

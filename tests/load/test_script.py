@@ -201,7 +201,7 @@ def test_its_random_numbers_do_not_move_the_draws_of_the_model(folder: Path) -> 
         (
             "n_vocab = int(os.environ['VOCAB_OF_A_CLUSTER'])\n",
             r"^train\.py must run line \d+ of its main body, since the model needs what that sets, "
-            r"got KeyError: 'VOCAB_OF_A_CLUSTER' \(.*\)\.$",
+            r"got KeyError: 'VOCAB_OF_A_CLUSTER' \(.*\)\. Set it as its launcher does: VOCAB_OF_A_",
         ),
         (
             "",

@@ -12,7 +12,8 @@ from torch import nn
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.load.argument import find_factory
 from gptinit.load.factory import Factory
-from gptinit.load.stand_ins import StandIn, StandIns
+from gptinit.load.stand_in import StandIn
+from gptinit.load.stand_ins import StandIns
 
 Load = Callable[..., Factory]
 
@@ -312,3 +313,76 @@ def test_what_is_missing_behind_what_is_missing_is_named_at_once(
 
     with pytest.raises(SubjectError, match=r"named nowhere_a, nowhere_b, nowhere_c \(model\.py:1"):
         load(text)
+
+
+REGISTRY = """
+import nowhere
+from abc import ABC
+from torch import nn
+class Config: pass
+class Mixer(Config, nowhere.Registrable, ABC): pass
+class Registry(nowhere.Registry):
+    def register(self, name, *, func=None): return super().register(name, func=func)
+@Mixer.register("linear")
+class Linear(nn.Linear): pass
+mixers = Registry()
+@mixers.register("other")
+class Other(nn.Linear): pass
+def plain(): return Linear(2, 2)
+def by_name(): return mixers["linear"](2, 2)
+def by_test(): return Linear(2, 2) if "linear" in mixers else None
+"""
+
+
+def test_a_registry_of_a_missing_package_registers_and_finds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(REGISTRY, encoding="utf-8")
+
+    def build(name: str) -> nn.Module:
+        return find_factory(f"{tmp_path}/model.py:{name}", stubs=["nowhere"]).build()
+
+    assert isinstance(build("plain"), nn.Linear)
+    for name in ("by_name", "by_test"):
+        with pytest.raises(
+            SubjectError, match=r"^nowhere\.Registry must have a value here, .* Inst"
+        ):
+            build(name)
+
+
+@pytest.mark.parametrize(
+    "question", ["not bool(Need('torch>=2.1'))", "Need.version != 2", "Need.version < 2"]
+)
+def test_a_file_that_stops_after_a_question_to_a_stand_in_says_which(
+    load: Load, question: str
+) -> None:
+    text = f"from nowhere.imports import Need\nif {question} or True:\n    raise ImportError('old')"
+
+    with pytest.raises(SubjectError) as caught:
+        load(text, "nowhere")
+
+    assert str(caught.value).startswith(
+        "model.py must load without an error, got ImportError: old (model.py:3). Before that, it "
+        "asked nowhere.imports.Need"
+    )
+    assert str(caught.value).endswith(
+        ", and a stand-in says no to everything: install nowhere if that is why."
+    )
+
+
+def test_the_package_of_a_model_is_not_offered_to_be_stubbed(tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    (lab / "__init__.py").write_text("raise ValueError('no')\n", encoding="utf-8")
+    (lab / "model.py").touch()
+
+    with pytest.raises(SubjectError, match=r"got ValueError: no \(__init__\.py:1\)\.$"):
+        find_factory(f"{lab}/model.py:make")
+
+
+def test_an_environment_variable_that_is_not_set_is_named(load: Load) -> None:
+    with pytest.raises(SubjectError) as caught:
+        load("import os\nsize = int(os.environ['NOBODY_SET_THIS'])\n")
+
+    assert str(caught.value) == (
+        "model.py must load without an error, got KeyError: 'NOBODY_SET_THIS' (model.py:2). "
+        "Set it as its launcher does: NOBODY_SET_THIS=VALUE gptinit ..."
+    )

@@ -6,7 +6,8 @@ loaded.py            a file or module, loaded, and a function that is named of o
 surroundings.py      where a file runs: its folders importable, the caller's modules as they were
 script.py            a training script, of which only what it defines runs
 missing.py           the modules that a file imports and this machine lacks
-stand_ins.py         inert stand-ins for them
+stand_ins.py         imports inert stand-ins for them
+stand_in.py          such a stand-in: anything, without a value
 configured.py        a class or function, with some of its settings replaced
 configuration.py     the configuration that it takes, whether a class, an object or a dict
 signature.py         the parameters of a call, and what its source reads of them

@@ -21,7 +21,7 @@ from gptinit.errors import ConfigError
 from gptinit.load.isolation import blamed_on
 from gptinit.load.settings import MISSING, setting_called
 from gptinit.load.signature import hints_of, required_parameters
-from gptinit.load.stand_ins import StandIn
+from gptinit.load.stand_in import StandIn
 from gptinit.load.unvalued import INSTEAD, Unvalued
 from gptinit.trace.record.provenance import shown_file
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gptinit.errors import GptInitError, SubjectError
-from gptinit.user_code import one_line
+from gptinit.user_code import one_line, unset_variable
 
 __all__ = ["blamed_on", "guarded", "isolated", "uncompiled"]
 
@@ -68,7 +68,9 @@ def blamed_on(subject: str, rule: str) -> Iterator[None]:
     except GptInitError:
         raise
     except (Exception, SystemExit) as error:  # a script without __main__ guard may call exit()
-        raise SubjectError(f"{subject} must {rule}, got {one_line(error)}.") from error
+        name = unset_variable(error)
+        remedy = f" Set it as its launcher does: {name}=VALUE gptinit ..." if name else ""
+        raise SubjectError(f"{subject} must {rule}, got {one_line(error)}.{remedy}") from error
 
 
 def guarded(

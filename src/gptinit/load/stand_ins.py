@@ -1,42 +1,20 @@
 """Inert stand-ins for modules that the user's code imports and this machine lacks (`--stub`)."""
 
 import builtins
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType, FunctionType, SimpleNamespace
-from typing import Any, Protocol
-
-from torch import nn
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.load.missing import is_guarded
+from gptinit.load.stand_in import StandIn
 from gptinit.results.profile import Note
 from gptinit.user_code import is_installed
 
-__all__ = ["Owner", "StandIn", "StandIns"]
-
-_VALUES = ("__index__", "__int__", "__float__", "__complex__", "__len__", "__iter__", "__array__")
-"""Protocols that ask for the value of an object, which a stand-in does not have."""
-
-_OPERATIONS = (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
-    "lshift", "rshift",
-)  # fmt: skip
-_UNARY = ("neg", "pos", "abs", "invert")
-_COMPARISONS = ("lt", "le", "gt", "ge")
-
-
-class Owner(Protocol):
-    """Who gave a stand-in away, and wants to know what becomes of it."""
-
-    def touch(self, what: str) -> None:
-        """Record a use."""
-
-    def refusal(self, path: str) -> SubjectError:
-        """The error where a value is needed."""
+__all__ = ["StandIns"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,12 +29,14 @@ class StandIns:
     Attributes:
         names: modules, with everything below them: "flash_attn", "xformers.ops".
         used: names of what was called or computed with after loading, in order.
+        asked: what was last asked for its truth or compared, even while a file loads.
         is_loading: whether a file is being loaded now.
         takers: modules of installed packages that got one.
     """
 
     names: tuple[str, ...] = ()
     used: dict[str, None] = field(default_factory=dict)
+    asked: str = ""
     is_loading: bool = False
     takers: set[str] = field(default_factory=set)
 
@@ -132,8 +112,9 @@ class StandIns:
         """Whether a stand-in is imported for a module: it or a package around it is named."""
         return any(f"{module}.".startswith(f"{name}.") for name in self.names)
 
-    def touch(self, what: str) -> None:
+    def touch(self, what: str, *, is_question: bool = False) -> None:
         """Record that the init or the forward pass used a stand-in."""
+        self.asked = what if is_question else self.asked
         if not self.is_loading:
             self.used.setdefault(what)
 
@@ -186,122 +167,3 @@ def _absolute(name: str, package: str, level: int) -> str:
         return name
     around = package.split(".")[: len(package.split(".")) - level + 1]
     return ".".join([*around, name] if name else around)
-
-
-class StandIn:
-    """An object that may be anything: a module, a function, a class, a decorator, a constant."""
-
-    def __init__(self, owner: Owner, path: str) -> None:
-        self._gptinit = (owner, path)
-
-    @property
-    def __version__(self) -> str:
-        return "0"  # a version that has nothing
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # protocols that it does not have
-            raise AttributeError(name)
-        owner, path = self._gptinit
-        return StandIn(owner, f"{path}.{name}")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What it decorates, if that is how it is called, else another stand-in."""
-        owner, path = self._gptinit
-        owner.touch(f"{path}()")
-        if len(args) == 1 and not kwargs and isinstance(args[0], FunctionType | type):
-            return args[0]  # used as a decorator: what it decorates stays as it is
-        return StandIn(owner, path if path.endswith("()") else f"{path}()")
-
-    def __getitem__(self, key: Any) -> Any:
-        return _computed(self)
-
-    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
-        # Beside a real class the real one is base enough; of several stand-ins one is.
-        if bases[0] is not self or any(isinstance(base, type) for base in bases):
-            return ()
-        name = self._gptinit[1].rpartition(".")[2]
-        # What frameworks call a module or a model (LightningModule) is one of torch.
-        kind = (_Base, nn.Module) if re.search("Module|Model", name) else (_Base,)
-        return (type(name, kind, {"_stand_in": self}),)
-
-    def __instancecheck__(self, instance: Any) -> bool:
-        return False
-
-    def __subclasscheck__(self, subclass: type) -> bool:
-        return False
-
-    def __bool__(self) -> bool:
-        _computed(self)
-        return False
-
-    def __eq__(self, other: object) -> bool:
-        is_annotation = isinstance(other, type) or type(other).__module__ == "typing"
-        if not is_annotation:
-            _computed(self)
-        return self is other
-
-    __hash__ = object.__hash__
-
-    def __enter__(self) -> Any:
-        return _computed(self)
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-    def __deepcopy__(self, memo: Any) -> "StandIn":
-        return self
-
-    def __repr__(self) -> str:
-        return f"<stand-in for {self._gptinit[1]}>"
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = [*args, *(kwargs or {}).values()]
-        nested = [part for value in given if isinstance(value, list | tuple) for part in value]
-        found = next(value for value in (*given, *nested) if isinstance(value, StandIn))
-        return _needed(found)
-
-
-class _Base:
-    """Base of a class whose own base is a stand-in: it takes any arguments."""
-
-    _stand_in: StandIn
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-        owner, path = self._stand_in._gptinit
-        owner.touch(path)
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__()
-
-
-def _computed(stand_in: StandIn, *_: Any) -> StandIn:
-    owner, path = stand_in._gptinit
-    owner.touch(path)
-    return stand_in
-
-
-def _needed(stand_in: StandIn, *_: Any) -> Any:
-    """Refuse to invent a value.
-
-    Raises:
-        SubjectError: always.
-    """
-    owner, path = stand_in._gptinit
-    raise owner.refusal(path)
-
-
-def _not_in_order(stand_in: StandIn, other: Any) -> bool:
-    _computed(stand_in)
-    return False
-
-
-for _name in (*(f"__{n}__" for n in _OPERATIONS), *(f"__r{n}__" for n in _OPERATIONS)):
-    setattr(StandIn, _name, _computed)
-for _name in _UNARY:
-    setattr(StandIn, f"__{_name}__", _computed)
-for _name in _COMPARISONS:
-    setattr(StandIn, f"__{_name}__", _not_in_order)
-for _name in _VALUES:
-    setattr(StandIn, _name, _needed)

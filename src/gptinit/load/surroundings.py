@@ -22,7 +22,7 @@ from gptinit.load.no_cuda import CpuForCuda
 from gptinit.load.script import Script
 from gptinit.load.stand_ins import StandIns
 from gptinit.results.profile import Note
-from gptinit.user_code import failed_module, is_installed, one_line, place_of
+from gptinit.user_code import failed_module, is_installed, one_line, place_of, unset_variable
 
 __all__ = ["Surroundings", "execute", "importable", "loading"]
 
@@ -154,13 +154,22 @@ def loading(
             names = [name for name in dict.fromkeys(found) if not stand_ins.covers(name)]
             if lacking and names:
                 raise MissingModulesError(place, place_of(lacking), names) from error
-            failed = failed_module(error)
+            failed, where = failed_module(error)
             own = place.removesuffix(".py").rpartition(".")[2]
-            if failed.rpartition(".")[2].rstrip("_") in ("", own.rstrip("_")):
+            is_own = failed.rpartition(".")[2].rstrip("_") in ("", own.rstrip("_"))
+            is_around = where.name == "__init__.py" and where.parent in (file or where).parents
+            asked = stand_ins.asked
+            if asked:
+                remedy = (
+                    f"Before that, it asked {asked}, and a stand-in says no to everything: "
+                    f"install {asked.partition('.')[0]} if that is why."
+                )
+            elif is_own or is_around or unset_variable(error):
                 raise
+            else:
+                remedy = f"If the model does not need {failed}, add --stub {failed}."
             raise SubjectError(
-                f"{place} must load without an error, got {one_line(error)}. If the model does not "
-                f"need {failed}, add --stub {failed}."
+                f"{place} must load without an error, got {one_line(error)}. {remedy}"
             ) from error
 
 

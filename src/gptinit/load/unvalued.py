@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gptinit.errors import SubjectError
-from gptinit.load.stand_ins import StandIn
+from gptinit.load.stand_in import StandIn
 from gptinit.results.profile import Note
 
 __all__ = ["INSTEAD", "Unvalued"]
@@ -36,7 +36,7 @@ class Unvalued:
         self.names |= dict.fromkeys(names)
         return {name: StandIn(self, name) for name in names}
 
-    def touch(self, what: str) -> None:
+    def touch(self, what: str, *, is_question: bool = False) -> None:
         """Record that the init used an argument."""
         self.used.setdefault(what)
 
