@@ -207,3 +207,70 @@ def test_an_assertion_without_a_message_shows_what_it_asserts(load: Load) -> Non
     message = r"got AssertionError: assert self\.n_embd % 4 == 0 \(model\.py:8\)\.$"
     with pytest.raises(SubjectError, match=message):
         load(text, n_embd=6)
+
+
+def test_keys_inside_keys_have_dotted_names(load: Load) -> None:
+    # B2: `--set model.n_layers=4` for cfg["model"]["n_layers"].
+    read = 'cfg["model"]["{}"]'
+
+    assert shape(load("", read, model__n_layers=2, cfg__model__n_embd=4)) == (2, 4)
+    assert shape(load("A = {'model': {'n_layers': 2, 'n_embd': 4}}\n", read)) == (2, 4)
+    with pytest.raises(ConfigError) as caught:
+        load("", read, model__n_layers=2).build()
+    assert str(caught.value) == (
+        "model.py:GPT must have a value for every key of cfg that it reads, got none for "
+        "model.n_embd. Give --set model.n_embd=VALUE."
+    )
+
+
+TWO = "A = {'n_layers': 1, 'n_embd': 2}\nB = {'n_layers': 2, 'n_embd': 3}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "argument", "read", "known"),
+    [
+        (TWO, "cfg", "cfg['{}']", r"one of A, B, got 'C'\.$"),
+        (
+            "class D:\n    n_layers, n_embd = 1, 2\n",
+            "cfg: D",
+            "cfg.{}",
+            r"a configuration of its file, got 'C'\. .* --set cfg\.n_layers=VALUE\.$",
+        ),
+    ],
+)
+def test_a_name_that_is_no_configuration_says_what_names_would_do(
+    load: Load, text: str, argument: str, read: str, known: str
+) -> None:
+    # B3: the name itself was passed on, as a text.
+    with pytest.raises(ConfigError, match=rf"^cfg of model\.py:GPT must be {known}"):
+        load(text, read, argument, cfg="C")
+    if text == TWO:
+        factory = load(text, read, argument, cfg="B")
+        assert (shape(factory), factory.name) == ((2, 3), "model.py:GPT, cfg=B")
+
+
+def test_an_argument_that_no_class_of_the_file_fits_takes_what_is_given(load: Load) -> None:
+    # B4: refused, whatever was given.
+    classes = (
+        "@dataclass\nclass Inner:\n    dim: int = 2\n@dataclass\nclass Outer:\n    up: int = 2\n"
+    )
+
+    assert shape(load(classes, n_layers=2, cfg__n_embd=4)) == (2, 4)
+
+
+def test_of_several_arguments_the_one_called_a_configuration_is_one(load: Load) -> None:
+    factory = load("", "args.{}", "args, vocab_size", vocab_size=7, args__n_layers=2, n_embd=3)
+
+    assert shape(factory) == (2, 3)
+
+
+@pytest.mark.parametrize("given", ["float32", "torch.float32"])
+def test_a_dtype_may_be_named(load: Load, given: str) -> None:
+    # It stayed a text, which torch refuses.
+    config = "import torch\nCFG = {'n_layers': 1, 'n_embd': 2, 'dtype': torch.bfloat16}\n"
+
+    factory = load(config, "(cfg['{}'], torch.empty(1, dtype=cfg['dtype']))[0]", dtype=given)
+
+    assert shape(factory) == (1, 2)
+    with pytest.raises(ConfigError, match=r"^dtype must be a dtype of torch, got 'float31'"):
+        load(config, "cfg['{}']", dtype="float31")

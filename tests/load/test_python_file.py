@@ -363,7 +363,7 @@ def test_the_configuration_named_after_the_model_is_its_own(write: Write) -> Non
 
 
 def test_several_configurations_that_would_do_are_named(write: Write) -> None:
-    other = "@dataclass\nclass TrainConfig:\n    steps: int = 1\n"
+    other = "@dataclass\nclass TrainConfig(ModelConfig):\n    steps: int = 1\n"
     text = CONFIGS["fields"].replace("GPT", "Model") + other + MODEL.format(argument="config")
 
     message = (
@@ -372,6 +372,13 @@ def test_several_configurations_that_would_do_are_named(write: Write) -> None:
     )
     with pytest.raises(SubjectError, match=message):
         file_factory(write(model=text), "GPT", {})
+
+
+def test_of_several_configurations_the_one_that_has_all_that_is_read_is_taken(write: Write) -> None:
+    other = "@dataclass\nclass TrainConfig:\n    n_embd: int = 1\n"
+    text = CONFIGS["fields"].replace("GPT", "Model") + other + MODEL.format(argument="config")
+
+    assert file_factory(write(model=text), "GPT", {}).settings == {"n_embd": 4, "std": 0.02}
 
 
 def test_an_imported_configuration_is_found(write: Write) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gptinit.errors import ConfigError, SubjectError
+from gptinit.errors import ConfigError, SubjectError, unknown_name
 from gptinit.load.settings import MISSING, SCALARS, Setting, kinds_of
 from gptinit.load.signature import (
     default_of,
@@ -84,22 +84,40 @@ def find_configuration(
     """
     hints = hints_of(call.__init__ if isinstance(call, type) else call)  # type: ignore[misc]
     for parameter in parameters(call):
-        chosen = namespace.get(str(overrides.get(parameter.name)))
-        if parameter.name in overrides and _has_entries(chosen):
-            return _of_object(parameter.name, _constantly(chosen))
-        default = default_of(parameter)
-        if _is_object_of_user(default):
-            return _of_object(parameter.name, _constantly(default))
-        for kind in (
-            hints.get(parameter.name),
-            *getattr(hints.get(parameter.name), "__args__", ()),
-        ):
-            if isinstance(kind, type) and _may_configure(kind) and _settings_known(kind):
-                return _of_class(parameter.name, kind)
+        found = _of_signature(parameter, hints.get(parameter.name))
+        if parameter.name in overrides:
+            given = overrides[parameter.name]
+            chosen = namespace.get(given) if isinstance(given, str) else given
+            if _has_entries(chosen):
+                return _of_object(parameter.name, _constantly(chosen))
+            choices = _constants(_wanted(call, parameter.name), namespace)
+            if choices:
+                raise unknown_name(f"{parameter.name} of {label}", str(given), choices)
+            if found:
+                raise ConfigError(
+                    f"{parameter.name} of {label} must be a configuration of its file, got "
+                    f"{given!r}. What is in it is set by name: --set "
+                    f"{parameter.name}.{next(iter(found.settings), 'NAME')}=VALUE."
+                )
+        elif found:
+            return found
     needed = [p for p in required_parameters(call) if p.name not in overrides]
+    if len(needed) > 1:
+        needed = [p for p in needed if _CONFIG_NAME.fullmatch(p.name)]
     if len(needed) != 1 or hints.get(needed[0].name) in SCALARS:
         return None
     return _of_needed(call, needed[0], label, namespace)
+
+
+def _of_signature(parameter: Parameter, hint: object) -> Configuration | None:
+    """The configuration that the default or the annotation of an argument says."""
+    default = default_of(parameter)
+    if _is_object_of_user(default):
+        return _of_object(parameter.name, _constantly(default))
+    for kind in (hint, *getattr(hint, "__args__", ())):
+        if isinstance(kind, type) and _may_configure(kind) and _settings_known(kind):
+            return _of_class(parameter.name, kind)
+    return None
 
 
 def _of_needed(
@@ -109,28 +127,40 @@ def _of_needed(
     makers = [m for n, m in _methods(call) if _DEFAULT_CONFIG_NAME.search(n)]
     if len(makers) == 1:
         return _of_object(needed.name, makers[0])
-    read = reads(call, needed.name)
-    if not read.keys:
+    wanted = _wanted(call, needed.name)
+    if not reads(call, needed.name).keys:
         classes = _classes(call, namespace)
-        if classes:
-            names = [kind.__name__ for kind in classes]
-            remedy = f"Annotate its argument {needed.name!r}."
-            _require_one(names, label, remedy)
-            return _of_class(needed.name, classes[0])
-    wanted = read.keys or read.attributes
+        # Of several the one that has all that is read; if none has, the file does not show it.
+        fit = [kind for kind in classes if wanted <= _of_class(needed.name, kind).settings.keys()]
+        if len(classes) == 1 or fit:
+            names = [kind.__name__ for kind in fit or classes]
+            _require_one(names, label, f"Annotate its argument {needed.name!r}.")
+            return _of_class(needed.name, (fit or classes)[0])
     if not wanted:
         return None
-    constants = {
-        name: value
-        for name, value in namespace.items()
-        if _has_entries(value)
-        and not name.startswith("_")
-        and wanted <= dict(_entries(value)).keys()
-    }
+    constants = _constants(wanted, namespace)
     if constants:
         _require_one(list(constants), label, f"Use --set {needed.name}={next(iter(constants))}.")
         return _of_object(needed.name, _constantly(next(iter(constants.values()))))
     return _of_what_is_given(needed.name, label, _read_by_module(needed.name, namespace) | wanted)
+
+
+def _wanted(call: Callable[..., object], parameter: str) -> frozenset[str]:
+    read = reads(call, parameter)
+    return read.keys or read.attributes
+
+
+def _constants(wanted: frozenset[str], namespace: Mapping[str, object]) -> dict[str, object]:
+    """The constants of a module that hold all that is read of an argument, if that is known."""
+    tops = {name.partition(".")[0] for name in wanted}
+    return {
+        name: value
+        for name, value in namespace.items()
+        if wanted
+        and _has_entries(value)
+        and not name.startswith("_")
+        and tops <= dict(_entries(value)).keys()
+    }
 
 
 def _require_one(names: list[str], label: str, remedy: str) -> None:
@@ -367,16 +397,20 @@ class _Given(dict[str, object]):
 def _of_what_is_given(parameter: str, label: str, known: frozenset[str]) -> Configuration:
     """A configuration that nothing but its reader describes."""
 
-    def make(values: Values) -> object:
+    def make(values: Values, around: str = "") -> object:
         def refuse(name: str) -> _NotGivenError:
-            others = sorted(known - values.keys() - {name})
+            inside = sorted(k for k in known if k.startswith(f"{around}{name}."))
+            asked = inside[0] if inside else f"{around}{name}"
+            others = sorted(known - {f"{around}{v}" for v in values} - {asked})
             more = f" It may read {', '.join(others)} too." if others else ""
             return _NotGivenError(
                 f"{label} must have a value for every key of {parameter} that it reads, got none "
-                f"for {name}. Give --set {name}=VALUE.{more}"
+                f"for {asked}. Give --set {asked}=VALUE.{more}"
             )
 
-        made = _Given(values)
+        tops = dict.fromkeys(name.partition(".")[0] for name in values)
+        nested = {n: make(inner, f"{around}{n}.") for n in tops if (inner := _below(n, values))}
+        made = _Given({n: values.get(n) for n in tops} | nested)
         object.__setattr__(made, "_refuse", refuse)
         return made
 

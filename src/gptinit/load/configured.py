@@ -114,7 +114,7 @@ def configured_factory(target: Target, overrides: Mapping[str, object]) -> Facto
 
     changed = {name: values[name] for name in values if values[name] is not MISSING}
     return Factory(
-        name=model_label(target.label, changed),
+        name=model_label(target.label, {**chosen, **changed}),
         source=target.source,
         build=guarded(target.label, lambda: _call(target, plan, values), target.within),
         settings=settings,

@@ -29,6 +29,9 @@ MISSING = object()
 SCALARS: tuple[type, ...] = (bool, int, float, type(None), str)
 """Types of plain values, in the order in which they are tried for a text."""
 
+_KINDS = (torch.dtype, *SCALARS)
+"""Types of values that a text can be, where an annotation or a default says so."""
+
 _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "n_layer": ("num_hidden_layers", "n_layers", "num_layers", "decoder_layers", "depth"),
@@ -63,7 +66,7 @@ class Setting:
     """A setting that a model takes.
 
     Attributes:
-        kinds: the plain types that its value may have; none for any.
+        kinds: the types that its value may have, as `typed` takes them; none for any.
         default: its default; MISSING if it must be given.
     """
 
@@ -154,7 +157,7 @@ def typed(name: str, value: object, kinds: frozenset[type]) -> object:
     Args:
         name: the setting, for the error.
         value: a plain value, or the text of one.
-        kinds: types among SCALARS; none allows all of them.
+        kinds: types among SCALARS, or torch.dtype; none allows all of them.
 
     Raises:
         ConfigError: if the value is of none of these types.
@@ -168,18 +171,14 @@ def typed(name: str, value: object, kinds: frozenset[type]) -> object:
             return json.loads(value)
         except ValueError as error:
             raise ConfigError(f"{name} must be valid JSON, got {value!r}.") from error
-    if not kinds and isinstance(value, str) and value.startswith("torch."):
-        dtype = getattr(torch, value.removeprefix("torch."), None)
-        if isinstance(dtype, torch.dtype):
-            return dtype
-    for kind in SCALARS:
-        if kind in kinds or not kinds:
+    for kind in _KINDS:
+        if kind in kinds or (not kinds and (kind in SCALARS or str(value).startswith("torch."))):
             try:
                 return _as(kind, value)
             except (KeyError, ValueError, OverflowError):
                 continue
     if kinds:
-        rule = " or ".join(_IN_WORDS[kind] for kind in SCALARS if kind in kinds)
+        rule = " or ".join(_IN_WORDS[kind] for kind in _KINDS if kind in kinds)
         raise ConfigError(f"{name} must be {rule}, got {value!r}.")
     return value
 
@@ -196,9 +195,9 @@ def kinds_of(hint: object, default: object) -> frozenset[type]:
         ['NoneType', 'int']
     """
     if hint is None or hint is Any:
-        return frozenset({type(default)} & set(SCALARS) - {type(None)})
+        return frozenset({type(default)} & set(_KINDS) - {type(None)})
     kinds = frozenset(_flat(hint))
-    if not kinds <= frozenset(SCALARS):
+    if not kinds <= frozenset(_KINDS):
         return frozenset()
     return kinds | {type(None)} if default is None else kinds
 
@@ -224,6 +223,11 @@ def _as(kind: type, value: object) -> object:
         return float(value)
     if not isinstance(value, str) or kind is str:
         raise ValueError(value)
+    if kind is torch.dtype:
+        named = getattr(torch, value.removeprefix("torch."), None)
+        if isinstance(named, torch.dtype):
+            return named
+        raise ValueError(value)
     return _SPELLED[kind][value.lower()] if kind in _SPELLED else kind(value)
 
 
@@ -232,5 +236,8 @@ _SPELLED: Mapping[type, Mapping[str, object]] = MappingProxyType(
 )
 
 _IN_WORDS: Mapping[type, str] = MappingProxyType(
-    {bool: "true or false", int: "an integer", float: "a number", type(None): "none", str: "a text"}
-)
+    {
+        torch.dtype: "a dtype of torch", bool: "true or false", int: "an integer",
+        float: "a number", type(None): "none", str: "a text",
+    }
+)  # fmt: skip

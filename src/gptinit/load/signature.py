@@ -63,7 +63,8 @@ class Reads:
     """What a function does with one of its parameters.
 
     Attributes:
-        keys: texts that it is indexed with: {"emb_dim"} of cfg["emb_dim"].
+        keys: texts that it is indexed with: {"emb_dim", "model.dim"} of cfg["emb_dim"] and
+            cfg["model"]["dim"].
         attributes: names that are taken of it: {"emb_dim"} of cfg.emb_dim.
     """
 
@@ -86,13 +87,26 @@ def reads(call: Callable[..., object], parameter: str) -> Reads:
     keys, attributes = set(), set()
     for node in ast.walk(tree):
         match node:
-            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))):
-                keys |= {key} if name == parameter else set()
+            case ast.Subscript():
+                keys |= {_key_of(node, parameter)}
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 attributes |= {attribute} if name == parameter else set()
             case _:
                 pass
-    return Reads(frozenset(keys), frozenset(attributes))
+    whole = {key for key in keys if key and not any(k.startswith(f"{key}.") for k in keys)}
+    return Reads(frozenset(whole), frozenset(attributes))
+
+
+def _key_of(node: ast.expr, parameter: str) -> str:
+    """The "a.b" of parameter["a"]["b"]; "" for another expression."""
+    match node:
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))):
+            return key if name == parameter else ""
+        case ast.Subscript(value=inner, slice=ast.Constant(value=str(key))):
+            above = _key_of(inner, parameter)
+            return f"{above}.{key}" if above else ""
+        case _:
+            return ""
 
 
 def _all(call: Callable[..., object]) -> list[Parameter]:
