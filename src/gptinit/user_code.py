@@ -5,7 +5,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-__all__ = ["failed_module", "is_installed", "one_line", "place_of", "unset_variable"]
+__all__ = ["defined_at", "failed_module", "is_installed", "one_line", "place_of", "unset_variable"]
 
 _LONGEST = 400  # characters of another library's message
 _OURS = Path(__file__).resolve().parent
@@ -63,6 +63,19 @@ def unset_variable(error: BaseException) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     is_unset = isinstance(error, KeyError) and frames[-1].f_globals.get("__name__") == "os"
     return str(error.args[0]) if is_unset else ""
+
+
+def defined_at(function: object) -> str:
+    """File and line of a function's definition; its name where it has none.
+
+    Example:
+        >>> defined_at(len)
+        'len'
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return getattr(function, "__name__", type(function).__name__)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
 
 
 def _raising_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from support.profiles import make_profile
 import gptinit
 from gptinit.api.job import Job
 from gptinit.config import RunConfig
-from gptinit.errors import ConfigError, MeasureError
+from gptinit.errors import ConfigError, MeasureError, SubjectError
 from gptinit.facts.apply_scheme import distributions_at
 from gptinit.facts.bounds import Bound
 from gptinit.facts.presets import PRESETS
@@ -402,6 +402,30 @@ def test_a_model_that_wants_more_than_ids_is_called_as_the_user_says() -> None:
         assert found.places() == expected.places()
     assert gptinit.audit(WantsMore, forward=with_state).notes == ()
     assert "--forward" in gptinit.audit(WantsMore).notes[0].message
+
+
+def refusing(model: Any, ids: Any) -> Any:
+    """Is wrong."""
+    raise ValueError("no cache")
+
+
+def wanting(model: Any, ids: Any, cache: Any) -> Any:
+    """Wants what nobody gives."""
+
+
+@pytest.mark.parametrize(
+    ("forward", "told"),
+    [
+        (refusing, r"of Decoder for token ids, got ValueError: no cache \(test_api\.py:\d+\)\."),
+        (wanting, r"of Decoder .*: wanting\(\) missing 1 required positional argument: 'cache'"),
+        (lambda model, ids: None, r"of shape .*, got None for ids of shape \(1, 8\)\."),
+    ],
+)
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_way_to_call_that_fails_is_an_error(forward: Any, told: str, *, is_live: bool) -> None:
+    # C1: the audit went on by names alone, and said "1 warning".
+    with pytest.raises(SubjectError, match=rf"^--forward \(test_api\.py:\d+\) .* {told}"):
+        gptinit.audit(Decoder() if is_live else Decoder, forward=forward)
 
 
 def test_a_model_that_wants_more_than_ids_is_compared() -> None:

@@ -58,20 +58,23 @@ def test_logits_are_found_in_whatever_is_returned(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "told"),
     [
-        lambda ids: None,
-        lambda ids: scores(ids).mean(),
-        lambda ids: scores(ids)[:, [-1]],
-        lambda ids: scores(ids).int(),
-        lambda ids: {"logits": scores(ids)[:, [-1]], "hidden": scores(ids)},
+        (lambda ids: None, "None"),
+        (lambda ids: scores(ids).mean(), r"float32 of shape \(\)"),
+        (lambda ids: scores(ids)[:, [-1]], r"float32 of shape \(2, 1, 7\)"),
+        (lambda ids: scores(ids).int(), r"int32 of shape \(2, 5, 7\)"),
+        (
+            lambda ids: {"logits": scores(ids)[:, [-1]], "hidden": scores(ids)},
+            r"float32 of shape \(2, 1, 7\) and float32 of shape \(2, 5, 7\)",
+        ),
     ],
     ids=["nothing", "a loss", "last position", "integers", "logits of another shape"],
 )
-def test_a_forward_without_logits_is_named_in_one_line(make: Any) -> None:
+def test_a_forward_without_logits_is_named_in_one_line(make: Any, told: str) -> None:
     with pytest.raises(
         SubjectError,
-        match=r"^forward of Returns must return logits of shape \(B, T, vocabulary\), got none\.$",
+        match=rf"^forward of Returns must return logits .* got {told} for ids of shape \(2, 5\)\.$",
     ):
         call_model(Returns(make), Call(), IDS)
 
@@ -162,7 +165,7 @@ def test_the_user_s_way_to_call_is_the_only_one_and_sees_other_weights() -> None
 
     assert torch.equal(own, module(IDS[0])[None])
     assert torch.equal(ones, scores(IDS[:1]).sum(-1, keepdim=True).expand(ones.shape))
-    with pytest.raises(SubjectError, match=r"^--forward must return logits of shape"):
+    with pytest.raises(SubjectError, match=r"^--forward \(test_call\.py:\d+\) .* got None"):
         call_model(module, Call(function=lambda model, ids: None), IDS)
 
 

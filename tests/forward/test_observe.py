@@ -138,9 +138,9 @@ class TwoArguments(nn.Module):
         ),
         (
             NoLogits,
-            r"^NoLogits must run forward on token ids, got SubjectError: forward of NoLogits must "
-            r"return logits of shape \(B, T, vocabulary\), got none\. If it wants more, say how to "
-            r"call it: --forward path\.py:FUNC\.$",
+            # C2: "got SubjectError: ..." is nothing that a user has raised.
+            r"^forward of NoLogits must return logits of shape .*, got float32 of shape .*"
+            r"\. If it wants more, say how to call it: --forward path\.py:FUNC\.$",
         ),
         (Asserts, r"^Asserts must .* got AssertionError.* \(test_observe\.py:\d+\)\. "),
         (TwoArguments, r"^TwoArguments must run forward on token ids, got TypeError: .*'mask'"),

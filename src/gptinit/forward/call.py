@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.forward.sites import named_tensors
+from gptinit.user_code import defined_at
 
 __all__ = ["Call", "Forward", "call_model", "find_call"]
 
@@ -95,9 +96,20 @@ def call_model(
         returned = functional_call(_Called(module, call), inside, (ids,))
     logits = _logits(returned, ids)
     if logits is None:
-        what = f"forward of {type(module).__name__}" if call.function is None else "--forward"
-        raise SubjectError(f"{what} must return logits of shape (B, T, vocabulary), got none.")
+        what = f"forward of {type(module).__name__}"
+        if call.function is not None:
+            what = f"--forward ({defined_at(call.function)})"
+        raise SubjectError(
+            f"{what} must return logits of shape (B, T, vocabulary), got {_in_words(returned)} for "
+            f"ids of shape {tuple(ids.shape)}."
+        )
     return logits
+
+
+def _in_words(returned: object) -> str:
+    """What a model returned, by the shapes of its tensors."""
+    shapes = [f"{str(t.dtype)[6:]} of shape {tuple(t.shape)}" for _, t in named_tensors(returned)]
+    return " and ".join(shapes[:3]) or ("None" if returned is None else type(returned).__name__)
 
 
 def find_call(module: nn.Module, function: Forward | None = None) -> Iterator[Call]:

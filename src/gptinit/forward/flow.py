@@ -34,6 +34,7 @@ class Flow:
         gradients: when each parameter that the pass could use first gets a gradient.
         constant_logits: parameters of zeros that make the logits the same for all tokens, if any.
         notes: why something is missing.
+        failure: the error that ended it, if one did.
     """
 
     seen: Observation | None = None
@@ -44,6 +45,7 @@ class Flow:
     gradients: Mapping[str, FirstGradient] = field(default_factory=dict)
     constant_logits: tuple[str, ...] | None = None
     notes: list[Note] = field(default_factory=list)
+    failure: SubjectError | None = None
 
 
 def follow_briefly(
@@ -60,13 +62,13 @@ def follow_briefly(
         function: the user's way to call it.
     """
     with shortened(module, is_zero) as left_out:
-        flow = follow(module, is_zero, function=function)
+        flow = _followed(module, is_zero, function=function)
     if left_out and (
         flow.decoder is None or flow.decoder.is_flat or _has_unused(flow.gradients, left_out)
     ):
         return follow(module, is_zero, function=function)
     flow.gradients = {**flow.gradients, **_of_left_out(flow.gradients, left_out)}
-    return flow
+    return _run_at_least(flow, function)
 
 
 def follow(
@@ -82,7 +84,30 @@ def follow(
         is_zero: whether a parameter starts as zeros.
         weights: traced tensors in place of the parameters and buffers of a live one.
         function: the user's way to call it.
+
+    Raises:
+        SubjectError: if the user's way to call it fails.
     """
+    return _run_at_least(_followed(module, is_zero, weights, function), function)
+
+
+def _run_at_least(flow: Flow, function: Forward | None) -> Flow:
+    """The flow; what the user says must run, while a model may be read without running.
+
+    Raises:
+        SubjectError: if the user's way to call the model failed.
+    """
+    if function is not None and flow.seen is None and flow.failure is not None:
+        raise flow.failure
+    return flow
+
+
+def _followed(
+    module: nn.Module,
+    is_zero: Callable[[Tensor], bool],
+    weights: Mapping[str, TracedTensor] | None = None,
+    function: Forward | None = None,
+) -> Flow:
     flow = Flow()
     try:
         flow.seen = observe(module, weights, function)
@@ -92,6 +117,7 @@ def follow(
         flow.decoder = find_decoder(flow.seen, flow.width)
         flow.tail = find_tail(flow.seen, flow.decoder)
     except SubjectError as error:  # what was found until then is still good
+        flow.failure = error
         flow.notes.append(
             Note(kind="approximate", where="roles", message=f"Roles are read from names: {error}")
         )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptinit.errors import SubjectError
+from gptinit.errors import GptInitError, SubjectError
 from gptinit.forward.call import Call, Forward, call_model, find_call
 from gptinit.forward.graph import Graph
 from gptinit.forward.sites import tensors_in
@@ -19,7 +19,7 @@ from gptinit.trace.graph import Read
 from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import recording
-from gptinit.user_code import one_line
+from gptinit.user_code import defined_at, one_line
 
 __all__ = ["ModuleCall", "Observation", "observe", "observe_longer", "operator_by_operator"]
 
@@ -204,14 +204,15 @@ def _observed(
 
 def _why_not(module: nn.Module, function: Forward | None, error: Exception) -> str:
     """Why no way to call a model gave logits."""
-    said = one_line(error)
     name = type(module).__name__
-    if function is not None:
-        return f"--forward must return the logits of {name} for token ids, got {said}."
-    return (
-        f"{name} must run forward on token ids, got {said}. If it wants more, say how to call it: "
-        "--forward path.py:FUNC."
-    )
+    remedy = "If it wants more, say how to call it: --forward path.py:FUNC."
+    if isinstance(error, GptInitError):
+        return str(error) if function else f"{error} {remedy}"
+    said = one_line(error)
+    if function is None:
+        return f"{name} must run forward on token ids, got {said}. {remedy}"
+    how = f"--forward ({defined_at(function)})"
+    return f"{how} must return the logits of {name} for token ids, got {said}."
 
 
 def _graph_behind(
