@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -65,11 +64,14 @@ class Loaded:
         # More may be missing behind it in the package that was imported.
         frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
         imported = [f.f_globals["__name__"] for f in frames if f.f_code.co_name == "<module>"]
-        if not imported:
-            return [name]
-        return _missing_behind(
-            partial(load_module, imported[0], "model"), self.around.stand_ins, [name]
-        )
+        try:
+            if imported:
+                load_module(imported[0], "", StandIns.of([*self.around.stand_ins.names, name]))
+        except MissingModulesError as more:
+            return [name, *more.names]
+        except GptInitError:  # which the user will see once this one is there
+            pass
+        return [name]
 
     def notes(self) -> tuple[Note, ...]:
         """How it was loaded, if not simply."""
@@ -127,26 +129,18 @@ def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
 def _with_all_missing_named(load: Callable[[StandIns], Loaded], stand_ins: StandIns) -> Loaded:
     """What `load` loads; an error names all modules that are missing, and not the first ones only.
 
+    Python stops at the first: what comes after is found by going on with stand-ins.
+
     Raises:
         SubjectError: if it cannot be loaded.
     """
     try:
         return load(stand_ins)
     except MissingModulesError as error:
-        names = _missing_behind(load, stand_ins, error.names)
-        raise MissingModulesError(error.place, error.line, names) from error
-
-
-def _missing_behind(
-    load: Callable[[StandIns], Loaded], stand_ins: StandIns, names: Sequence[str]
-) -> list[str]:
-    """Some missing modules, and those that turn out to be missing once stand-ins are there.
-
-    Python stops at the first: what comes after is found by going on with stand-ins.
-    """
-    found, more = list(names), list(names)
+        first, found = error, list(error.names)
+    more: Sequence[str] = found
     while more:
-        more = []
+        more = ()
         try:
             load(StandIns.of([*stand_ins.names, *found]))
         except MissingModulesError as error:
@@ -154,7 +148,7 @@ def _missing_behind(
             found += more
         except GptInitError:  # which the user will see once these are there
             break
-    return found
+    raise MissingModulesError(first.place, first.line, found) from first
 
 
 def load_function(

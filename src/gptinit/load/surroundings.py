@@ -158,18 +158,18 @@ def loading(
             own = place.removesuffix(".py").rpartition(".")[2]
             is_own = failed.rpartition(".")[2].rstrip("_") in ("", own.rstrip("_"))
             is_around = where.name == "__init__.py" and where.parent in (file or where).parents
-            asked = stand_ins.asked
-            if asked:
-                remedy = (
+            remedies = []
+            if asked := stand_ins.asked:
+                remedies.append(
                     f"Before that, it asked {asked}, and a stand-in says no to everything: "
                     f"install {asked.partition('.')[0]} if that is why."
                 )
-            elif is_own or is_around or unset_variable(error):
+            if not (is_own or is_around):
+                remedies.append(f"If the model does not need {failed}, add --stub {failed}.")
+            if not remedies or unset_variable(error):
                 raise
-            else:
-                remedy = f"If the model does not need {failed}, add --stub {failed}."
             raise SubjectError(
-                f"{place} must load without an error, got {one_line(error)}. {remedy}"
+                f"{place} must load without an error, got {one_line(error)}. {' '.join(remedies)}"
             ) from error
 
 
