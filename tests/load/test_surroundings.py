@@ -66,3 +66,23 @@ def test_files_of_one_name_are_modules_of_their_own(tmp_path: Path) -> None:
     )
 
     assert [f.build().out_features for f in (first, second, again)] == [3, 4, 3]
+
+
+@pytest.mark.parametrize("root", ["", "src/"])
+def test_a_file_is_run_from_the_folder_around_it_that_holds_what_it_imports(
+    tmp_path: Path, root: str
+) -> None:
+    # As a repository is run from its root: `python -m apps.small.model`.
+    lab = tmp_path / root / "a_lab_at_the_root"
+    app = tmp_path / "apps" / "small"
+    for folder in (lab, app):
+        folder.mkdir(parents=True)
+    (lab / "parts.py").write_text("from torch.nn import Linear\n", encoding="utf-8")
+    (app / "model.py").write_text(
+        "from a_lab_at_the_root.parts import Linear\ndef make(): return Linear(2, 3)\n"
+    )
+
+    factory = file_factory(app / "model.py", "make", {})
+
+    assert dict(factory.build().named_parameters())["weight"].shape == (3, 2)
+    assert str(tmp_path) not in sys.path

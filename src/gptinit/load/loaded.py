@@ -5,12 +5,18 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from gptinit.errors import ConfigError, GptInitError, SubjectError
 from gptinit.load.isolation import blamed_on
-from gptinit.load.missing import MissingModulesError, failed_import, missing_name
+from gptinit.load.missing import (
+    MissingModulesError,
+    failed_import,
+    folders_with,
+    missing_name,
+)
 from gptinit.load.script import Script, read_script
 from gptinit.load.stand_ins import StandIns
 from gptinit.load.surroundings import Surroundings, execute, loading
@@ -87,8 +93,8 @@ def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = Non
     """
     here = file.resolve()
 
-    def load(stand_ins: StandIns) -> Loaded:
-        around = Surroundings.of(here, stand_ins)
+    def load(stand_ins: StandIns, also: Sequence[str] = ()) -> Loaded:
+        around = Surroundings.of(here, stand_ins, also)
         around = around.joined(beside) if beside else around
         script = read_script(here, around.entered)
         with around.entered(), loading(file.name, stand_ins, around.paths, here):
@@ -97,7 +103,11 @@ def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = Non
             module=module, place=file.name, source=str(file), around=around, script=script
         )
 
-    return _with_all_missing_named(load, stand_ins)
+    try:
+        return load(stand_ins)
+    except MissingModulesError as error:
+        also = folders_with(error.names, here)
+    return _with_all_missing_named(partial(load, also=also), stand_ins)
 
 
 def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:

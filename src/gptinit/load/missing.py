@@ -14,6 +14,7 @@ from gptinit.load.script import never_runs
 __all__ = [
     "MissingModulesError",
     "failed_import",
+    "folders_with",
     "is_guarded",
     "missing_modules",
     "missing_name",
@@ -85,6 +86,25 @@ def missing_modules(file: Path, folders: Sequence[str]) -> list[str]:
             if not is_whole and (found or level or not _is_there(top, folders)):
                 missing.setdefault(whole if found or level else top)
     return list(missing)
+
+
+def folders_with(names: Sequence[str], file: Path) -> list[str]:
+    """Folders around a file, or their src, that hold modules of these names: it is run from there.
+
+    Args:
+        names: of modules that are not found.
+        file: the file that imports them.
+    """
+    around = [place for folder in file.parents[:-1] for place in (folder, folder / "src")]
+    found = []
+    for top in dict.fromkeys(name.partition(".")[0] for name in names):
+        holding = (str(place) for place in around if _files(place / top) or _has_code(place / top))
+        found += [folder for folder in [next(holding, "")] if folder]
+    return list(dict.fromkeys(found))
+
+
+def _has_code(folder: Path) -> bool:
+    return any(folder.glob("*.py")) or any(folder.glob("*/*.py"))
 
 
 @cache

@@ -48,8 +48,8 @@ class Surroundings:
     modules: dict[str, ModuleType] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, file: Path, stand_ins: StandIns) -> "Surroundings":
-        """Those of a file."""
+    def of(cls, file: Path, stand_ins: StandIns, also: Sequence[str] = ()) -> "Surroundings":
+        """Those of a file, with further folders in which imports are looked up last."""
         folders = list(file.parents)
         depth = 0
         while (folders[depth] / "__init__.py").is_file():
@@ -58,7 +58,7 @@ class Surroundings:
         inside = depth > 0
         depth = min(max(depth, _relative_level(file)), len(folders) - 1)
         order = (folders[depth], folders[0]) if inside else (folders[0], folders[depth])
-        paths = dict.fromkeys(map(str, order))
+        paths = dict.fromkeys([*map(str, order), *also])
         package = tuple(reversed(folders[:depth]))
         names_cuda = b"cuda" in file.read_bytes()  # others are not slowed down
         return cls(
