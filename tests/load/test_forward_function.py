@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from gptinit.errors import ConfigError, GptInitError
+from gptinit.errors import ConfigError, GptInitError, SubjectError
 from gptinit.load.argument import find_factory
 from gptinit.load.forward_function import forward_function
 
@@ -83,3 +83,12 @@ def test_a_file_with_a_way_to_call_sees_the_classes_and_the_stand_ins_of_the_mod
 
     assert factory.forward is not None
     assert factory.forward(factory.build(), torch.ones(1))
+
+
+def test_a_file_beside_the_model_that_lacks_a_module_says_so(tmp_path: Path) -> None:
+    # The half of it that had run was found again at the second look, without its functions.
+    (tmp_path / "model.py").write_text("from torch import nn\ndef make(): return nn.Linear(2, 2)\n")
+    path = written(tmp_path, "import nowhere\ndef run(model, ids): return model(ids)\n")
+
+    with pytest.raises(SubjectError, match=r"^how\.py must import .* add --stub nowhere for"):
+        find_factory(f"{tmp_path}/model.py:make", forward=f"{path}:run")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gptinit.load.missing import missing_modules
+from gptinit.load.missing import folders_with, missing_modules
 
 FILES = {
     "lab/__init__.py": "from .gone import x\nimport nowhere_a\n",
@@ -73,3 +73,13 @@ def test_imports_that_must_succeed_are_counted(tmp_path: Path, text: str) -> Non
     file.write_text(text, encoding="utf-8")
 
     assert missing_modules(file, [str(tmp_path)]) == ["nowhere"]
+
+
+def test_a_neighbour_inside_a_package_is_not_what_an_absolute_import_means(lab: Path) -> None:
+    (lab / "lab" / "deep").mkdir()
+    (lab / "lab" / "deep" / "__init__.py").touch()
+    (lab / "sets").mkdir()
+    (lab / "sets" / "text.py").touch()
+    file = lab / "lab" / "deep" / "model.py"
+
+    assert folders_with(["parts", "sets.text", "nowhere"], file) == [str(lab)]

@@ -95,7 +95,8 @@ def folders_with(names: Sequence[str], file: Path) -> list[str]:
         names: of modules that are not found.
         file: the file that imports them.
     """
-    around = [place for folder in file.parents[:-1] for place in (folder, folder / "src")]
+    outside = [f for f in file.parents[:-1] if not (f / "__init__.py").is_file()]  # of its package
+    around = [place for folder in outside for place in (folder, folder / "src")]
     found = []
     for top in dict.fromkeys(name.partition(".")[0] for name in names):
         holding = (str(place) for place in around if _files(place / top) or _has_code(place / top))

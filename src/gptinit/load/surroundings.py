@@ -218,10 +218,14 @@ def execute(file: Path, package: tuple[Path, ...], script: Script | None) -> Mod
     assert spec.loader  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses look their module up there
-    if script:
-        script.run(module)
-    else:
-        spec.loader.exec_module(module)
+    try:
+        if script:
+            script.run(module)
+        else:
+            spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)  # as Python does: half a module must not be found again
+        raise
     return module
 
 
