@@ -318,9 +318,11 @@ def test_what_is_missing_behind_what_is_missing_is_named_at_once(
 REGISTRY = """
 import nowhere
 from abc import ABC
+from typing import Protocol
 from torch import nn
 class Config: pass
 class Mixer(Config, nowhere.Registrable, ABC): pass
+class Shape(nowhere.Shape, Protocol): pass
 class Registry(nowhere.Registry):
     def register(self, name, *, func=None): return super().register(name, func=func)
 @Mixer.register("linear")
@@ -366,6 +368,13 @@ def test_a_file_that_stops_after_a_question_to_a_stand_in_says_which(
     assert str(caught.value).endswith(
         ", and a stand-in says no to everything: install nowhere if that is why."
     )
+
+
+def test_a_base_class_is_no_question_to_a_stand_in(load: Load) -> None:
+    text = "import nowhere\nclass Mine(nowhere.Base): pass\nraise ValueError('no')\n"
+
+    with pytest.raises(SubjectError, match=r"got ValueError: no \(model\.py:3\)\.$"):
+        load(text, "nowhere")
 
 
 def test_the_package_of_a_model_is_not_offered_to_be_stubbed(tmp_path: Path) -> None:

@@ -61,11 +61,12 @@ class StandIn:
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         if next(base for base in bases if isinstance(base, StandIn)) is not self:
             return ()  # of several stand-ins one is enough
-        if any(getattr(base, "_is_protocol", False) for base in bases):
+        real = [base for base in bases if isinstance(base, type)]
+        if any(getattr(base, "_is_protocol", False) for base in real):
             return ()  # which takes no other base
         name = self._gptinit[1].rpartition(".")[2]
         kind: tuple[type, ...] = (_Base,)
-        if any(isinstance(base, type) for base in bases):
+        if real:
             kind = (_Beside,)
         elif re.search("Module|Model", name):
             # What frameworks call a module or a model (LightningModule) is one of torch.
