@@ -81,5 +81,8 @@ def test_a_neighbour_inside_a_package_is_not_what_an_absolute_import_means(lab: 
     (lab / "sets").mkdir()
     (lab / "sets" / "text.py").touch()
     file = lab / "lab" / "deep" / "model.py"
+    file.write_text("import sets.text\n")
 
     assert folders_with(["parts", "sets.text", "nowhere"], file) == [str(lab)]
+    file.write_text("import sets.text\nfrom sets.gone import x\n")
+    assert folders_with(["sets"], file) == []

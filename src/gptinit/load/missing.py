@@ -95,17 +95,21 @@ def folders_with(names: Sequence[str], file: Path) -> list[str]:
         names: of modules that are not found.
         file: the file that imports them.
     """
-    outside = [f for f in file.parents[:-1] if not (f / "__init__.py").is_file()]  # of its package
+    outside = [f for f in file.parents[:-1] if not (f / "__init__.py").is_file()]
     around = [place for folder in outside for place in (folder, folder / "src")]
-    found = []
+    imported = {module for module, _, level in _imports(file) if not level}
+    found: dict[str, None] = {}
     for top in dict.fromkeys(name.partition(".")[0] for name in names):
-        holding = (str(place) for place in around if _files(place / top) or _has_code(place / top))
-        found += [folder for folder in [next(holding, "")] if folder]
-    return list(dict.fromkeys(found))
+        # All of it: a folder may be called like a package that is meant and not there.
+        inside = {module for module in imported if module.partition(".")[0] == top} or {top}
+        paths = ["/".join(module.split(".")) for module in inside]
+        holding = (str(p) for p in around if all(_has_code(p / path) for path in paths))
+        found |= dict.fromkeys([folder for folder in [next(holding, "")] if folder])
+    return list(found)
 
 
-def _has_code(folder: Path) -> bool:
-    return any(folder.glob("*.py")) or any(folder.glob("*/*.py"))
+def _has_code(stem: Path) -> bool:
+    return bool(_files(stem)) or any(stem.glob("*.py")) or any(stem.glob("*/*.py"))
 
 
 @cache
