@@ -5,7 +5,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-__all__ = ["defined_at", "failed_module", "is_installed", "one_line", "place_of", "unset_variable"]
+__all__ = ["defined_at", "failed_module", "is_installed", "one_line", "place_of", "remedy_for"]
 
 _LONGEST = 400  # characters of another library's message
 _OURS = Path(__file__).resolve().parent
@@ -49,20 +49,20 @@ def failed_module(error: BaseException) -> tuple[str, Path]:
     return failed[-1] if failed else ("", Path())
 
 
-def unset_variable(error: BaseException) -> str:
-    """Name of the environment variable that code needs and nobody set; "" if that is no cause.
+def remedy_for(error: BaseException) -> str:
+    """What the user can do about an error that comes of how gptinit was started; "" if nothing.
 
     Example:
-        >>> import os
-        >>> try:
-        ...     os.environ["NOBODY_SET_THIS"]
-        ... except KeyError as error:
-        ...     unset_variable(error)
-        'NOBODY_SET_THIS'
+        >>> remedy_for(FileNotFoundError(2, "No such file", "vocab.json"))
+        'Run gptinit in the folder from which vocab.json is found.'
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    is_unset = isinstance(error, KeyError) and frames[-1].f_globals.get("__name__") == "os"
-    return str(error.args[0]) if is_unset else ""
+    if isinstance(error, KeyError) and frames and frames[-1].f_globals.get("__name__") == "os":
+        return f"Set it as its launcher does: {error.args[0]}=VALUE gptinit ..."
+    name = error.filename if isinstance(error, FileNotFoundError) else None
+    if isinstance(name, str) and not Path(name).is_absolute():
+        return f"Run gptinit in the folder from which {name} is found."
+    return ""
 
 
 def defined_at(function: object) -> str:

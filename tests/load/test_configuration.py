@@ -258,8 +258,10 @@ def test_an_argument_that_no_class_of_the_file_fits_takes_what_is_given(load: Lo
     assert shape(load(classes, n_layers=2, cfg__n_embd=4)) == (2, 4)
 
 
-def test_of_several_arguments_the_one_called_a_configuration_is_one(load: Load) -> None:
-    factory = load("", "args.{}", "args, vocab_size", vocab_size=7, args__n_layers=2, n_embd=3)
+@pytest.mark.parametrize("name", ["args", "lab_args"])
+def test_of_several_arguments_the_one_called_a_configuration_is_one(load: Load, name: str) -> None:
+    given = {"vocab_size": 7, f"{name}__n_layers": 2, "n_embd": 3}
+    factory = load("", f"{name}.{{}}", f"{name}, vocab_size", **given)
 
     assert shape(factory) == (2, 3)
 

@@ -387,11 +387,23 @@ def test_the_package_of_a_model_is_not_offered_to_be_stubbed(tmp_path: Path) -> 
         find_factory(f"{lab}/model.py:make")
 
 
-def test_an_environment_variable_that_is_not_set_is_named(load: Load) -> None:
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "os.environ['NOBODY_SET_THIS']",
+            "KeyError: 'NOBODY_SET_THIS' (model.py:2). Set it as its launcher does: "
+            "NOBODY_SET_THIS=VALUE gptinit ...",
+        ),
+        (
+            "open('sizes/of.json')",
+            "FileNotFoundError: [Errno 2] No such file or directory: 'sizes/of.json' (model.py:2). "
+            "Run gptinit in the folder from which sizes/of.json is found.",
+        ),
+    ],
+)
+def test_what_a_launcher_gives_is_named(load: Load, line: str, told: str) -> None:
     with pytest.raises(SubjectError) as caught:
-        load("import os\nsize = int(os.environ['NOBODY_SET_THIS'])\n")
+        load(f"import os\n{line}\n")
 
-    assert str(caught.value) == (
-        "model.py must load without an error, got KeyError: 'NOBODY_SET_THIS' (model.py:2). "
-        "Set it as its launcher does: NOBODY_SET_THIS=VALUE gptinit ..."
-    )
+    assert str(caught.value) == f"model.py must load without an error, got {told}"

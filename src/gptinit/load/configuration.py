@@ -103,7 +103,7 @@ def find_configuration(
             return found
     needed = [p for p in required_parameters(call) if p.name not in overrides]
     if len(needed) > 1:
-        needed = [p for p in needed if _CONFIG_NAME.fullmatch(p.name)]
+        needed = [p for p in needed if _CONFIG_NAME.fullmatch(p.name.rpartition("_")[2])]
     if len(needed) != 1 or hints.get(needed[0].name) in SCALARS:
         return None
     return _of_needed(call, needed[0], label, namespace)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gptinit.errors import GptInitError, SubjectError
-from gptinit.user_code import one_line, unset_variable
+from gptinit.user_code import one_line, remedy_for
 
 __all__ = ["blamed_on", "guarded", "isolated", "uncompiled"]
 
@@ -68,9 +68,8 @@ def blamed_on(subject: str, rule: str) -> Iterator[None]:
     except GptInitError:
         raise
     except (Exception, SystemExit) as error:  # a script without __main__ guard may call exit()
-        name = unset_variable(error)
-        remedy = f" Set it as its launcher does: {name}=VALUE gptinit ..." if name else ""
-        raise SubjectError(f"{subject} must {rule}, got {one_line(error)}.{remedy}") from error
+        said = f"{subject} must {rule}, got {one_line(error)}. {remedy_for(error)}"
+        raise SubjectError(said.rstrip()) from error
 
 
 def guarded(

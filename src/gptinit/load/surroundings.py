@@ -22,7 +22,7 @@ from gptinit.load.no_cuda import CpuForCuda
 from gptinit.load.script import Script
 from gptinit.load.stand_ins import StandIns
 from gptinit.results.profile import Note
-from gptinit.user_code import failed_module, is_installed, one_line, place_of, unset_variable
+from gptinit.user_code import failed_module, is_installed, one_line, place_of, remedy_for
 
 __all__ = ["Surroundings", "execute", "importable", "loading"]
 
@@ -166,7 +166,7 @@ def loading(
                 )
             if not (is_own or is_around):
                 remedies.append(f"If the model does not need {failed}, add --stub {failed}.")
-            if not remedies or unset_variable(error):
+            if not remedies or remedy_for(error):
                 raise
             raise SubjectError(
                 f"{place} must load without an error, got {one_line(error)}. {' '.join(remedies)}"
