@@ -163,6 +163,23 @@ def test_a_brief_reading_tells_the_same_of_a_deep_model() -> None:
     assert brief.program == whole.program
 
 
+def test_matrices_that_only_a_number_in_a_sequence_tells_apart_keep_their_roles() -> None:
+    # The two matrices of pytorch/examples' minGPT-ddp: blocks.*.mlp.0 and blocks.*.mlp.2.
+    class Numbered(Block):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mlp = nn.Sequential(nn.Linear(C, 2 * C), nn.GELU(), nn.Linear(2 * C, C))
+
+    class Deep(Decoder):
+        def blocks(self, made: list[nn.Module]) -> nn.Module:
+            return nn.ModuleList(Numbered() for _ in range(9))
+
+    program = read_model(factory(Deep), brief=True).program
+
+    for end, role in (("mlp.0.weight", "mlp_up"), ("mlp.2.weight", "mlp_down")):
+        assert {p.role for p in program.parameters if p.name.endswith(end)} == {role}
+
+
 class TestLive:
     """A module that is built already is measured, and stays as it is."""
 

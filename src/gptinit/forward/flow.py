@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ from gptinit.results.program import FirstGradient
 from gptinit.trace.record.tensor import TracedTensor
 
 __all__ = ["Flow", "follow", "follow_briefly"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -67,7 +70,9 @@ def follow_briefly(
         flow.decoder is None or flow.decoder.is_flat or _has_unused(flow.gradients, left_out)
     ):
         return follow(module, is_zero, function=function)
-    flow.gradients = {**flow.gradients, **_of_left_out(flow.gradients, left_out)}
+    names = [name for name, _ in module.named_parameters()]
+    flow.gradients = _with_left_out(flow.gradients, names, left_out, _shared_gradient)
+    flow.uses = _with_left_out(flow.uses, names, left_out, _first_use)
     return _run_at_least(flow, function)
 
 
@@ -141,25 +146,57 @@ def _has_unused(gradients: Mapping[str, FirstGradient], left_out: Iterable[str])
     return any(not g.is_used and not name.startswith(lists) for name, g in gradients.items())
 
 
-def _of_left_out(
-    known: Mapping[str, FirstGradient], left_out: Mapping[str, tuple[str, str]]
-) -> dict[str, FirstGradient]:
-    """What holds for blocks that were left out: what the first and the last of their kind share.
+def _with_left_out(
+    known: Mapping[str, _T],
+    names: Iterable[str],
+    left_out: Mapping[str, tuple[str, str]],
+    twin: Callable[[str, tuple[str, _T | None], tuple[str, _T | None]], _T | None],
+) -> dict[str, _T]:
+    """What is known of parameters, with what holds for those of blocks that were left out.
+
+    Args:
+        known: by the name of a parameter.
+        names: of all parameters.
+        left_out: path of a block -> those of the first and the last of its kind.
+        twin: what holds in a block, from its path and (path, what holds there) of those two.
+    """
+    found: dict[str, _T | None] = dict(known)
+
+    def find(name: str) -> _T | None:
+        if name not in found:
+            dots = (i for i, letter in enumerate(name) if letter == ".")
+            path = next((name[:i] for i in dots if name[:i] in left_out), None)
+            if path is None:
+                return None
+            inside = name.removeprefix(path)
+            first, last = ((end, find(f"{end}{inside}")) for end in left_out[path])
+            found[name] = twin(path, first, last)
+        return found[name]
+
+    every = {name: find(name) for name in dict.fromkeys((*known, *names))}
+    return {name: value for name, value in every.items() if value is not None}
+
+
+def _first_use(
+    path: str, first: tuple[str, WeightUse | None], last: tuple[str, WeightUse | None]
+) -> WeightUse | None:
+    """The use in the first block of a kind: all of them use their weights alike."""
+    return first[1] or last[1]
+
+
+def _shared_gradient(
+    path: str, first: tuple[str, FirstGradient | None], last: tuple[str, FirstGradient | None]
+) -> FirstGradient | None:
+    """What the first and the last block of a kind share.
 
     A zero stream stays zero only from the first block on, and a gradient that is stopped is so
     only up to the last: what holds at both ends holds between them.
     """
-    found: dict[str, FirstGradient] = {}
-    for path, (first, last) in left_out.items():
-        for name, gradient in {**known, **found}.items():
-            if not name.startswith(f"{first}."):
-                continue
-            inside = name.removeprefix(first)
-            other = known.get(f"{last}{inside}")
-            mine = _moved(gradient, first, path)
-            if other is not None and _moved(other, last, path) == mine:
-                found[f"{path}{inside}"] = mine
-    return found
+    (start, mine), (end, other) = first, last
+    if mine is None or other is None:
+        return None
+    moved = _moved(mine, start, path)
+    return moved if _moved(other, end, path) == moved else None
 
 
 def _moved(gradient: FirstGradient, block: str, to: str) -> FirstGradient:

@@ -29,11 +29,14 @@ class Addition:
     Attributes:
         vertex: the addition, which is the stream after it.
         stream: the stream before it.
+        start: the stream that the branch was computed from: that before the first of several
+            parallel branches, else `stream`.
         branch: what was added.
     """
 
     vertex: int
     stream: int
+    start: int
     branch: int
 
 
@@ -45,7 +48,7 @@ class Writer:
         vertex: the product.
         weight: name of its matrix.
         addition: the addition that it feeds.
-        cone: set of the nodes between the stream before the addition and the product.
+        cone: set of the nodes between the stream that the branch starts from and the product.
     """
 
     vertex: int
@@ -88,9 +91,9 @@ def additions(graph: Graph, width: int) -> list[Addition]:
                     before[v.index] = branch
                     break
                 before[v.index] = stream
-                chain.append(Addition(v.index, stream, branch))
-                is_parallel = not behind >> stream & 1
-                origin[v.index] = origin[stream] if is_parallel else stream
+                start = stream if behind >> stream & 1 else origin[stream]
+                chain.append(Addition(v.index, stream, start, branch))
+                origin[v.index] = start
                 break
     return chain
 
@@ -153,8 +156,8 @@ def closing(graph: Graph, addition: Addition) -> list[Vertex]:
 
 
 def _before(graph: Graph, addition: Addition) -> int:
-    """Set of the nodes of the stream before an addition, and of all that it depends on."""
-    return graph.ancestors[addition.stream] | 1 << addition.stream
+    """Set of the stream that a branch starts from, and of all nodes that it depends on."""
+    return graph.ancestors[addition.start] | 1 << addition.start
 
 
 def _token_operands(graph: Graph, v: Vertex) -> list[int]:

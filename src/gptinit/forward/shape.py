@@ -112,7 +112,7 @@ def _positions(graph: Graph, uses: Mapping[str, WeightUse]) -> str | None:
 
 def _activation(graph: Graph, decoder: Decoder) -> str | None:
     last = decoder.chain[-1]
-    cone = graph.ancestors[last.branch] & ~graph.ancestors[last.stream]
+    cone = graph.ancestors[last.branch] & ~graph.ancestors[last.start]
     inside = list(graph.within(cone))
     for v in reversed(inside):
         if v.name in _ACTIVATIONS:

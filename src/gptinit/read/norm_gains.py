@@ -38,15 +38,13 @@ def norm_gains(
     """
     gains: dict[str, float] = {}
     shown = {name: use.norm for name, use in flow.uses.items() if use.norm is not None}
-    # A shortened pass runs one block of every kind: other layers have the norms of their twins.
-    twins = {number_pattern(name): norm for name, norm in shown.items()}
     parameters = dict(module.named_parameters(remove_duplicate=False))
     done: dict[object, float | None] = {}
     for name in names:
         weight = parameters[name]
         if weight.numel() > _LARGEST:
             continue
-        norm = shown.get(name) or twins.get(number_pattern(name))
+        norm = shown.get(name)
         bias = parameters.get(_bias_of(name, norm)) if norm else None
         laws = (law(weight), None if bias is None else law(bias))
         key = (number_pattern(name), norm is None, tuple(weight.shape), laws)

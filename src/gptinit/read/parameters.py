@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from gptinit.facts.distributions import Copy, Distribution, Piecewise
-from gptinit.facts.names import number_pattern
 from gptinit.facts.step import Step
 from gptinit.facts.vocabulary import ParameterRole
 from gptinit.forward.blocks import Decoder, block_of
@@ -59,16 +58,14 @@ class ParameterReader:
         self._layers = layer_numbers(self._names, flow.decoder)
         # Modules of which the pass used a weight: it may use their biases too.
         self._used_modules = tuple(f"{name.rpartition('.')[0]}." for name in flow.uses)
-        # A shortened pass runs one block of every kind: other layers have the uses of their twins.
-        self._uses_by_pattern = {number_pattern(name): use for name, use in flow.uses.items()}
         parameters = list(module.named_parameters())
-        self._role_of = {n: self._role(n, p, self._use(n)) for n, p in parameters}
+        self._role_of = {n: self._role(n, p, self._uses.get(n)) for n, p in parameters}
         norms = [n for n, role in self._role_of.items() if role == "norm_weight"]
         self._gains = norm_gains(module, norms, flow, lambda t: laws.of(read_of(t)).distribution)
 
     def parameter(self, name: str, tensor: Tensor, read: Read) -> ParameterProgram:
         """The program of a parameter."""
-        use = self._use(name)
+        use = self._uses.get(name)
         law = self._laws.of(read)
         fan_in, fan_out = _fans(self._module, name, tensor, use)
         return ParameterProgram(
@@ -101,9 +98,6 @@ class ParameterReader:
             kind="buffer",
             provenance=_provenance(read),
         )
-
-    def _use(self, name: str) -> WeightUse | None:
-        return self._uses.get(name) or self._uses_by_pattern.get(number_pattern(name))
 
     def _role(self, name: str, tensor: Tensor, use: WeightUse | None) -> ParameterRole:
         """The role by the user's map, else by the forward pass, else by the name."""
