@@ -1,6 +1,7 @@
 """Scaling by depth: applied once more, in one branch only, and in models of two layers."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,10 @@ from support.programs import D, F, L, every, llama, redrawn
 
 from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import findings_of
-from gptinit.facts.distributions import Distribution, Normal
+from gptinit.facts.distributions import Distribution, Normal, Uniform
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.step import Step
-from gptinit.results.program import Draw
+from gptinit.results.program import Draw, ParameterProgram
 
 DEPTH = math.sqrt(2 * L)
 PLAIN = 0.02
@@ -135,3 +136,59 @@ def test_half_of_the_usual_std_is_no_scaling_twice_by_one_layer(n_layer: int, fo
     told = {f.rule for f in findings_of(llama(law, n_layer=n_layer))}
 
     assert ("scaled-twice" in told) is found
+
+
+def _without_role(p: ParameterProgram, roles: tuple[str, ...], *, writes: bool) -> ParameterProgram:
+    return replace(p, role="other", writes_stream=writes) if p.role in roles else p
+
+
+INPUTS = ("q", "k", "v", "mlp_gate", "mlp_up")
+UNNAMED: dict[str, Callable[[ParameterProgram], ParameterProgram]] = {
+    # One matrix makes queries, keys, values and hidden units, as in PaLM.
+    "fused inputs": lambda p: _without_role(p, INPUTS, writes=False),
+    # Linear attention or a recurrence.
+    "a branch without a role": lambda p: _without_role(
+        _without_role(p, ("q", "k", "v"), writes=False), ("attn_out",), writes=True
+    ),
+    "no role at all": lambda p: _without_role(
+        _without_role(p, INPUTS, writes=False), ("attn_out", "mlp_down"), writes=True
+    ),
+}
+
+
+@pytest.mark.parametrize("which", UNNAMED)
+@pytest.mark.parametrize(
+    ("scaled", "plain"), [("o_proj", "down_proj"), ("down_proj", "o_proj"), (None, None)]
+)
+def test_half_scaled_blocks_are_found_whatever_the_roles_of_their_matrices(
+    which: str, scaled: str | None, plain: str | None
+) -> None:
+    deep = Normal(0.0, PLAIN / DEPTH)
+    ends = [f"{scaled}.weight"] if scaled else ["o_proj.weight", "down_proj.weight"]
+    program = llama()
+    for end in ends:
+        program = redrawn(program, end, deep)
+    program = every(program, lambda _: True, UNNAMED[which])
+
+    found = [f for f in findings_of(program) if f.rule.startswith("residual-")]
+
+    where = {f.rule: f.where.split(".")[-2] for f in found}
+    assert where == (
+        {"residual-scaling-missing": plain, "residual-branches-unequal": scaled} if scaled else {}
+    )
+
+
+def test_inputs_at_the_default_of_their_module_do_not_hide_a_half_scaled_block() -> None:
+    # pytorch/examples' minGPT-ddp: nn.MultiheadAttention draws its own packed matrix.
+    wide = Uniform(-0.1, 0.1)
+    default = Draw(distribution=wide, step=Step("uniform_", (-0.1, 0.1)), by_default=True)
+    program = redrawn(llama(), "o_proj.weight", Normal(0.0, PLAIN / DEPTH))
+    program = every(
+        program,
+        lambda p: p.role in ("q", "k", "v"),
+        lambda p: replace(p, distribution=wide, history=(default,)),
+    )
+
+    told = {f.rule for f in findings_of(program)}
+
+    assert {"residual-scaling-missing", "residual-branches-unequal"} <= told

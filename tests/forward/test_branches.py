@@ -238,6 +238,33 @@ def test_defect_13_the_hidden_units_of_an_unusual_mlp_are_measured() -> None:
     assert all(s.mlp is not None for s in find_decoder(seen, stream_width(seen)).sites)
 
 
+class FusedParallel(nn.Module):
+    """PaLM's branches, added one after the other: the second starts before the first is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln, self.inner = nn.LayerNorm(C), Fused()
+
+    def forward(self, x: Any) -> Any:
+        fused = self.inner
+        q, k, v, up, gate = fused.fused(self.ln(x)).split((C, C, C, FF, FF), -1)
+        return x + fused.attn_out(attended(q, k, v)) + fused.ff_out(F.silu(gate) * up)
+
+
+def test_parallel_branches_of_one_fused_matrix_have_their_roles_and_are_measured() -> None:
+    class Model(Decoder):
+        block = FusedParallel
+
+    seen = observe(trace(Model))
+    uses = weight_uses(seen.graph, seen.ids, stream_width(seen))
+
+    roles = {n: uses[f"h.1.inner.{n}.weight"].roles for n in ("fused", "attn_out", "ff_out")}
+    assert roles == {"fused": ("other",), "attn_out": ("attn_out",), "ff_out": ("mlp_down",)}
+    for sites in find_decoder(seen, stream_width(seen)).sites:
+        assert sites.attn is not None
+        assert sites.mlp is not None
+
+
 class TwoFacedBlock(Block):
     """A norm on what is read, and one on what is added."""
 

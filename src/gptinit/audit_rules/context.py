@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gptinit.audit_rules.matching import STANDARD_ERRORS, Expectations, relative_error, same_law
@@ -36,8 +36,8 @@ class Layer:
     Attributes:
         index: 0-based.
         parameters: its parameters.
-        units: for each rule of width (see `_divisor`), the median over the input matrices of the
-            std times what that rule divides by; 0 where none is random.
+        units: for each rule of width (see `_divisor`), the median over the input matrices (see
+            `_inputs`) of the std times what that rule divides by; 0 where none is random.
     """
 
     index: int
@@ -52,6 +52,19 @@ class Layer:
     def of(self, *roles: str) -> tuple[ParameterProgram, ...]:
         """Its random parameters that have one of the roles."""
         return tuple(p for p in self.parameters if p.role in roles and p.distribution.std > 0)
+
+    @property
+    def writers(self) -> tuple[ParameterProgram, ...]:
+        """Its random matrices that write to the stream, of branches without a role of theirs too.
+
+        The output of linear attention, of a recurrence, of a convolution.
+        """
+        return tuple(
+            p
+            for p in self.parameters
+            if p.distribution.std > 0
+            and (p.role in RESIDUAL_ROLES or (p.role == "other" and p.writes_stream and p.fan_in))
+        )
 
     def factors(self, parameter: ParameterProgram) -> tuple[float, ...]:
         """Std of a parameter over the std that the input matrices' rule would give it.
@@ -145,11 +158,12 @@ def _layers(program: ModelProgram) -> tuple[Layer, ...]:
     for parameter in program.parameters:
         if parameter.layer is not None:
             blocks.setdefault(parameter.layer, []).append(parameter)
-    return tuple(_layer(index, tuple(blocks[index])) for index in sorted(blocks))
+    width = program.facts.n_embd
+    return tuple(_layer(index, tuple(blocks[index]), width) for index in sorted(blocks))
 
 
-def _layer(index: int, parameters: tuple[ParameterProgram, ...]) -> Layer:
-    inputs = [p for p in parameters if p.role in INPUT_ROLES and p.distribution.std > 0]
+def _layer(index: int, parameters: tuple[ParameterProgram, ...], n_embd: int) -> Layer:
+    inputs = _inputs([p for p in parameters if p.distribution.std > 0], n_embd)
     units = tuple(
         statistics.median_high(  # one of the values
             [p.distribution.std * _divisor(rule, p) for p in inputs if rule == 0 or p.fan_in]
@@ -158,6 +172,19 @@ def _layer(index: int, parameters: tuple[ParameterProgram, ...]) -> Layer:
         for rule in range(_RULES)
     )
     return Layer(index=index, parameters=parameters, units=units)
+
+
+def _inputs(drawn: Sequence[ParameterProgram], n_embd: int) -> Sequence[ParameterProgram]:
+    """The matrices that tell the scale of a block: those that read from the stream.
+
+    Where none has a role (one makes queries, keys, values and hidden units, or there is no
+    attention), all that may read it. Those that a torch module draws by itself say nothing of the
+    scale that the model's own code has in mind, where that draws any.
+    """
+    found = [p for p in drawn if p.role in INPUT_ROLES] or [
+        p for p in drawn if p.role == "other" and p.writes_stream is False and p.fan_in == n_embd
+    ]
+    return [p for p in found if not (p.history and p.history[-1].by_default)] or found
 
 
 def _divisor(rule: int, parameter: ParameterProgram) -> float:

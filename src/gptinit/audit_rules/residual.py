@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES, SURE, Context, Layer
-from gptinit.audit_rules.grouping import Hit
+from gptinit.audit_rules.grouping import Hit, pattern_of
 from gptinit.audit_rules.hints import RESIDUAL_EXTRA, RESIDUAL_MISSING, RESIDUAL_TWICE
 from gptinit.facts.algebra import simplified
 from gptinit.facts.architectures import KNOWN_CLAIMS
@@ -36,7 +36,7 @@ def residual_scaling_missing(program: ModelProgram, context: Context) -> Iterato
     uneven = _uneven_everywhere(program, context)
     for layer in context.layers:
         unlike = {plain.name for plain, _ in uneven.get(layer.index, ())}
-        for parameter in layer.of(*RESIDUAL_ROLES):
+        for parameter in layer.writers:
             if not context.free(parameter) or not _plainly_unscaled(layer, parameter, program):
                 continue
             if known is not None:
@@ -85,12 +85,16 @@ def _is_like_nanogpt(program: ModelProgram) -> bool:
 
 def _uneven(layer: Layer, program: ModelProgram) -> list[tuple[ParameterProgram, ParameterProgram]]:
     """Pairs (unscaled, scaled) of a block's residual projections, one from each branch."""
-    projections = layer.of(*RESIDUAL_ROLES)
-    scaled = [p for p in projections if _plainly_scaled(layer, p, program)]
+    scaled = [p for p in layer.writers if _plainly_scaled(layer, p, program)]
     if not scaled:
         return []
-    plain = [p for p in projections if _plainly_unscaled(layer, p, program)]
-    return [(a, b) for a in plain for b in scaled if a.role != b.role]
+    plain = [p for p in layer.writers if _plainly_unscaled(layer, p, program)]
+    return [(a, b) for a in plain for b in scaled if _branch(a) != _branch(b)]
+
+
+def _branch(writer: ParameterProgram) -> str:
+    """The branch that a residual projection ends, as messages call it: all experts are one."""
+    return writer.role if writer.role in RESIDUAL_ROLES else pattern_of(writer)
 
 
 def _uneven_everywhere(
@@ -98,10 +102,10 @@ def _uneven_everywhere(
 ) -> dict[int, list[tuple[ParameterProgram, ParameterProgram]]]:
     """Block index to its pairs (unscaled, scaled); empty unless every block has some.
 
-    Blocks without both branches do not count. A factor that only some blocks have is a coincidence
+    Blocks of one branch do not count. A factor that only some blocks have is a coincidence
     with 1/sqrt(2 (layer + 1)).
     """
-    both = [layer for layer in context.layers if all(layer.of(r) for r in RESIDUAL_ROLES)]
+    both = [layer for layer in context.layers if len({*map(_branch, layer.writers)}) > 1]
     found = {layer.index: _uneven(layer, program) for layer in both}
     return found if all(found.values()) else {}
 
@@ -123,9 +127,9 @@ def residual_branches_unequal(program: ModelProgram, context: Context) -> Iterat
         ratio = plain.distribution.std / scaled.distribution.std
         message = (
             f"The two projections of a block that write to the residual stream must be scaled "
-            f"alike, got {scaled.role} {scaled.distribution} and {plain.role} "
-            f"{plain.distribution}: ratio {ratio:.4g}. Either {plain.role} lacks the scaling by "
-            f"depth or {scaled.role} has it where none is meant."
+            f"alike, got {_branch(scaled)} {scaled.distribution} and {_branch(plain)} "
+            f"{plain.distribution}: ratio {ratio:.4g}. Either {_branch(plain)} lacks the scaling "
+            f"by depth or {_branch(scaled)} has it where none is meant."
         )
         yield Hit(scaled, "error", message)
 
@@ -140,7 +144,7 @@ def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
     found = _uneven_everywhere(program, context)
     for layer in context.layers:
         uneven = {scaled.name: plain for plain, scaled in found.get(layer.index, ())}
-        for p in layer.of(*RESIDUAL_ROLES):
+        for p in layer.writers:
             scaled, other = layer.depth_scaled(p, program.facts), uneven.get(p.name)
             if not context.free(p):
                 continue
@@ -154,7 +158,7 @@ def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 yield Hit(p, "error", message, meant=p.distribution.std * once)
             elif other is not None and _divided_later(p, other):
                 message = (
-                    f"{p.role} must be scaled as the block's other branch is, "
+                    f"{_branch(p)} must be scaled as the block's other branch is, "
                     f"{other.distribution}, got the same divided once more, to {p.distribution}."
                 )
                 yield Hit(p, "error", message, meant=other.distribution.std)
