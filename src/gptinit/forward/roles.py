@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from torch import Tensor
 
@@ -69,13 +70,14 @@ def weight_uses(graph: Graph, ids: Tensor, width: int) -> dict[str, WeightUse]:
 def _claims(
     graph: Graph, ids: Tensor, width: int, norms: list[Norm]
 ) -> Iterator[tuple[str, ParameterRole]]:
-    yield from _lookups(graph, ids)
+    written = _all_writers(graph, width)
+    yield from _lookups(graph, ids, _outside_branches(graph, written))
     yield from _added_tables(graph)
     for norm in norms:
         yield norm.weight, "norm_weight"
         if norm.bias:
             yield norm.bias, "norm_bias"
-    yield from branch_roles(graph, _all_writers(graph, width))
+    yield from branch_roles(graph, written)
     yield from _head(graph, width)
 
 
@@ -83,21 +85,37 @@ def _all_writers(graph: Graph, width: int) -> list[Writer]:
     return [w for a in additions(graph, width) for w in writers(graph, a)]
 
 
-def _lookups(graph: Graph, ids: Tensor) -> Iterator[tuple[str, ParameterRole]]:
-    """Embeddings: of tokens if the indices are the ids, of positions if they count up."""
+def _outside_branches(graph: Graph, written: list[Writer]) -> int:
+    """Set of the nodes that reach the stream or the logits without passing through a branch."""
+    ends = {w.vertex for w in written}
+    start = [w.addition.stream for w in written] + ([] if graph.last is None else [graph.last])
+    return sum(1 << v.index for v in graph.behind(start, lambda v: v.index not in ends))
+
+
+def _lookups(graph: Graph, ids: Tensor, outside: int) -> Iterator[tuple[str, ParameterRole]]:
+    """Embeddings: of tokens if the indices are the ids, of positions if they count up.
+
+    A table of tokens whose rows reach the stream through a branch only, as values of attention, is
+    no embedding.
+    """
+    inside = []
     for v in graph.vertices:
         if v.name not in {"embedding", "index_select", "index"}:
             continue
         named = graph.weight_operands(v.index)
         reals = only(Tensor, (v.node.args, v.node.kwargs))
-        for _, name in named[:1]:
-            for index in reals:
-                # Ids never count up throughout, see observe: no index passes for both.
-                flat = index.flatten()
-                if flat.numel() == ids.numel() and bool((flat == ids.flatten()).all()):
-                    yield name, "tok_emb"
-                elif flat.numel() > 1 and bool((flat.diff() == 1).all()):
-                    yield name, "pos_emb"
+        for (_, name), index in product(named[:1], reals):
+            # Ids never count up throughout, see observe: no index passes for both.
+            flat = index.flatten()
+            if flat.numel() > 1 and bool((flat.diff() == 1).all()):
+                yield name, "pos_emb"
+            elif flat.numel() != ids.numel() or not bool((flat == ids.flatten()).all()):
+                continue
+            elif outside >> v.index & 1:
+                yield name, "tok_emb"
+            else:
+                inside.append(name)
+    yield from ((name, "other") for name in inside)  # last: the first role of a table counts
 
 
 def _added_tables(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
