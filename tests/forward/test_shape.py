@@ -108,7 +108,7 @@ class GroupedDecoder(Decoder):
 def test_heads_of_a_fused_matrix_are_those_of_its_attention(
     build: type[Decoder], heads: tuple[int, int, int]
 ) -> None:
-    shape = observed_shape(follow(trace(build), lambda _: False))
+    shape = observed_shape(follow(trace(build), lambda _: None))
 
     assert (shape.n_head, shape.n_kv_head, shape.head_dim) == heads
 

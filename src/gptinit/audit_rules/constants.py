@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit
 from gptinit.audit_rules.matching import STANDARD_ERRORS
-from gptinit.facts.algebra import is_random, is_zero, simplified
+from gptinit.facts.algebra import is_random, one_value, simplified
 from gptinit.facts.distributions import (
     Distribution,
     Measured,
@@ -87,7 +87,7 @@ def _is_drawn(d: Distribution) -> bool:
 def zeros(program: ModelProgram, context: Context) -> Iterator[Hit]:
     """Embeddings of zeros; `parameters-without-gradient` tells which other zeros do not learn."""
     for p in program.parameters:
-        if p.role in ("tok_emb", "pos_emb") and is_zero(p.distribution) and context.free(p):
+        if p.role in ("tok_emb", "pos_emb") and one_value(p.distribution) == 0 and context.free(p):
             token = p.role == "tok_emb"
             message = (
                 "A token embedding must not be zero: every token starts alike."

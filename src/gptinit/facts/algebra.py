@@ -24,9 +24,9 @@ __all__ = [
     "affine_distribution",
     "is_iid",
     "is_random",
-    "is_zero",
     "leaves",
     "moments_only",
+    "one_value",
     "row_blocks",
     "simplified",
 ]
@@ -73,17 +73,17 @@ def row_blocks(d: Distribution) -> Iterator[Distribution]:
         yield d
 
 
-def is_zero(d: Distribution) -> bool:
-    """Whether every entry is exactly 0.
+def one_value(d: Distribution) -> float | None:
+    """The value that every entry has; None where they differ, or are drawn.
 
     Example:
-        >>> is_zero(Piecewise(((2, Constant(0.0)), (3, Constant(0.0)))))
-        True
+        >>> one_value(Piecewise(((2, Constant(0.5)), (3, Constant(0.5)))))
+        0.5
     """
     simple = simplified(d)
     if isinstance(simple, Measured):
-        return simple.low == simple.high == 0
-    return simple == Constant(0.0)
+        return simple.low if simple.low == simple.high else None
+    return simple.value if isinstance(simple, Constant) else None
 
 
 def simplified(d: Distribution) -> Distribution:

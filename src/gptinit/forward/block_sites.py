@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from gptinit.forward.added import Branch
-from gptinit.forward.graph import Graph
+from gptinit.forward.graph import Graph, Vertex
 from gptinit.forward.observe import Observation
 from gptinit.forward.sites import BlockSites, Site
 from gptinit.forward.stream import has_norm, way_back
+from gptinit.forward.values import Uncomputable, Values
+from gptinit.trace.graph import Read
 
 __all__ = ["block_sites"]
 
@@ -69,7 +73,7 @@ def _branch_site(seen: Observation, index: int, blocks: Sequence[str]) -> Site |
     A module outside the block may return it too, where blocks share one. If no module has the node
     itself, one may have a multiple of it: the factor is kept.
     """
-    for node, factor in _scaled_back(seen.graph, index):
+    for node, factor in _scaled_back(seen, index):
         for side in ("output", "input"):
             sites = [
                 Site(path=path, side=side, leaf=leaf, call=number, factor=factor)
@@ -98,20 +102,42 @@ def _is_inside(path: str, blocks: Sequence[str]) -> bool:
     return any(not block or f"{path}.".startswith(f"{block}.") for block in blocks)
 
 
-def _scaled_back(graph: Graph, index: int) -> Iterator[tuple[int, float]]:
+def _scaled_back(seen: Observation, index: int) -> Iterator[tuple[int, float]]:
     """(node, factor) of a node and of each earlier one that it is a multiple of."""
-    factor = 1.0
+    values, factor = Values(seen.graph, {}, seen.constants), 1.0
     while True:
         yield index, factor
-        v = graph.vertices[index]
-        parents = graph.token_parents(index)
-        if len(parents) != 1:
+        v = seen.graph.vertices[index]
+        parents = seen.graph.token_parents(index)
+        by = _multiplier(seen.graph, values, v) if len(parents) == 1 else None
+        if by is None:
             return
-        number = next((a for a in v.node.args[1:] if isinstance(a, int | float)), None)
-        if v.name == "mul" and number is not None:
-            factor *= float(number)
-        elif v.name == "div" and number:
-            factor /= float(number)
-        elif v.name not in {"_to_copy", "clone", "native_dropout"}:
-            return
-        index = parents[0]
+        index, factor = parents[0], factor * by
+
+
+def _multiplier(graph: Graph, values: Values, v: Vertex) -> float | None:
+    """What a node multiplies the one thing of tokens that it reads by; None if by no one number.
+
+    A number, or a gate: a parameter whose entries are all alike, or what the model makes of it.
+    """
+    if v.name in {"_to_copy", "clone", "native_dropout"}:
+        return 1.0
+    if v.name not in {"mul", "div"}:
+        return None
+    of_tokens, *others = sorted(v.node.args[:2], key=lambda a: not _is_of_tokens(graph, a))
+    if v.name == "div" and of_tokens is not v.node.args[0]:
+        return None
+    (other,) = others
+    try:
+        found = values.read(other) if isinstance(other, Read) else torch.as_tensor(other)
+    except Uncomputable:
+        return None
+    number = float(found.flatten()[0])
+    if not bool((found == number).all()) or (v.name == "div" and not number):
+        return None
+    return number if v.name == "mul" else 1 / number
+
+
+def _is_of_tokens(graph: Graph, argument: object) -> bool:
+    node = graph.at(argument) if isinstance(argument, Read) else None
+    return node is not None and graph.is_token(node)

@@ -10,7 +10,6 @@ from gptinit.errors import SubjectError
 from gptinit.forward.blocks import Decoder, find_decoder, stream_width
 from gptinit.forward.call import Forward
 from gptinit.forward.gradients import constant_logits, first_gradients
-from gptinit.forward.graph import Graph
 from gptinit.forward.lens import Tail, find_tail
 from gptinit.forward.observe import Observation, observe
 from gptinit.forward.roles import WeightUse, weight_uses
@@ -52,7 +51,7 @@ class Flow:
 
 
 def follow_briefly(
-    module: nn.Module, is_zero: Callable[[Tensor], bool], function: Forward | None = None
+    module: nn.Module, value_of: Callable[[Tensor], float | None], function: Forward | None = None
 ) -> Flow:
     """The flow of a pass through two blocks of every kind, or of all where that is not enough.
 
@@ -61,15 +60,15 @@ def follow_briefly(
 
     Args:
         module: with traced parameters.
-        is_zero: whether a parameter starts as zeros.
+        value_of: the value that all entries of a parameter start with; None where they differ.
         function: the user's way to call it.
     """
-    with shortened(module, is_zero) as left_out:
-        flow = _followed(module, is_zero, function=function)
+    with shortened(module, lambda p: value_of(p) == 0) as left_out:
+        flow = _followed(module, value_of, function=function)
     if left_out and (
         flow.decoder is None or flow.decoder.is_flat or _has_unused(flow.gradients, left_out)
     ):
-        return follow(module, is_zero, function=function)
+        return follow(module, value_of, function=function)
     names = [name for name, _ in module.named_parameters()]
     flow.gradients = _with_left_out(flow.gradients, names, left_out, _shared_gradient)
     flow.uses = _with_left_out(flow.uses, names, left_out, _first_use)
@@ -78,7 +77,7 @@ def follow_briefly(
 
 def follow(
     module: nn.Module,
-    is_zero: Callable[[Tensor], bool],
+    value_of: Callable[[Tensor], float | None],
     weights: Mapping[str, TracedTensor] | None = None,
     function: Forward | None = None,
 ) -> Flow:
@@ -86,14 +85,14 @@ def follow(
 
     Args:
         module: with traced parameters, or a live one.
-        is_zero: whether a parameter starts as zeros.
+        value_of: the value that all entries of a parameter start with; None where they differ.
         weights: traced tensors in place of the parameters and buffers of a live one.
         function: the user's way to call it.
 
     Raises:
         SubjectError: if the user's way to call it fails.
     """
-    return _run_at_least(_followed(module, is_zero, weights, function), function)
+    return _run_at_least(_followed(module, value_of, weights, function), function)
 
 
 def _run_at_least(flow: Flow, function: Forward | None) -> Flow:
@@ -109,14 +108,16 @@ def _run_at_least(flow: Flow, function: Forward | None) -> Flow:
 
 def _followed(
     module: nn.Module,
-    is_zero: Callable[[Tensor], bool],
+    value_of: Callable[[Tensor], float | None],
     weights: Mapping[str, TracedTensor] | None = None,
     function: Forward | None = None,
 ) -> Flow:
     flow = Flow()
     try:
-        flow.seen = observe(module, weights, function)
-        _add_gradients(flow, flow.seen.graph, module, is_zero)
+        values = {name: value_of(p) for name, p in module.named_parameters()}
+        constants = {name: value for name, value in values.items() if value is not None}
+        flow.seen = replace(observe(module, weights, function), constants=constants)
+        _add_gradients(flow, flow.seen, module)
         flow.width = stream_width(flow.seen)
         flow.uses = weight_uses(flow.seen.graph, flow.seen.ids, flow.width)
         flow.decoder = find_decoder(flow.seen, flow.width)
@@ -129,11 +130,9 @@ def _followed(
     return flow
 
 
-def _add_gradients(
-    flow: Flow, graph: Graph, module: nn.Module, is_zero: Callable[[Tensor], bool]
-) -> None:
-    parameters = dict(module.named_parameters())
-    zeros = [name for name, p in parameters.items() if is_zero(p)]
+def _add_gradients(flow: Flow, seen: Observation, module: nn.Module) -> None:
+    graph, parameters = seen.graph, dict(module.named_parameters())
+    zeros = [name for name, value in seen.constants.items() if value == 0]
     frozen = [name for name, p in parameters.items() if not p.requires_grad]
     found = first_gradients(graph, parameters, zeros, frozen)
     flow.gradients = {name: found[name] for name in parameters if name not in frozen}

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -62,6 +62,8 @@ class Observation:
         calls: of modules, in the order in which they returned.
         ids: the token ids, (1, 8).
         vocab_size: last dimension of the logits.
+        constants: name of each weight whose entries all start with one value -> the value, as far
+            as whoever watched the pass knows.
     """
 
     call: Call
@@ -69,6 +71,7 @@ class Observation:
     calls: tuple[ModuleCall, ...]
     ids: Tensor
     vocab_size: int
+    constants: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def hook_points(self) -> Mapping[str, Mapping[int, list[tuple[str, int, int | None]]]]:

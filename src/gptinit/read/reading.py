@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gptinit.config import ModelFacts
 from gptinit.errors import ConfigError, SubjectError, unknown_name
-from gptinit.facts.algebra import is_zero
+from gptinit.facts.algebra import one_value
 from gptinit.facts.vocabulary import ROLES, Build
 from gptinit.forward.blocks import Decoder
 from gptinit.forward.flow import Flow, follow, follow_briefly
@@ -92,7 +92,7 @@ def read_model(
         module = trace(factory.build)  # without storage: the size of the model does not matter
     laws = Laws()
     run = follow_briefly if brief else follow
-    flow = run(module, lambda p: _starts_zero(p, laws), function=factory.forward)
+    flow = run(module, lambda p: _drawn_value(p, laws), function=factory.forward)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, {}))
     reading = _reading(recorded, _programs(recorded, laws, roles), build)
     names = (n for n, _ in (*module.named_parameters(), *module.named_modules()))
@@ -110,13 +110,20 @@ def read_live(
     """
     _require_roles(roles or {})
     weights = stand_ins(module)
-    flow = follow(module, lambda p: is_float(p) and not bool(p.any()), weights, factory.forward)
+    flow = follow(module, _live_value, weights, factory.forward)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, weights))
     return _reading(recorded, _programs(recorded, LiveLaws(), roles), "live")
 
 
-def _starts_zero(parameter: Tensor, laws: Laws) -> bool:
-    return is_float(parameter) and is_zero(laws.of(read_of(parameter)).distribution)
+def _drawn_value(parameter: Tensor, laws: Laws) -> float | None:
+    return one_value(laws.of(read_of(parameter)).distribution) if is_float(parameter) else None
+
+
+def _live_value(parameter: Tensor) -> float | None:
+    if not is_float(parameter) or not parameter.numel():
+        return None
+    values = parameter.detach().flatten()
+    return float(values[0]) if bool((values == values[0]).all()) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
