@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from support.foreign_models import FOREIGN, C, Decoder, L, reading
+from support.foreign_models import FOREIGN, MLP, Block, C, Decoder, L, V, reading
 from torch import nn
 
+from gptinit.forward.blocks import stream_width
 from gptinit.forward.observe import Observation, observe
 from gptinit.forward.residual import additions, writers
+from gptinit.forward.roles import weight_uses
 from gptinit.trace.record.tracing import trace
 
 
@@ -178,3 +180,90 @@ def test_an_addition_inside_a_branch_is_not_one_of_the_chain() -> None:
     last = additions(graph, C)[-1]
 
     assert [w.weight for w in writers(graph, last)] == ["inner.weight"]
+
+
+class Recurrence(nn.Module):
+    """A state of two entries a channel, as of Mamba: one addition to it a position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.keep, self.out = nn.Linear(C, 2), nn.Linear(C, 2), nn.Linear(2 * C, C)
+
+    def forward(self, x: Any) -> Any:
+        enter, keep = x[..., None] * self.into(x)[..., None, :], self.keep(x).sigmoid()
+        states = [enter[:, 0]]
+        for t in range(1, x.shape[1]):
+            states.append(states[-1] * keep[:, t, None] + enter[:, t])
+        return self.out(torch.stack(states, 1).flatten(2))
+
+
+def test_steps_of_a_recurrence_are_not_taken_for_the_stream() -> None:
+    class Model(Decoder):
+        block = staticmethod(lambda: Block(attn=Recurrence))
+
+    seen = observe(trace(Model))
+    width = stream_width(seen)
+
+    assert width == C
+    written = [w.weight for a in additions(seen.graph, C) for w in writers(seen.graph, a)]
+    ends = ("attn.out.weight", "mlp.c_proj.weight")
+    assert written == [f"h.{i}.{end}" for i in range(L) for end in ends]
+
+
+class EarlierValues(nn.Module):
+    """Attention whose values are mixed with those of a table, as wide as the stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(C, C) for _ in range(4))
+
+    def forward(self, x: Any, earlier: Any) -> Any:
+        q, k, v = (m.unflatten(-1, (2, -1)).transpose(1, 2) for m in (
+            self.q(x), self.k(x), 0.5 * self.v(x) + 0.5 * earlier,
+        ))  # fmt: skip
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+class EarlierBlock(nn.Module):
+    """Hands them on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2, self.attn, self.mlp = (
+            nn.LayerNorm(C), nn.LayerNorm(C), EarlierValues(), MLP(),
+        )  # fmt: skip
+
+    def forward(self, x: Any, earlier: Any) -> Any:
+        x = x + self.attn(self.ln_1(x), earlier)
+        return x + self.mlp(self.ln_2(x))
+
+
+class ValueEmbedding(Decoder):
+    """A table of tokens of which rows are values, as nanochat's value_embeds."""
+
+    block = EarlierBlock
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Embedding(V, C)
+
+    def forward(self, ids: Any) -> Any:
+        x = self.embed(ids)
+        for block in self.h:
+            x = block(x, self.values(ids))
+        return self.lm_head(self.ln_f(x))
+
+
+def test_a_table_of_values_is_neither_an_embedding_nor_a_stream() -> None:
+    seen = observe(trace(ValueEmbedding))
+
+    written = [w.weight for a in additions(seen.graph, C) for w in writers(seen.graph, a)]
+    uses = weight_uses(seen.graph, seen.ids, C)
+
+    ends = ("attn.o.weight", "mlp.c_proj.weight")
+    assert written == [f"h.{i}.{end}" for i in range(L) for end in ends]
+    assert uses["values.weight"].roles == ("other",)
+    assert uses["wte.weight"].roles == ("tok_emb",)
+    assert uses["h.1.attn.v.weight"].roles == ("v",)
+    assert not uses["h.1.attn.v.weight"].writes_stream

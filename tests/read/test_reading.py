@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from support.foreign_models import FOREIGN, Block, C, Decoder, L, T, V, built, factory, reading
+from support.foreign_models import (
+    FOREIGN,
+    Block,
+    C,
+    Decoder,
+    GatedMLP,
+    L,
+    ListOfExperts,
+    T,
+    V,
+    built,
+    factory,
+    reading,
+)  # fmt: skip
 from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
@@ -178,6 +191,25 @@ def test_matrices_that_only_a_number_in_a_sequence_tells_apart_keep_their_roles(
 
     for end, role in (("mlp.0.weight", "mlp_up"), ("mlp.2.weight", "mlp_down")):
         assert {p.role for p in program.parameters if p.name.endswith(end)} == {role}
+
+
+def test_experts_that_no_token_is_sent_to_have_the_uses_of_the_others() -> None:
+    class FewExperts(ListOfExperts):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.ModuleList(GatedMLP() for _ in range(3))
+
+        def forward(self, x: Any) -> Any:
+            return self.experts[1](x)
+
+    class Model(Decoder):
+        block = staticmethod(lambda: Block(mlp=FewExperts))
+
+    found = program_of(read_model(factory(Model)))
+
+    for i in range(3):
+        down = found[f"h.1.mlp.experts.{i}.down_proj.weight"]
+        assert (down.role, down.writes_stream) == ("mlp_down", True)
 
 
 class TestLive:

@@ -1,6 +1,7 @@
 """The blocks of a decoder, the layers that they make up, and the stream between them."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain as joined
@@ -11,7 +12,7 @@ from gptinit.forward.added import branches
 from gptinit.forward.block_sites import block_sites
 from gptinit.forward.graph import Graph
 from gptinit.forward.observe import ModuleCall, Observation
-from gptinit.forward.residual import Addition, Writer, additions, writers
+from gptinit.forward.residual import Addition, Writer, additions, outermost, writers
 from gptinit.forward.sites import BlockSites
 from gptinit.forward.stream import has_norm, way_back
 
@@ -53,17 +54,18 @@ class Decoder:
 def stream_width(seen: Observation) -> int:
     """Width of the stream: the one with the most additions of a product with weights.
 
+    Those in the branch of another, such as the steps of a recurrence, do not count.
+
     Raises:
         SubjectError: if the model adds nothing to a stream.
     """
     graph = seen.graph
     shapes = [v.node.shape for v in graph.vertices if v.name == "add" and v.node.shape]
-    counted = {
-        width: sum(bool(writers(graph, a)) for a in additions(graph, width))
-        for width in dict.fromkeys(shape[-1] for shape in shapes)
-    }
+    widths = dict.fromkeys(shape[-1] for shape in shapes)
+    found = [a for width in widths for a in additions(graph, width) if writers(graph, a)]
+    counted = Counter(graph.vertices[a.vertex].node.shape[-1] for a in outermost(graph, found))
     best = max(counted, key=lambda width: counted[width], default=0)
-    if not best or not counted[best]:
+    if not best:
         raise SubjectError(
             "model must have repeated blocks that add to a residual stream, got none."
         )

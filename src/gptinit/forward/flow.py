@@ -1,6 +1,6 @@
 """All that a forward pass shows of a model, or a note on why it shows nothing."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -119,7 +119,8 @@ def _followed(
         flow.seen = replace(observe(module, weights, function), constants=constants)
         _add_gradients(flow, flow.seen, module)
         flow.width = stream_width(flow.seen)
-        flow.uses = weight_uses(flow.seen.graph, flow.seen.ids, flow.width)
+        uses = weight_uses(flow.seen.graph, flow.seen.ids, flow.width)
+        flow.uses = _with_siblings(uses, module)
         flow.decoder = find_decoder(flow.seen, flow.width)
         flow.tail = find_tail(flow.seen, flow.decoder)
     except SubjectError as error:  # what was found until then is still good
@@ -143,6 +144,35 @@ def _has_unused(gradients: Mapping[str, FirstGradient], left_out: Iterable[str])
     """Whether the pass does not use some parameter beside the lists that blocks are left out of."""
     lists = tuple({f"{path.rpartition('.')[0]}." for path in left_out})
     return any(not g.is_used and not name.startswith(lists) for name, g in gradients.items())
+
+
+def _with_siblings(uses: Mapping[str, WeightUse], module: nn.Module) -> dict[str, WeightUse]:
+    """The uses, with those of experts that no token of the pass was sent to.
+
+    A weight that the pass does not reach has the use of one of its shape whose name differs in one
+    number.
+    """
+    shapes = {name: p.shape for name, p in module.named_parameters()}
+    known = {
+        (pattern, shapes.get(name)): use
+        for name, use in uses.items()
+        for pattern in _siblings(name)
+    }
+    found = {
+        name: known[pattern, shape]
+        for name, shape in shapes.items()
+        for pattern in _siblings(name)
+        if (pattern, shape) in known
+    }
+    return {**found, **uses}
+
+
+def _siblings(name: str) -> Iterator[str]:
+    """The name with `*` for one of its numbers, for each of them."""
+    words = name.split(".")
+    for i, word in enumerate(words):
+        if word.isdecimal():
+            yield ".".join([*words[:i], "*", *words[i + 1 :]])
 
 
 def _with_left_out(

@@ -1,11 +1,11 @@
 """The residual stream in a graph: every addition to it, and the products that were added."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gptinit.forward.graph import Graph, Vertex
 
-__all__ = ["Addition", "Writer", "additions", "closing", "writers"]
+__all__ = ["Addition", "Writer", "additions", "closing", "outermost", "writers"]
 
 _SCALES = frozenset({"mul", "div", "_to_copy", "clone"})
 """Operators that turn the stream into a multiple of it, where only one operand is of tokens."""
@@ -69,6 +69,8 @@ def additions(graph: Graph, width: int) -> list[Addition]:
     that is mixed in again before every block, a skip from the first half to the second. Such a sum
     is the stream itself, which goes on from the later of the two.
 
+    What a branch adds on its own way is left out: steps of a recurrence, values to earlier values.
+
     Args:
         graph: of one forward pass.
         width: of the stream.
@@ -95,7 +97,27 @@ def additions(graph: Graph, width: int) -> list[Addition]:
                 chain.append(Addition(v.index, stream, start, branch))
                 origin[v.index] = start
                 break
-    return chain
+    return outermost(graph, chain)
+
+
+def outermost(graph: Graph, found: Iterable[Addition]) -> list[Addition]:
+    """Additions without those in the branch of another, in order.
+
+    In a branch means: after the stream that it starts from, before what it adds.
+    """
+    kept: list[Addition] = []
+    around: list[Addition] = []
+    # Backwards: what is added last is in no branch, and what is in one cannot have another in its.
+    for addition in sorted(found, key=lambda a: a.vertex, reverse=True):
+        if not any(_is_inside(graph, addition.vertex, other) for other in around):
+            kept.append(addition)
+            around += [addition] if writers(graph, addition) else []
+    return kept[::-1]
+
+
+def _is_inside(graph: Graph, index: int, addition: Addition) -> bool:
+    begins = index != addition.start and graph.depends(index, addition.start)
+    return begins and graph.depends(addition.branch, index)
 
 
 def _unscaled(graph: Graph, index: int, behind: int) -> int:
