@@ -160,6 +160,45 @@ def test_a_flat_list_in_another_order_has_a_layer_for_every_block(order: str) ->
     assert flat(order).layers == tuple((f"h.{i}",) for i in range(len(order)))
 
 
+class Stage(nn.Module):
+    """Two blocks."""
+
+    def __init__(self, part: type[nn.Module] = Block) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(part() for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+class AttentionOnly(Block):
+    """Its MLP is not used."""
+
+    def forward(self, x: Any) -> Any:
+        return x + self.attn(self.ln_1(x))
+
+
+def test_blocks_inside_stages_are_the_layers() -> None:
+    class Model(Decoder):
+        block = Stage
+
+    found = find_decoder(observe(trace(Model)), C)
+
+    assert found.blocks == tuple(f"h.{i}.parts.{j}" for i in range(L) for j in range(2))
+    assert [s.attn for s in found.sites] == [Site(path=f"{block}.attn") for block in found.blocks]
+
+
+def test_parts_of_one_branch_each_are_no_blocks() -> None:
+    class Model(Decoder):
+        block = staticmethod(lambda: Stage(AttentionOnly))
+
+    found = find_decoder(observe(trace(Model)), C)
+
+    assert found.blocks == tuple(f"h.{i}" for i in range(L))
+
+
 class Closed(Decoder):
     """Post-norm blocks that nobody calls, and a norm before the head."""
 

@@ -23,6 +23,7 @@ from support.foreign_models import (
 )  # fmt: skip
 from torch import Tensor, nn
 
+from gptinit.audit_rules.grouping import pattern_of
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Constant, Copy, Normal, Piecewise, Uniform
 from gptinit.read.reading import Reading, read_live, read_model
@@ -210,6 +211,28 @@ def test_experts_that_no_token_is_sent_to_have_the_uses_of_the_others() -> None:
     for i in range(3):
         down = found[f"h.1.mlp.experts.{i}.down_proj.weight"]
         assert (down.role, down.writes_stream) == ("mlp_down", True)
+
+
+def test_blocks_inside_stages_are_numbered_through_in_a_brief_reading_too() -> None:
+    class Stage(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.Sequential(*(Block() for _ in range(7)))
+
+        def forward(self, x: Any) -> Any:
+            return self.parts(x)
+
+    class Model(Decoder):
+        block = Stage
+
+    program = read_model(factory(Model), brief=True).program
+
+    assert program.facts.n_layer == 7 * L
+    places = {(p.block, p.layer) for p in program.parameters if p.block}
+    assert places == {(f"h.{i}.parts.{j}", 7 * i + j) for i in range(L) for j in range(7)}
+    assert {pattern_of(p) for p in program.parameters if p.role == "mlp_down"} == {
+        "h.*.parts.*.mlp.c_proj.weight"
+    }
 
 
 class TestLive:

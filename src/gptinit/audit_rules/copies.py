@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from gptinit.audit_rules.context import Context
-from gptinit.audit_rules.grouping import Hit
+from gptinit.audit_rules.grouping import Hit, pattern_of
 from gptinit.facts.algebra import is_random
 from gptinit.facts.distributions import Copy, Distribution, Mixture, Piecewise
-from gptinit.facts.names import layer_pattern
 from gptinit.results.program import ModelProgram, ParameterProgram
 
 __all__ = ["duplicate_experts", "duplicate_layers", "duplicate_shards", "duplicate_tensors"]
@@ -64,11 +63,9 @@ def _copies(d: Distribution) -> Iterator[Copy]:
 def _kind(p: ParameterProgram, copy: Copy, source: ParameterProgram | None) -> _Kind:
     if copy.of == p.name:
         return "experts" if len(p.shape) >= _STACKED else "shards"
-    layer = source.layer if source else None
-    theirs = layer_pattern(copy.of, layer, experts=True)
-    if theirs != layer_pattern(p.name, p.layer, experts=True):
+    if source is None or pattern_of(source) != pattern_of(p):
         return "tensors"
-    return "experts" if layer == p.layer else "layers"
+    return "experts" if source.layer == p.layer else "layers"
 
 
 def _message(copy: Copy, kind: _Kind) -> str:

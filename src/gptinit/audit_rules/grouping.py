@@ -95,7 +95,8 @@ def grouped_findings(found: Iterable[Finding], program: ModelProgram) -> Iterato
 
 def pattern_of(parameter: ParameterProgram) -> str:
     """Its name with `*` for the layer and the expert."""
-    return layer_pattern(parameter.name, parameter.layer, experts=True)
+    p = parameter
+    return layer_pattern(p.name, p.layer, block=p.block, experts=True)
 
 
 def _extent(

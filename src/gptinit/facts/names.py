@@ -19,7 +19,9 @@ def number_pattern(name: str) -> str:
     return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
 
 
-def layer_pattern(name: str, layer: int | None, *, experts: bool = False) -> str:
+def layer_pattern(
+    name: str, layer: int | None, *, block: str | None = None, experts: bool = False
+) -> str:
     """A parameter's name with `*` for its layer, and for its expert with `experts`.
 
     Other numbers stay, so that two matrices of one nn.Sequential have two patterns.
@@ -28,6 +30,7 @@ def layer_pattern(name: str, layer: int | None, *, experts: bool = False) -> str
         name: as in the state dict.
         layer: number of its block; None outside the blocks. Where no part of the name is that
             number, as in models that run their blocks in another order, the first number is meant.
+        block: path of its block, all of whose numbers are left out; None where it is not known.
         experts: whether the numbers of experts are left out too.
 
     Example:
@@ -35,7 +38,12 @@ def layer_pattern(name: str, layer: int | None, *, experts: bool = False) -> str
         'transformer.h.*.mlp.0.weight'
         >>> layer_pattern("model.layers.3.mlp.experts.17.w1.weight", 3, experts=True)
         'model.layers.*.mlp.experts.*.w1.weight'
+        >>> layer_pattern("stages.1.blocks.0.mlp.2.weight", 4, block="stages.1.blocks.0")
+        'stages.*.blocks.*.mlp.2.weight'
     """
+    if block is not None:
+        inside = layer_pattern(name.removeprefix(block), None, experts=experts)
+        return re.sub(r"(?<=\.)\d+(?=\.|$)|\d+$", "*", block) + inside
     words = name.split(".")
     numbers = [i for i, word in enumerate(words) if word.isdecimal()]
     stars = {i for i in numbers if experts and i and words[i - 1] in _LISTS_OF_EQUALS}

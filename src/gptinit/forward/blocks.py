@@ -16,9 +16,10 @@ from gptinit.forward.residual import Addition, Writer, additions, outermost, wri
 from gptinit.forward.sites import BlockSites
 from gptinit.forward.stream import has_norm, way_back
 
-__all__ = ["Decoder", "find_decoder", "stream_width"]
+__all__ = ["Decoder", "block_of", "find_decoder", "numbered", "stream_width"]
 
 _BLOCK = re.compile(r"^((?:[A-Za-z_]\w*\.)*?[A-Za-z_]\w*\.\d+)\.")
+_NUMBER = re.compile(r"(?<=\w)\.\d+(?=\.)")
 _NAMED_BLOCK = re.compile(r"^(.*?\b(?:block|layer|h)_?\d+)\.")
 
 
@@ -34,8 +35,9 @@ class Decoder:
         chain: every addition to the stream that reaches the logits, in order.
         end: the node of the stream that leaves the last layer.
         placement: "post" if a norm stands on the stream between most additions, else "pre".
-        is_flat: whether every block adds one branch, and not all of one kind. A pass over some of
-            the blocks does not show then which make up a layer.
+        is_plain: whether layers are the blocks of the outermost lists. Where they are not (a flat
+            list of attention, MLP, attention ..., stages of several blocks), a pass over some of
+            the blocks does not show which they are.
     """
 
     layers: tuple[tuple[str, ...], ...]
@@ -43,7 +45,7 @@ class Decoder:
     chain: tuple[Addition, ...]
     end: int
     placement: str
-    is_flat: bool
+    is_plain: bool
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -87,6 +89,7 @@ def find_decoder(seen: Observation, width: int) -> Decoder:
         )
     placement = _placement(graph, chain)
     is_flat = _is_flat(graph, runs)
+    is_nested = any(block_of(f"{run.paths[0]}.") != run.paths[0] for run in runs)
     layers = _paired(graph, runs) if is_flat else runs
     following = [*layers[1:], None]
     followed = [
@@ -99,7 +102,7 @@ def find_decoder(seen: Observation, width: int) -> Decoder:
         chain=tuple(chain),
         end=followed[-1],
         placement=placement,
-        is_flat=is_flat,
+        is_plain=not is_flat and not is_nested,
     )
 
 
@@ -133,19 +136,36 @@ def _runs(seen: Observation, chain: list[Addition]) -> list[_Run]:
     """The runs of all blocks. A block whose weights write to the stream again runs again."""
     runs: list[_Run] = []
     latest: dict[str, _Run] = {}
-    calls = [call for call in seen.calls if block_of(f"{call.path}.") == call.path]
-    for addition in chain:
-        added = writers(seen.graph, addition)
-        named = (block_of(w.weight) for w in added)
-        around = _block_around(seen.graph, calls, addition.vertex)
-        path = around or next((p for p in named if p), None)
-        if path is None:  # an addition outside of all blocks, such as one of embeddings
-            continue
+    for addition, added, path in _placed(seen, chain):
         if path not in latest or latest[path].has_any(added):
             latest[path] = _Run((path,), [])
             runs.append(latest[path])
         latest[path].members.append((addition, added))
     return runs
+
+
+def _placed(seen: Observation, chain: list[Addition]) -> list[tuple[Addition, list[Writer], str]]:
+    """The additions of all blocks, with what they add and the path of the block.
+
+    A block is a module of the outermost list; where these are stages of several blocks, one of the
+    stages' own lists. An addition outside of all blocks, such as one of embeddings, is left out.
+    """
+    calls = [c for c in seen.calls if c.path in (*numbered(f"{c.path}."), block_of(f"{c.path}."))]
+    blocks = [call for call in calls if block_of(f"{call.path}.") == call.path]
+    outer, inner = [], []
+    for addition in chain:
+        added = writers(seen.graph, addition)
+        named = (block_of(w.weight) for w in added)
+        around = _block_around(seen.graph, blocks, addition.vertex)
+        path = around or next((p for p in named if p), None)
+        if path is not None:
+            outer.append((addition, added, path))
+            within = _block_around(seen.graph, calls, addition.vertex)
+            inner.append((addition, added, within or path))
+    sizes = Counter(path for *_, path in inner)
+    # What adds one branch alone is a part of a block: a list of attention and MLP.
+    are_stages = len(sizes) > len({path for *_, path in outer}) and min(sizes.values()) > 1
+    return inner if are_stages else outer
 
 
 def _block_around(graph: Graph, calls: list[ModuleCall], vertex: int) -> str | None:
@@ -173,6 +193,16 @@ def block_of(name: str) -> str | None:
     """
     match = _BLOCK.match(name) or _NAMED_BLOCK.match(name)
     return match.group(1) if match else None
+
+
+def numbered(name: str) -> list[str]:
+    """Paths of the members of lists that a parameter belongs to, from the outermost.
+
+    Example:
+        >>> numbered("layers.0.blocks.12.mlp.up.weight")
+        ['layers.0', 'layers.0.blocks.12']
+    """
+    return [name[: match.end()] for match in _NUMBER.finditer(name)]
 
 
 def _chain(graph: Graph, found: list[Addition]) -> list[Addition]:

@@ -66,7 +66,7 @@ def follow_briefly(
     with shortened(module, lambda p: value_of(p) == 0) as left_out:
         flow = _followed(module, value_of, function=function)
     if left_out and (
-        flow.decoder is None or flow.decoder.is_flat or _has_unused(flow.gradients, left_out)
+        flow.decoder is None or not flow.decoder.is_plain or _has_unused(flow.gradients, left_out)
     ):
         return follow(module, value_of, function=function)
     names = [name for name, _ in module.named_parameters()]

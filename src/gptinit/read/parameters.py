@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gptinit.facts.distributions import Copy, Distribution, Piecewise
 from gptinit.facts.step import Step
 from gptinit.facts.vocabulary import ParameterRole
-from gptinit.forward.blocks import Decoder, block_of
+from gptinit.forward.blocks import Decoder, block_of, numbered
 from gptinit.forward.flow import Flow
 from gptinit.forward.roles import WeightUse
 from gptinit.read.live import LiveLaws
@@ -72,7 +72,8 @@ class ParameterReader:
             name=name,
             shape=tuple(tensor.shape),
             role=self._role_of[name],
-            layer=self._layers.get(block_of(name) or ""),
+            layer=self._layers.get(self._block(name) or ""),
+            block=self._block(name),
             distribution=_with_repeats(name, law, tuple(tensor.shape)),
             dtype=_dtype(tensor),
             aliases=self._names.get(name, (name,))[1:],
@@ -92,7 +93,8 @@ class ParameterReader:
             name=name,
             shape=tuple(tensor.shape),
             role="other",
-            layer=self._layers.get(block_of(name) or ""),
+            layer=self._layers.get(self._block(name) or ""),
+            block=self._block(name),
             distribution=self._laws.of(read).distribution,
             dtype=_dtype(tensor),
             kind="buffer",
@@ -116,8 +118,13 @@ class ParameterReader:
         """Whether a weight whose use the pass does not show may belong to the decoder."""
         if self._decoder is None:
             return True
-        block = block_of(name)
-        return name.startswith(self._used_modules) if block is None else block in self._layers
+        if block_of(name) is None:
+            return name.startswith(self._used_modules)
+        return self._block(name) is not None
+
+    def _block(self, name: str) -> str | None:
+        paths = (*numbered(name), block_of(name))
+        return next((path for path in paths if path in self._layers), None)
 
     def _history(self, read: Read) -> tuple[Draw, ...]:
         """Every time that all entries were set anew; writes that build on the last count as one."""
@@ -142,9 +149,11 @@ def layer_numbers(names: Mapping[str, tuple[str, ...]], decoder: Decoder | None)
     if decoder is None:
         return {path: int(re.sub(r"^.*?(\d+)$", r"\1", path)) for path in paths}
     lists = {path.rpartition(".")[0] for path in decoder.blocks}
+    inside = (path for name in names for path in numbered(name))
+    paths = [*paths, *dict.fromkeys(inside)] if not decoder.is_plain else paths
     if all(p in decoder.blocks for p in paths if p.rpartition(".")[0] in lists):
-        numbered = {p: i for i, layer in reversed([*enumerate(decoder.layers)]) for p in layer}
-        return {path: numbered[path] for path in decoder.blocks}
+        order = {p: i for i, layer in reversed([*enumerate(decoder.layers)]) for p in layer}
+        return {path: order[path] for path in decoder.blocks}
     shown = [p for p in paths if p in decoder.blocks or p.rpartition(".")[0] in lists]
     return {path: i for i, path in enumerate(shown)}
 

@@ -84,7 +84,8 @@ def shown_parameters(audit: Audit, *, buffers: bool = False) -> list[AuditedPara
 
 def pattern_of(audited: AuditedParameter) -> str:
     """A parameter's name with its layer as a wildcard: "transformer.h.*.attn.c_proj.weight"."""
-    return layer_pattern(audited.program.name, audited.program.layer)
+    program = audited.program
+    return layer_pattern(program.name, program.layer, block=program.block)
 
 
 def _grouped(shown: Iterable[AuditedParameter]) -> list[list[AuditedParameter]]:

@@ -60,6 +60,7 @@ class ParameterProgram:
         shape: its shape.
         role: one of `vocabulary.ROLES`, or "other".
         layer: 0-based block index, or None outside the blocks.
+        block: path of its block in the model; None outside the blocks, or if it is not known.
         distribution: what its entries are drawn from.
         dtype: torch's name of its dtype, without "torch.".
         kind: "parameter" or "buffer".
@@ -86,6 +87,7 @@ class ParameterProgram:
     role: ParameterRole
     layer: int | None
     distribution: Distribution
+    block: str | None = None
     dtype: str = "float32"
     kind: ParameterKind = "parameter"
     aliases: tuple[str, ...] = ()
