@@ -185,6 +185,24 @@ class RoutedBefore(nn.Module):
         return self.down(F.gelu(self.up(x)) * torch.sigmoid(self.router(x)))
 
 
+class Picked(nn.Module):
+    """gpt-oss: the matrices of two of three experts are picked, and their outputs multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = linear(C, 3)
+        self.up = nn.ParameterDict({"weight": torch.randn(3, 2 * FF, C)})
+        self.down = nn.ParameterDict({"weight": torch.randn(3, C, FF)})
+
+    def forward(self, x: Any) -> Any:
+        flat = x.flatten(0, 1)
+        share, chosen = self.router(flat).topk(2)
+        both = torch.einsum("kehc,kc->keh", self.up["weight"][chosen], flat)
+        gate, up = both.chunk(2, -1)
+        out = torch.einsum("kech,keh->kec", self.down["weight"][chosen], F.silu(gate) * up)
+        return torch.einsum("kec,ke->kc", out, share.softmax(-1)).view_as(x)
+
+
 BRANCHES: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     "fused": (Fused, {"fused": "other", "attn_out": "attn_out", "ff_out": "mlp_down"}),
     "latent": (Latent, {"q": "q", "kv_a": "other", "kv_b": "qkv", "out": "attn_out"}),
@@ -200,6 +218,7 @@ BRANCHES: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     "xIELU": (XIELU, {"up": "mlp_up", "down": "mlp_down"}),
     "squared": (Squared, {"up": "mlp_up", "down": "mlp_down"}),
     "stacked": (Stacked, {"down": "mlp_down"}),
+    "picked": (Picked, {"router": "other", "up": "mlp_up", "down": "mlp_down"}),
     "routed before": (RoutedBefore, {"router": "other", "up": "mlp_up", "down": "mlp_down"}),
 }  # fmt: skip
 
@@ -222,6 +241,15 @@ def test_defect_13_matrices_have_their_true_roles_or_none(name: str) -> None:
 
     found = {n: uses[f"h.1.mlp.{n}.weight"].roles[0] for n in expected}
     assert found == expected
+
+
+def test_experts_that_are_picked_have_the_fans_of_one() -> None:
+    seen = observe(trace(with_branch(Picked)))
+    uses = weight_uses(seen.graph, seen.ids, stream_width(seen))
+
+    fans = {n: (uses[n].fan_in, uses[n].fan_out) for n in uses if ".mlp." in n and "h.0" in n}
+    assert fans["h.0.mlp.up.weight"] == (C, 2 * FF)
+    assert fans["h.0.mlp.down.weight"] == (FF, C)
 
 
 def test_defect_13_factors_of_a_mix_of_positions_are_no_weights_of_norms() -> None:

@@ -165,6 +165,26 @@ def test_a_plain_product_and_a_recurrence_are_no_mlp() -> None:
     assert uses["h.0.mlp.c_proj.weight"].roles == ("mlp_down",)
 
 
+class Pointing(Decoder):
+    """RWKV v1: a head, and queries and keys that point at the tokens so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(C, 8), nn.Linear(C, 8)
+
+    def forward(self, ids: Any) -> Any:
+        x = self.ln_f(self.stream(ids))
+        copied = (self.query(x) @ self.key(x).mT).tril() @ F.one_hot(ids, V).float()
+        return self.lm_head(x) + copied
+
+
+def test_what_points_at_earlier_tokens_is_no_head() -> None:
+    uses = uses_of(Pointing)
+
+    assert uses["lm_head.weight"].roles == ("lm_head",)
+    assert uses["query.weight"].roles == uses["key.weight"].roles == ("other",)
+
+
 class OnlyQueries(Attention):
     """Keys are the values: one matrix for both."""
 

@@ -263,4 +263,11 @@ def fans_of(graph: Graph, v: Vertex) -> Iterator[tuple[str, tuple[int, int]]]:
         size = operand.geometry.size
         if len(size) > 1:
             is_right = operand.position == max(o.position for o in v.operands)
-            yield name, (size[-2], size[-1]) if is_right else (size[-1], size[-2])
+            fan_in, fan_out = (size[-2], size[-1]) if is_right else (size[-1], size[-2])
+            yield name, (fan_in, _of_one(graph.picked_from(operand), fan_in, fan_out))
+
+
+def _of_one(stack: tuple[int, ...], fan_in: int, fan_out: int) -> int:
+    """The outputs of one of the matrices of a stack, where several make one product."""
+    matrix = stack[-2:] if len(stack) > len(stack[-2:]) else ()
+    return matrix[0] + matrix[1] - fan_in if fan_in in matrix else fan_out

@@ -154,6 +154,14 @@ class Graph:
                 seen.update(o.nodes)
         return tuple(names)
 
+    def picked_from(self, operand: Operand) -> tuple[int, ...]:
+        """Size of the weight that an operand holds picked entries of; () if it holds none."""
+        for node in operand.nodes:
+            for v in self.within(self.ancestors[node] | 1 << node):
+                if v.name in _LOOKUPS and v.operands and v.operands[0].weight:
+                    return v.operands[0].geometry.size
+        return ()
+
     def is_token(self, index: int) -> bool:
         """Whether a node depends on tokens."""
         return bool(self.tokens >> index & 1)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gptinit.forward.graph import Graph, Vertex
+from gptinit.forward.graph import MATMULS, Graph, Vertex
 
 __all__ = ["Addition", "Writer", "additions", "closing", "outermost", "writers"]
 
@@ -172,7 +172,9 @@ def closing(graph: Graph, addition: Addition) -> list[Vertex]:
     before = _before(graph, addition)
 
     def is_linear(v: Vertex) -> bool:
-        return v.name in _LINEAR and not before >> v.index & 1
+        # A product of tokens with tokens is one too: the sum of experts, each times its share.
+        is_sum = v.name in _LINEAR or (v.name in MATMULS and not graph.matrices_of(v))
+        return is_sum and not before >> v.index & 1
 
     return [v for v in graph.behind([addition.branch], is_linear) if not before >> v.index & 1]
 

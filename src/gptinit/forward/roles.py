@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gptinit.facts.vocabulary import ParameterRole
 from gptinit.forward.branches import branch_roles, fans_of, matrices_behind
-from gptinit.forward.graph import Graph
+from gptinit.forward.graph import MATMULS, Graph
 from gptinit.forward.norms import Norm, find_norms
 from gptinit.forward.residual import Writer, additions, closing, writers
 from gptinit.trace.nested import only
@@ -128,8 +128,12 @@ def _added_tables(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
 
 
 def _head(graph: Graph, width: int) -> Iterator[tuple[str, ParameterRole]]:
-    # No further than the stream: what lies behind it belongs to the blocks.
+    # No further than the stream: what lies behind it belongs to the blocks. Nor past a product of
+    # tokens with tokens: queries and keys that point at earlier tokens are no head.
     ends = sum(1 << a.vertex for a in additions(graph, width))
+    ends |= sum(
+        1 << v.index for v in graph.vertices if v.name in MATMULS and not graph.matrices_of(v)
+    )
     last = [] if graph.last is None else [graph.last]
     for name in matrices_behind(graph, last, ~ends):
         yield name, "lm_head"
