@@ -4,7 +4,7 @@
 from typing import Any
 
 import pytest
-from support.foreign_models import MLP, Block, C, Decoder
+from support.foreign_models import FF, MLP, Block, C, Decoder
 from torch import nn
 
 from gptinit.forward.added import Branch, branches
@@ -113,6 +113,35 @@ def test_a_mixer_stands_in_for_attention_where_there_is_none() -> None:
     assert [branch.kind for branch in found] == ["attn", "mlp"]
     _, found, outputs = added_by(BothMix)
     assert found == [Branch("attn", outputs["attn"]), Branch("mixer", outputs["mlp"])]
+
+
+class Adapted(nn.Module):
+    """A matrix, and the product of two small ones beside it (LoRA)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.a, self.b = nn.Linear(FF, C), nn.Linear(FF, 2), nn.Linear(2, C)
+
+    def forward(self, x: Any) -> Any:
+        return self.base(x) + 2 * self.b(self.a(x))
+
+
+class AdaptedBlock(Block):
+    """Its MLP has an adapter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp.c_proj = Adapted()
+
+    def forward(self, x: Any) -> Any:
+        return x + self.mlp(self.ln_1(x))
+
+
+def test_an_adapter_beside_a_matrix_is_a_part_of_its_branch() -> None:
+    whole, found, outputs = added_by(AdaptedBlock)
+
+    assert found == [Branch("mlp", whole)]
+    assert whole == outputs["mlp"]
 
 
 @pytest.mark.parametrize(("block", "kind"), [(TwoMLPs, "mlp"), (Scaled, "attn")])

@@ -41,13 +41,17 @@ def branches(graph: Graph, added: Sequence[tuple[Addition, list[Writer]]]) -> li
 
 
 def _branches(graph: Graph, addition: Addition, added: list[Writer]) -> Iterator[Branch]:
-    """The branch that is added, or both where two are summed first."""
+    """The branch that is added, or both where two are summed first.
+
+    What is summed with one but is of no kind itself (an adapter beside a matrix) is a part of it.
+    """
     kinds = [branch_kind(graph, w) for w in added]
     v = graph.vertices[addition.branch]
     parents = graph.token_parents(addition.branch)
-    if len(set(kinds)) > 1 and v.name == "add" and len(parents) == 2:
+    if len({*kinds} - {"other"}) > 1 and v.name == "add" and len(parents) == 2:
         for parent in parents:
             inside = {branch_kind(graph, w) for w in added if graph.depends(parent, w.vertex)}
+            inside.discard("other")
             if len(inside) == 1:
                 yield Branch(inside.pop(), parent)
     elif kinds:
