@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.programs import D, F, L, every, llama, redrawn
+from support.programs import D, F, L, every, llama, redrawn, torch_default
 
 from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import findings_of
@@ -192,3 +192,15 @@ def test_inputs_at_the_default_of_their_module_do_not_hide_a_half_scaled_block()
     told = {f.rule for f in findings_of(program)}
 
     assert {"residual-scaling-missing", "residual-branches-unequal"} <= told
+
+
+def test_a_wide_matrix_at_the_default_of_torch_is_not_scaled_twice() -> None:
+    # RWKV of transformers in two layers: 16 times the inputs, a std of a quarter.
+    wide = Uniform(-((16 * D) ** -0.5), (16 * D) ** -0.5)
+    program = every(
+        torch_default(llama(n_layer=2)),
+        lambda p: p.role == "attn_out",
+        lambda p: replace(p, role="other", writes_stream=True, fan_in=16 * D, distribution=wide),
+    )
+
+    assert "scaled-twice" not in {f.rule for f in findings_of(program)}

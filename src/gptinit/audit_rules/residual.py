@@ -148,6 +148,8 @@ def scaled_twice(program: ModelProgram, context: Context) -> Iterator[Hit]:
             scaled, other = layer.depth_scaled(p, program.facts), uneven.get(p.name)
             if not context.free(p):
                 continue
+            # Of another width, a matrix may have that std by the very rule of the inputs.
+            scaled = scaled or layer.unscaled(p)
             if program.facts.n_layer > 1 and not scaled and layer.is_factor(p, twice, room=SURE):
                 message = (
                     f"The residual scaling must be applied once, got {p.distribution} while input "
