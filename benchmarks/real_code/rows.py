@@ -12,6 +12,8 @@ from typing import Any
 
 from benchmarks.real_code.subjects import Subject
 from benchmarks.real_code.tries import ROOT, Place, Try, follow, typed
+from gptinit.report.audit_words import closest_words
+from gptinit.results.audit import ClosestScheme
 
 __all__ = ["SEEDS", "SEQ_LEN", "Row", "compare", "measure_plainly", "row_of", "run_hooks"]
 
@@ -151,9 +153,7 @@ def _closest(document: Mapping[str, Any]) -> str:
     found = document.get("closest_scheme")
     if not found:
         return ""
-    if found["exact"]:
-        return f"{found['name']} (exact)"
-    return f"{found['name']}, except {', '.join(found['differs'])}"
+    return closest_words(ClosestScheme(**found))
 
 
 def _version(subject: Subject, place: Place) -> str:

@@ -129,6 +129,61 @@ def test_of_equally_many_roles_the_smaller_ratios_win() -> None:
     assert named(program) == ("cproj-sqrt-l", False, ("attn_out", "mlp_down"))
 
 
+def times(program: ModelProgram, factor: float, cut: float | None = None) -> ModelProgram:
+    """The program with other stds, and with normals truncated at so many of them."""
+
+    def change(p: ParameterProgram) -> ParameterProgram:
+        std = factor * p.distribution.std
+        law = Normal(0.0, std) if cut is None else TruncatedNormal(0.0, std, -cut * std, cut * std)
+        return replace(p, distribution=law)
+
+    return every(program, lambda p: p.distribution.std > 0, change)
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (times(gpt2(nanogpt), 1.5), ("nanogpt", 1.5, None, ())),
+        (times(gpt2(plain), 1.0, cut=3.0), ("plain", 1.0, 3.0, ())),
+        (times(gpt2(nanogpt), 0.3, cut=2.0), ("nanogpt", 0.3, 2.0, ())),
+        (
+            redrawn(times(gpt2(nanogpt), 1.5), "mlp.c_proj.weight", Normal(0.0, 0.03)),
+            ("nanogpt", 1.5, None, ("mlp_down",)),
+        ),
+        # One or two roles that share a ratio are as many exceptions, and no factor.
+        (
+            redrawn(gpt2(nanogpt), "wte.weight", Normal(0.0, 0.03)),
+            ("nanogpt", 1.0, None, ("tok_emb",)),
+        ),
+    ],
+)
+def test_one_factor_or_one_truncation_of_all_draws_is_one_exception(
+    program: ModelProgram, expected: tuple[str, float, float | None, tuple[str, ...]]
+) -> None:
+    found = closest_scheme(program)
+
+    assert found is not None
+    name, factor, cut, differs = expected
+    assert (found.name, found.cut, found.differs) == (name, cut, differs)
+    assert found.factor == pytest.approx(factor, rel=1e-9)
+    assert found.is_close
+    assert not found.exact
+
+
+def test_a_scheme_that_few_matrices_match_is_not_close() -> None:
+    fans = every(  # Xavier's uniform, which no scheme has
+        llama(),
+        lambda p: bool(p.fan_in and p.fan_out) and p.distribution.std > 0,
+        lambda p: replace(
+            p, distribution=Uniform(*(s * math.sqrt(6 / (p.fan_in + p.fan_out)) for s in (-1, 1)))
+        ),
+    )
+    found = closest_scheme(fans)
+
+    assert found is not None
+    assert not found.is_close
+
+
 def test_norms_count_by_their_gain() -> None:
     zero = every(
         llama(),

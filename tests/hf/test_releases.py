@@ -158,7 +158,7 @@ def test_gpt2_of_5_14_1_is_accused_without_a_claim(tmp_path: Path) -> None:
     assert "`if name == 'c_proj.weight'` at modeling_gpt2.py" in branch["message"]
     assert all("ratio 4.899 = sqrt(2 n_layer)" in f["message"] for f in missing)
     assert document["closest_scheme"] == {
-        "name": "nanogpt", "exact": False, "differs": ["attn_out", "mlp_down"],
+        "name": "nanogpt", "exact": False, "differs": ["attn_out", "mlp_down"], "is_close": True,
     }  # fmt: skip
 
 
@@ -167,7 +167,9 @@ def test_gpt2_of_a_good_release_is_clean_and_exactly_nanogpt(release: str, tmp_p
     code, document = audit(release, tmp_path, GPT2)
 
     assert (code, document["findings"]) == (0, [])
-    assert document["closest_scheme"] == {"name": "nanogpt", "exact": True, "differs": []}
+    assert document["closest_scheme"] == {
+        "name": "nanogpt", "exact": True, "differs": [], "is_close": True,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["gpt2", "llama"])

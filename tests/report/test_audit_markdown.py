@@ -24,7 +24,7 @@ def test_a_small_audit_is_told_in_full() -> None:
         "- **note** `bias-nonzero` at `h.0.attn.c_proj.bias`: Odd.\n\n"
         "gptinit audit --explain RULE explains a rule and how to fix it.\n\n"
         "## Parameters\n\n"
-        f"{ROUNDING} Expected: under `nanogpt`. Ratio: actual RMS / expected RMS.\n\n"
+        f"{ROUNDING} Expected: under nanogpt. Ratio: actual RMS / expected RMS.\n\n"
         "| role | tensors | layers | parameter | drawn from | std | expected | ratio "
         "| what the ratio means |\n"
         "| :-- | --: | :-- | :-- | :-- | --: | :-- | --: | :-- |\n"

@@ -269,11 +269,17 @@ def test_verdicts_count_each_severity_worst_first() -> None:
 
 
 def test_the_closest_scheme_is_told_with_what_differs() -> None:
-    several = ClosestScheme(name="plain", exact=False, differs=("q", "mlp_down"))
+    def words(**fields: object) -> str:
+        scheme = ClosestScheme(name="plain", exact=False, differs=())
+        return closest_words(replace(scheme, **fields))  # type: ignore[arg-type] # fields vary
 
-    assert closest_words(clean_audit()) == "nanogpt (exact)"
-    assert closest_words(clean_audit(closest=several)) == "plain, except q, mlp_down"
-    assert closest_words(clean_audit(closest=None)) == "none"
+    assert words(exact=True) == "plain (exact)"
+    assert words(differs=("q", "mlp_down")) == "plain, except q, mlp_down"
+    assert words(factor=1.5, differs=("q",)) == "plain with 1.5 times its stds, except q"
+    assert words(cut=3.0) == "plain truncated at 3 std"
+    assert words(factor=0.5, cut=2.0) == "plain with 0.5 times its stds, truncated at 2 std"
+    assert words(differs=("q",), is_close=False) == "none is close"
+    assert closest_words(None) == "none"
 
 
 @pytest.mark.parametrize(

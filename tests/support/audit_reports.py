@@ -115,7 +115,6 @@ def small_audit(**changes: Any) -> Audit:
         build="own",
         claim=None,
         closest=ClosestScheme(name="nanogpt", exact=False, differs=("attn_out",)),
-        against="nanogpt",
         parameters=(embedding, *(scaled(i) for i in range(3)), *biases, *masks, angles),
         findings=(ODD, UNSET, MISSING),
         notes=(Note(kind="approximate", where="roles", message="Read from | names."),),

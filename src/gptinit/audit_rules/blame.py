@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from gptinit.audit_rules.context import RESIDUAL_ROLES, Context
 from gptinit.audit_rules.grouping import Hit
-from gptinit.audit_rules.hints import ANY_ROLE, HINTS, RESIDUAL_MISSING, hint_of
+from gptinit.audit_rules.hints import ANY_ROLE, HINTS, RESIDUAL_MISSING, Comparison, hint_of
 from gptinit.audit_rules.matching import STANDARD_ERRORS, ratio_of, relative_error
 from gptinit.config import ModelFacts
 from gptinit.facts.algebra import leaves, simplified
@@ -104,12 +104,8 @@ def _causes(
 
 
 def _scales_by_depth(parameter: ParameterProgram, context: Context) -> bool:
-    rule = context.claim.rules.get(parameter.role) if context.claim else None
-    return (
-        rule is not None
-        and parameter.role in RESIDUAL_ROLES
-        and bool({"n_layer", "layer"} & rule.variables)
-    )
+    claim = context.claim
+    return claim is not None and parameter.role in RESIDUAL_ROLES and claim.by_depth(parameter.role)
 
 
 def _missing_ratios(
@@ -143,15 +139,19 @@ def _message(
     parameter: ParameterProgram, expected: Distribution, facts: ModelFacts, context: Context
 ) -> str:
     """What the claim says, what is there, their ratio and its known cause."""
-    slug = context.claim.slug if context.claim else ""
+    assert context.claim is not None  # only a claim is broken
     gain = "" if parameter.gain is None else f" (output RMS {parameter.gain:.4g} x input RMS)"
     drawn = f"{_written(parameter.distribution)}{gain}"
-    fact = f"{slug} draws {parameter.role} from {_written(expected)}, got {drawn}"
+    fact = f"{context.claim.slug} draws {parameter.role} from {_written(expected)}, got {drawn}"
     ratio = ratio_of(parameter.distribution, expected)
     if ratio is None or parameter.role == "norm_weight":
         return f"{fact}."
     error = STANDARD_ERRORS * relative_error(parameter.distribution)
-    hint = hint_of(ratio, facts, expected.std, error)
+    compared = Comparison(
+        role=parameter.role, drawn=parameter.distribution, expected=expected,
+        by_depth=context.claim.by_depth(parameter.role), facts=facts,
+    )  # fmt: skip
+    hint = hint_of(compared, ratio, error)
     return f"{fact}: ratio {ratio:.4g}" + (f" = {hint}." if hint else ".")
 
 

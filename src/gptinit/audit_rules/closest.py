@@ -1,17 +1,19 @@
 """The known scheme that explains a program best, judged together with what the rules found."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from gptinit.audit_rules.context import SURE, make_context
-from gptinit.audit_rules.matching import Expectations, expectations, ratio_of
+from gptinit.audit_rules.matching import Expectations, expectations, ratio_of, varied
 from gptinit.audit_rules.residual import (
     residual_scaling_missing,
     residual_scaling_wrong_tensor,
     scaled_twice,
 )
-from gptinit.facts.distributions import Distribution
+from gptinit.facts.algebra import simplified
+from gptinit.facts.distributions import Distribution, TruncatedNormal
 from gptinit.facts.schemes import Scheme, load_schemes
 from gptinit.facts.vocabulary import ROLES, Role
 from gptinit.results.audit import ClosestScheme
@@ -21,6 +23,15 @@ __all__ = ["closest_scheme", "differing_roles"]
 
 _WORST = math.log(1e6)  # a ratio that is undefined or infinite counts as this
 
+_MOST = 0.5
+"""Share of the matrices that must match for a scheme to be close."""
+
+_SEVERAL = 3
+"""Roles that must share a ratio for it to be a factor of the whole scheme."""
+
+_VECTORS = frozenset({"norm_weight", "norm_bias", "linear_bias"})
+_INPUTS = frozenset({"q", "k", "v"})
+
 
 def closest_scheme(
     program: ModelProgram, schemes: Mapping[str, Scheme] | None = None
@@ -29,7 +40,8 @@ def closest_scheme(
 
     A role that differs is no exception where a rule found an error in it and expects what the
     scheme does; a role that agrees is one where a rule expects something else. So the scheme and
-    the findings tell the same.
+    the findings tell the same. One factor on all stds, or one truncation of all normals, is one
+    exception.
 
     Returns:
         None if no scheme has a rule for any role of the model.
@@ -37,18 +49,66 @@ def closest_scheme(
     table = load_schemes() if schemes is None else schemes
     few = {by_layer: _representatives(program, by_layer=by_layer) for by_layer in (True, False)}
     meant = _meant_stds(program)
-    ranked = []
-    for i, scheme in enumerate(table.values()):
+    ranked: list[tuple[tuple[float, ...], int, ClosestScheme]] = []
+    for scheme in table.values():
         part = few[_asks_layer(scheme)]
         held = expectations(scheme, part)
-        differs = differing_roles(part, held)
-        rank = _rank(part, held, differs, meant)
-        if rank is not None:
-            ranked.append((rank, i, scheme.slug, tuple(differs)))
-    if not ranked:
-        return None
-    _, _, slug, roles = min(ranked)
-    return ClosestScheme(name=slug, exact=not roles, differs=roles)
+        for cut in _cuts(part):
+            for factor in _factors(part, varied(held, part, cut=cut)):
+                found = varied(held, part, factor=factor, cut=cut)
+                variations = (factor != 1.0) + (cut is not None)
+                rank = _rank(part, found, meant, variations)
+                if rank is not None:
+                    closest = _described(part, found, factor, cut)
+                    ranked.append((rank, len(ranked), closest))
+    return min(ranked)[2] if ranked else None
+
+
+def _described(
+    program: ModelProgram, held: Expectations, factor: float, cut: float | None
+) -> ClosestScheme:
+    differs = tuple(differing_roles(program, held))
+    return ClosestScheme(
+        name=held.scheme.slug,
+        exact=not differs and factor == 1.0 and cut is None,
+        differs=differs,
+        is_close=_share_of_matrices(program, held, differs) > _MOST,
+        factor=factor,
+        cut=cut,
+    )
+
+
+def _share_of_matrices(
+    program: ModelProgram, held: Expectations, differs: Collection[str]
+) -> float:
+    """Share of the matrices' roles that match; q, k and v count as one, as they are alike."""
+    spoken = {p.role for p in program.parameters if p.name in held.expected} - _VECTORS
+    weights = {role: 1 / len(spoken & _INPUTS) if role in _INPUTS else 1.0 for role in spoken}
+    whole = sum(weights.values())
+    return sum(w for role, w in weights.items() if role not in differs) / whole if whole else 1.0
+
+
+def _cuts(program: ModelProgram) -> list[float | None]:
+    """No truncation, and the one in stds that most truncated normals of a program have."""
+    cuts = [
+        float(f"{(law.high - law.loc) / law.scale:.4g}")
+        for law in (simplified(p.distribution) for p in program.parameters)
+        if isinstance(law, TruncatedNormal) and law.scale > 0
+    ]
+    return [None, *(cut for cut, _ in Counter(cuts).most_common(1))]
+
+
+def _factors(program: ModelProgram, held: Expectations) -> list[float]:
+    """1, and the ratio to what is expected that several roles share."""
+    ratios = {
+        (p.role, float(f"{ratio:.6g}")): ratio
+        for p in program.parameters
+        if p.name in held.expected and p.role not in _VECTORS
+        and (ratio := ratio_of(p.distribution, held.expected[p.name]))
+    }  # fmt: skip
+    shared = Counter(ratio for _, ratio in ratios)
+    common = [r for r, count in shared.most_common(1) if r != 1.0 and count >= _SEVERAL]
+    return [1.0, *(next(ratios[key] for key in ratios if key[1] == r) for r in common)]
 
 
 def _meant_stds(program: ModelProgram) -> dict[str, float]:
@@ -85,24 +145,21 @@ def differing_roles(program: ModelProgram, held: Expectations) -> dict[Role, flo
 
 
 def _rank(
-    program: ModelProgram,
-    held: Expectations,
-    differs: Mapping[Role, float],
-    meant: Mapping[str, float],
-) -> tuple[int, int, int, float, bool] | None:
+    program: ModelProgram, held: Expectations, meant: Mapping[str, float], variations: int
+) -> tuple[float, ...] | None:
     """What schemes are ordered by, least first; None for one that says nothing of the model."""
     spoken = {p.role for p in program.parameters if p.name in held.expected}
     if not spoken:
         return None
-    agreed = len(spoken) - len(differs)
+    differs = differing_roles(program, held)
     distance = round(sum(differs.values()), 9)  # equal distances stay equal
     exceptions = {
         p.role
         for p in program.parameters
         if p.name in held.expected and _is_exception(p, held, meant.get(p.name))
     }
-    is_claim = held.scheme.verified == "claim"
-    return len(exceptions), len(differs), -agreed, distance, is_claim
+    agreed, is_claim = len(spoken) - len(differs), held.scheme.verified == "claim"
+    return len(exceptions) + variations, len(differs) + variations, -agreed, distance, is_claim
 
 
 def _distance(parameter: ParameterProgram, law: Distribution) -> float:

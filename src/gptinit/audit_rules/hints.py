@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES
 from gptinit.config import ModelFacts
+from gptinit.facts.algebra import simplified
+from gptinit.facts.distributions import Distribution, TruncatedNormal, Uniform
 
 __all__ = [
     "AMBIGUOUS",
@@ -14,6 +16,7 @@ __all__ = [
     "RESIDUAL_EXTRA",
     "RESIDUAL_MISSING",
     "RESIDUAL_TWICE",
+    "Comparison",
     "Hint",
     "hint_of",
 ]
@@ -21,8 +24,29 @@ __all__ = [
 AMBIGUOUS = 0.005
 """Relative; causes whose ratios are closer than this are given together."""
 
+_TWO = 2  # layers, of which sqrt(2 n_layer) is 2: a factor that rules have for other reasons
+
 ANY_ROLE = "*"
 """Key of `Hint.rules` for parameters of every role."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A parameter's distribution next to the expected one.
+
+    Attributes:
+        role: of the parameter.
+        drawn: what it is drawn from.
+        expected: what the scheme draws it from.
+        by_depth: whether the scheme's rule for the role depends on the depth.
+        facts: the model's shape.
+    """
+
+    role: str
+    drawn: Distribution
+    expected: Distribution
+    by_depth: bool
+    facts: ModelFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +58,8 @@ class Hint:
         meaning: its cause.
         value: the ratio for a model and an expected std; not positive or not finite where the model
             has no such ratio.
+        fits: whether the cause can be the one where a parameter has the ratio; other parameters
+            have it by coincidence.
         rules: role of a parameter (or ANY_ROLE) to the rule that it breaks by this ratio; empty
             where the ratio alone does not tell which rule is broken.
     """
@@ -41,6 +67,7 @@ class Hint:
     formula: str
     meaning: str
     value: Callable[[ModelFacts, float], float]
+    fits: Callable[[Comparison], bool] = lambda _: True
     rules: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,76 +83,153 @@ def _cut(sigmas: float) -> float:
     return math.sqrt(1 - edge / mass)
 
 
+def _lacks_depth(c: Comparison) -> bool:
+    """Whether a factor of the depth is expected, so that it can be missing or another one."""
+    return c.by_depth and c.role in RESIDUAL_ROLES
+
+
+def _has_depth(c: Comparison) -> bool:
+    """Whether a matrix of a block, of which no factor of the depth is expected, may have one.
+
+    Not in one or two layers, where such factors are those of other rules too.
+    """
+    in_block = c.role in (*RESIDUAL_ROLES, *INPUT_ROLES)
+    return in_block and not c.by_depth and c.facts.n_layer > _TWO
+
+
+def _is(*kinds: type[Distribution]) -> Callable[[Distribution], bool]:
+    return lambda law: isinstance(simplified(law), kinds)
+
+
+def _near(std: float, other: float) -> bool:
+    return math.isclose(std, other, rel_tol=AMBIGUOUS)
+
+
+_is_uniform, _is_cut = _is(Uniform), _is(TruncatedNormal)
+
 RESIDUAL_MISSING = Hint(
     "sqrt(2 n_layer)",
     "residual scaling missing",
     lambda m, _: math.sqrt(2 * m.n_layer),
-    rules=dict.fromkeys(RESIDUAL_ROLES, "residual-scaling-missing"),
+    _lacks_depth,
+    dict.fromkeys(RESIDUAL_ROLES, "residual-scaling-missing"),
 )
 RESIDUAL_EXTRA = Hint(
     "1/sqrt(2 n_layer)",
-    "residual scaling applied where none is expected, or applied twice",
+    "residual scaling applied where none is expected",
     lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
-    rules=dict.fromkeys(RESIDUAL_ROLES, "scaled-twice")
+    _has_depth,
+    dict.fromkeys(RESIDUAL_ROLES, "scaled-twice")
     | dict.fromkeys(INPUT_ROLES, "residual-scaling-wrong-tensor"),
 )
 RESIDUAL_TWICE = Hint(
     "1/(2 n_layer)",
-    "residual scaling twice where none is expected",
+    "residual scaling applied twice where none is expected",
     lambda m, _: _over(1, 2 * m.n_layer),
-    rules=dict.fromkeys(RESIDUAL_ROLES, "scaled-twice"),
+    _has_depth,
+    dict.fromkeys(RESIDUAL_ROLES, "scaled-twice"),
 )
 
 HINTS: tuple[Hint, ...] = (
     RESIDUAL_MISSING,
     RESIDUAL_EXTRA,
     Hint(
+        "1/sqrt(2 n_layer)",
+        "residual scaling applied twice",
+        lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
+        _lacks_depth,
+    ),
+    Hint(
         "sqrt(n_layer)",
         "residual scaling by 1/sqrt(n_layer) missing",
         lambda m, _: math.sqrt(m.n_layer),
+        _lacks_depth,
     ),
     Hint(
         "1/sqrt(n_layer)",
         "residual scaling by 1/sqrt(n_layer) where none is expected",
         lambda m, _: _over(1, math.sqrt(m.n_layer)),
+        _has_depth,
     ),
     RESIDUAL_TWICE,
     Hint(
         "sqrt(n_layer/(n_layer + 1))",
         "n_layer + 1 in place of n_layer",
         lambda m, _: math.sqrt(m.n_layer / (m.n_layer + 1)),
+        _lacks_depth,
     ),
     Hint(
         "sqrt((n_layer + 1)/n_layer)",
         "n_layer in place of n_layer + 1",
         lambda m, _: math.sqrt(_over(m.n_layer + 1, m.n_layer)),
+        _lacks_depth,
     ),
     Hint(
         "sqrt(2)",
-        "one branch a layer counted where there are two, or a gain of sqrt(2) added",
+        "one branch a layer counted where the scheme counts two",
         lambda _, __: math.sqrt(2),
+        _lacks_depth,
     ),
     Hint(
         "1/sqrt(2)",
-        "q, k and v counted as one matrix of fan_out 3 n_embd, or a factor 2 in a root",
+        "two branches a layer counted where the scheme counts one",
         lambda _, __: math.sqrt(0.5),
+        _lacks_depth,
     ),
-    Hint("1/sqrt(3)", "a std used as the bound of a uniform", lambda _, __: math.sqrt(1 / 3)),
-    Hint("sqrt(3)", "the bound of a uniform used as a std", lambda _, __: math.sqrt(3)),
+    Hint("sqrt(2)", "a gain of sqrt(2)", lambda _, __: math.sqrt(2), lambda c: not c.by_depth),
+    Hint(
+        "1/sqrt(2)",
+        "q, k and v counted as one matrix of fan_out 3 n_embd",
+        lambda _, __: math.sqrt(0.5),
+        lambda c: c.role == "qkv",
+    ),
+    Hint(
+        "1/sqrt(3)",
+        "a std used as the bound of a uniform",
+        lambda _, __: math.sqrt(1 / 3),
+        lambda c: _is_uniform(c.drawn),
+    ),
+    Hint(
+        "sqrt(3)",
+        "the bound of a uniform used as a std",
+        lambda _, __: math.sqrt(3),
+        lambda c: _is_uniform(c.expected) and not _is_uniform(c.drawn),
+    ),
     Hint(
         "sqrt(n_embd)",
         "unit variance where 1/sqrt(n_embd) is expected",
         lambda m, _: math.sqrt(m.n_embd),
+        lambda c: _near(c.drawn.std, 1.0),
     ),
     Hint(
         "1/sqrt(n_embd)",
         "divided by sqrt(n_embd) once more",
         lambda m, _: _over(1, math.sqrt(m.n_embd)),
     ),
-    Hint("0.9866", "cut at 3 sigma without correction, not a fault", lambda _, __: _cut(3)),
-    Hint("0.8796", "cut at 2 sigma without correction", lambda _, __: _cut(2)),
-    Hint("1/0.8796", "a cut at 2 sigma is missing", lambda _, __: 1 / _cut(2)),
-    Hint("0.02", "multiplied by 0.02", lambda _, __: 0.02),
+    Hint(
+        "0.9866",
+        "cut at 3 sigma without correction, not a fault",
+        lambda _, __: _cut(3),
+        lambda c: _is_cut(c.drawn),
+    ),
+    Hint(
+        "0.8796",
+        "cut at 2 sigma without correction",
+        lambda _, __: _cut(2),
+        lambda c: _is_cut(c.drawn),
+    ),
+    Hint(
+        "1/0.8796",
+        "a cut at 2 sigma is missing",
+        lambda _, __: 1 / _cut(2),
+        lambda c: _is_cut(c.expected),
+    ),
+    Hint(
+        "0.02",
+        "multiplied by 0.02",
+        lambda _, __: 0.02,
+        lambda c: not _near(c.drawn.std, 0.02),
+    ),
     Hint(
         "the expected std",
         "variance given for std",
@@ -142,32 +246,31 @@ HINTS: tuple[Hint, ...] = (
 """Every ratio with a known cause."""
 
 
-def hint_of(
-    ratio: float, facts: ModelFacts, expected_std: float, tolerance: float = 1e-4
-) -> str | None:
+def hint_of(comparison: Comparison, ratio: float, tolerance: float = 1e-4) -> str | None:
     """The known cause of `ratio`, with its formula; None where it is 1 or has none.
 
     Args:
+        comparison: the distributions, and what is known of the parameter.
         ratio: real over expected std.
-        facts: the model's shape.
-        expected_std: in units of the weight entries.
         tolerance: relative error of the ratio itself; at most AMBIGUOUS counts.
 
     Returns:
         The nearest cause and all others within AMBIGUOUS of the ratio, joined by "or".
 
     Example:
+        >>> from gptinit.facts.distributions import Normal
         >>> facts = ModelFacts(name="m", source="m.py", n_layer=12, n_embd=250, bias=True,
         ...                    tied=True, n_params=1)
-        >>> hint_of(24**0.5, facts, 0.004)
+        >>> found = Comparison(role="mlp_down", drawn=Normal(0.0, 0.02), by_depth=True,
+        ...                    expected=Normal(0.0, 0.02 / 24**0.5), facts=facts)
+        >>> hint_of(found, 24**0.5)
         'sqrt(2 n_layer): residual scaling missing'
-        >>> hint_of(0.5773, facts, 0.004)
-        '1/sqrt(3): a std used as the bound of a uniform'
     """
     room = min(max(tolerance, 1e-4), AMBIGUOUS)
     if not (math.isfinite(ratio) and ratio > 0) or abs(ratio - 1) <= room:
         return None
-    near = [(abs(h.value(facts, expected_std) / ratio - 1), h) for h in HINTS]
+    facts, std = comparison.facts, comparison.expected.std
+    near = [(abs(h.value(facts, std) / ratio - 1), h) for h in HINTS if h.fits(comparison)]
     near = sorted((pair for pair in near if pair[0] <= AMBIGUOUS), key=lambda pair: pair[0])
     if not near or near[0][0] > room:
         return None

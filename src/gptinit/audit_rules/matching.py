@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from gptinit.facts.algebra import FAR_CUT, leaves, simplified
+from gptinit.facts.algebra import FAR_CUT, affine_distribution, leaves, simplified
 from gptinit.facts.apply_scheme import apply_scheme
 from gptinit.facts.distributions import (
     Constant,
@@ -30,6 +30,7 @@ __all__ = [
     "same_law",
     "same_moments",
     "tolerance_of",
+    "varied",
     "without_padding",
 ]
 
@@ -225,12 +226,44 @@ class Expectations:
     agreed: frozenset[str]
 
 
-def expectations(scheme: Scheme, program: ModelProgram) -> Expectations:
-    """What `scheme` expects of a program, and which parameters match it."""
+def expectations(
+    scheme: Scheme, program: ModelProgram, *, factor: float = 1.0, cut: float | None = None
+) -> Expectations:
+    """What `scheme` expects of a program, and which parameters match it.
+
+    Args:
+        scheme: the scheme.
+        program: the model.
+        factor: what every std of the scheme is multiplied by.
+        cut: number of stds at which every normal of the scheme is truncated; None for nowhere.
+    """
     expected = apply_scheme(scheme, program.parameters, program.facts)
+    return _matched(scheme, {n: _varied(d, factor, cut) for n, d in expected.items()}, program)
+
+
+def varied(
+    held: Expectations, program: ModelProgram, *, factor: float = 1.0, cut: float | None = None
+) -> Expectations:
+    """The same with other stds and cuts, as `expectations` has them."""
+    expected = {name: _varied(d, factor, cut) for name, d in held.expected.items()}
+    return _matched(held.scheme, expected, program)
+
+
+def _matched(
+    scheme: Scheme, expected: Mapping[str, Distribution], program: ModelProgram
+) -> Expectations:
     agreed = frozenset(
         p.name
         for p in program.parameters
         if p.name in expected and agrees(p, expected[p.name], program)
     )
     return Expectations(scheme=scheme, expected=expected, agreed=agreed)
+
+
+def _varied(law: Distribution, factor: float, cut: float | None) -> Distribution:
+    if law.std > 0 and factor != 1.0:
+        law = affine_distribution(law, factor, (1 - factor) * law.mean)
+    if isinstance(law, Normal) and cut is not None:
+        reach = cut * law.std
+        return TruncatedNormal(law.mean, law.std, law.mean - reach, law.mean + reach)
+    return law

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from gptinit.audit_rules import RULES, findings, make_context
 from gptinit.audit_rules.closest import closest_scheme
-from gptinit.audit_rules.hints import hint_of
+from gptinit.audit_rules.hints import Comparison, hint_of
 from gptinit.audit_rules.matching import (
     STANDARD_ERRORS,
     Expectations,
@@ -14,7 +14,6 @@ from gptinit.audit_rules.matching import (
     relative_error,
     without_padding,
 )
-from gptinit.facts.distributions import Distribution
 from gptinit.facts.schemes import load_schemes
 from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
 from gptinit.results.profile import Finding, Note, worst_first
@@ -41,15 +40,14 @@ def audit_program(
         notes: how the program came to be known.
     """
     closest = closest_scheme(program)
-    against = claim or _of_closest(closest, program)
+    held = claim or _of_closest(closest, program)
     return Audit(
         torch=torch,
         model=program.facts,
         build=program.build,
         claim=claim.scheme.slug if claim else None,
         closest=closest,
-        against=against.scheme.slug if against else None,
-        parameters=_audited(program, against),
+        parameters=_audited(program, held),
         findings=worst_first([*findings_of(program, claim), *extra]),
         notes=tuple(notes),
     )
@@ -63,30 +61,37 @@ def findings_of(program: ModelProgram, claim: Expectations | None = None) -> tup
 
 
 def _of_closest(closest: ClosestScheme | None, program: ModelProgram) -> Expectations | None:
-    return expectations(load_schemes()[closest.name], program) if closest else None
+    if closest is None or not closest.is_close:
+        return None
+    scheme = load_schemes()[closest.name]
+    return expectations(scheme, program, factor=closest.factor, cut=closest.cut)
 
 
 def _audited(program: ModelProgram, held: Expectations | None) -> tuple[AuditedParameter, ...]:
-    expected = held.expected if held else {}
     everything = (*program.parameters, *program.buffers)
-    return tuple(_beside(p, expected.get(p.name), program) for p in everything)
+    return tuple(_beside(p, held, program) for p in everything)
 
 
 def _beside(
-    parameter: ParameterProgram, expected: Distribution | None, program: ModelProgram
+    parameter: ParameterProgram, held: Expectations | None, program: ModelProgram
 ) -> AuditedParameter:
     """One parameter with its expectation, their ratio, and what that ratio hints at."""
-    if expected is None:
+    expected = held.expected.get(parameter.name) if held else None
+    if held is None or expected is None:
         return AuditedParameter(program=parameter)
     if parameter.role == "norm_weight" and parameter.gain is not None:
         # Its effect counts: a weight of 0 is 1 where the norm computes 1 + weight.
         return AuditedParameter(program=parameter, expected=expected, ratio=parameter.gain)
     law = without_padding(parameter, program)
     ratio = ratio_of(law, expected)
-    error = STANDARD_ERRORS * relative_error(law)
     in_blocks = parameter.layer is not None or parameter.role != "pos_emb"
-    spread = expected.std > 0 and ratio is not None and in_blocks
-    hint = hint_of(ratio or 1.0, program.facts, expected.std, error) if spread else None
+    hint = None
+    if expected.std > 0 and ratio is not None and in_blocks:
+        by_depth = held.scheme.by_depth(parameter.role)
+        compared = Comparison(
+            role=parameter.role, drawn=law, expected=expected, by_depth=by_depth, facts=program.facts
+        )
+        hint = hint_of(compared, ratio, STANDARD_ERRORS * relative_error(law))
     return AuditedParameter(program=parameter, expected=expected, ratio=ratio, hint=hint)
 
 

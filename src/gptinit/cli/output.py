@@ -39,12 +39,9 @@ def deliver(format: str, options: OutputOptions, renderers: Renderers) -> None:
         write_whole(Path(options.output), made if isinstance(made, str) else _plain(made))
         return
     try:
-        if isinstance(made, str):
-            sys.stdout.write(made)
-        else:
-            _console(sys.stdout).print(made)
+        sys.stdout.write(made if isinstance(made, str) else _text(made, _console(sys.stdout)))
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # Rich exits with 1, which would mean a finding
+    except BrokenPipeError:
         # The reader has gone: stop quietly, also when Python flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -122,12 +119,17 @@ def _console(stream: object) -> Console:
 
 
 def _plain(made: RenderableType) -> str:
-    text = StringIO()
     console = Console(
-        file=text, width=width(), highlight=False, force_terminal=False, color_system=None
+        file=StringIO(), width=width(), highlight=False, force_terminal=False, color_system=None
     )
-    console.print(made)
-    return text.getvalue()
+    return _text(made, console)
+
+
+def _text(made: RenderableType, console: Console) -> str:
+    """What a console would show, without the blanks with which Rich fills its lines."""
+    with console.capture() as shown:
+        console.print(made)
+    return "".join(f"{line.rstrip()}\n" for line in shown.get().splitlines())
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -159,6 +159,16 @@ class Scheme:
         except ConfigError as error:
             raise ConfigError(f"scheme {self.slug}, role {role}: {error}") from error
 
+    def by_depth(self, role: str) -> bool:
+        """Whether its rule for a role depends on the depth.
+
+        Example:
+            >>> get_scheme("nanogpt").by_depth("mlp_down")
+            True
+        """
+        rule = self.rules.get(role)
+        return rule is not None and bool({"n_layer", "layer"} & rule.variables)
+
     def expected(
         self, role: str, shape: GPTConfig | ModelFacts, **sizes: int | None
     ) -> Distribution | None:

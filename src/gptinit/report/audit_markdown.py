@@ -3,6 +3,7 @@
 from gptinit.report.audit_rows import Row, rows_of
 from gptinit.report.audit_words import (
     closest_words,
+    expected_words,
     explain_hint,
     how_read,
     shape_words,
@@ -55,12 +56,13 @@ def _facts(audit: Audit) -> list[str]:
         *([f"source: {text(audit.model.source)}"] if audit.model.source else []),
         f"read: {text(how_read(audit))}",
         *([f"claimed scheme: {code(audit.claim)}"] if audit.claim is not None else []),
-        f"closest known scheme: {text(closest_words(audit))}",
+        f"closest known scheme: {text(closest_words(audit.closest))}",
     ]
 
 
 def _how_to_read(audit: Audit) -> str:
-    by = f" Expected: under {code(audit.against)}." if audit.against else ""
+    scheme = expected_words(audit)
+    by = f" Expected: under {text(scheme)}." if scheme else ""
     return f"{ROUNDING}{by} Ratio: actual RMS / expected RMS."
 
 

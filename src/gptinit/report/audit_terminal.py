@@ -11,6 +11,7 @@ from rich.text import Text
 from gptinit.report.audit_rows import Row, rows_of
 from gptinit.report.audit_words import (
     closest_words,
+    expected_words,
     explain_hint,
     how_read,
     shape_words,
@@ -32,11 +33,12 @@ _TITLES = {"count": "tensors", "names": "parameter", "drawn": "drawn from", "sev
 _EXPENDABLE = ("count", "std")
 """Columns that a narrow table leaves out, in this order."""
 
-_SHORTEST = 14
-"""Width that a name keeps in the narrowest table."""
+_SHORT, _SHORTEST = 14, 12
+"""Widths that a name keeps in a narrow table, and in the narrowest, which has no layers."""
 
-_WRAP = {"drawn": 28, "expected": 28}
-"""Width at which these cells wrap."""
+_WRAPPED = ("drawn", "expected")
+_WRAP, _NARROW, _NARROWEST = 28, 14, 10
+"""Widths at which these columns wrap: at most, with layers beside them, and at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ def audit_view(audit: Audit, layout: AuditLayout) -> RenderableType:
     """An audit: verdict, closest scheme, one row per role and distribution, findings."""
     rows = rows_of(audit, each=layout.all_parameters, buffers=layout.buffers)
     table: list[RenderableType] = [_table(rows, layout, audit), ""] if rows else []
-    below = (*_hints(rows), *_changes(audit), *_findings(audit), *_closing(audit))
+    below = (*_hints(rows, audit), *_changes(audit), *_findings(audit), *_closing(audit))
     return Group(*_heading(audit), "", *table, *below)
 
 
@@ -80,7 +82,7 @@ def _heading(audit: Audit) -> list[Text]:
     lines = [title, *source, Text(how_read(audit), style="dim"), Text(), _verdict(audit)]
     if audit.claim is not None:
         lines.append(Text.assemble(("claimed scheme: ", "bold"), audit.claim))
-    lines.append(Text.assemble(("closest known scheme: ", "bold"), closest_words(audit)))
+    lines.append(Text.assemble(("closest known scheme: ", "bold"), closest_words(audit.closest)))
     return [*lines, *(Text(note.message, style="dim") for note in audit.notes)]
 
 
@@ -92,36 +94,53 @@ def _verdict(audit: Audit) -> Text:
 
 
 def _table(rows: Sequence[Row], layout: AuditLayout, audit: Audit) -> Table:
-    """The rows in as many columns as there is room for; names lose their beginning last."""
+    """The rows in as many columns as there is room for."""
     cells = {name: [_cell(row, name) for row in rows] for name in _columns(rows)}
-
-    def excess() -> int:
-        columns = (
-            Column(heading=_TITLES.get(name, name), cells=column, most=_WRAP.get(name))
-            for name, column in cells.items()
-        )
-        return max(0, width_of(columns) - layout.width)
-
-    for name in _EXPENDABLE:
-        if excess():
-            cells.pop(name, None)
-    if excess():
-        cells["names"] = [_first(names) for names in cells["names"]]
-    longest = max(_SHORTEST, max(map(len, cells["names"])) - excess())
-    cells["names"] = [_tail(name, longest) for name in cells["names"]]
+    wrap = _fit(cells, layout.width)
     table = new_table()
     for name in cells:
         table.add_column(
             _TITLES.get(name, name),
             justify="right" if name in _NUMBERS else "left",
-            no_wrap=name not in _WRAP,
-            max_width=_WRAP.get(name),
+            no_wrap=name not in _WRAPPED,
+            max_width=wrap if name in _WRAPPED else None,
             overflow="fold",
         )
     for row, line in zip(rows, zip(*cells.values(), strict=True), strict=True):
         table.add_row(*(Text(cell) for cell in line), style=SEVERITY_STYLE.get(row.severity))
     table.caption, table.caption_justify = _caption(cells, layout, audit), "left"
     return table
+
+
+def _fit(cells: dict[str, list[str]], width: int) -> int:
+    """Drop and shorten cells until they fit; return the width at which distributions wrap."""
+
+    def excess(wrap: int = _WRAP) -> int:
+        columns = (
+            Column(
+                heading=_TITLES.get(name, name), cells=column,
+                most=wrap if name in _WRAPPED else None,
+            )
+            for name, column in cells.items()
+        )  # fmt: skip
+        return max(0, width_of(columns) - width)
+
+    for name in _EXPENDABLE:
+        if excess():
+            cells.pop(name, None)
+    if excess():
+        cells["names"] = [_first(names) for names in cells["names"]]
+    _shorten(cells["names"], by=excess(), to=_SHORT)
+    if excess(_NARROW):
+        cells.pop("layers", None)
+    _shorten(cells["names"], by=excess(_NARROWEST), to=_SHORTEST)
+    return next((wrap for wrap in range(_WRAP, _NARROWEST, -1) if not excess(wrap)), _NARROWEST)
+
+
+def _shorten(names: list[str], *, by: int, to: int) -> None:
+    """Take the beginning of long names away; at least `to` columns stay."""
+    longest = max(to, max(map(len, names)) - by)
+    names[:] = [_tail(name, longest) for name in names]
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
@@ -146,17 +165,20 @@ def _tail(name: str, longest: int) -> str:
 
 
 def _caption(cells: dict[str, list[str]], layout: AuditLayout, audit: Audit) -> str:
-    expected = f"expected: under {audit.against}; " if audit.against else ""
+    scheme = expected_words(audit)
+    expected = f"expected: under {scheme}; " if scheme else ""
     ratio = f"{expected}ratio: actual RMS / expected RMS." if "ratio" in cells else ""
     more = "" if layout.all_parameters else "--all-parameters shows each."
     return " ".join(part for part in (ratio, more) if part)
 
 
-def _hints(rows: Sequence[Row]) -> list[RenderableType]:
-    """The likely causes of known ratios, and the roles that have them."""
+def _hints(rows: Sequence[Row], audit: Audit) -> list[RenderableType]:
+    """The likely causes of known ratios that no finding tells, and the roles that have them."""
+    said = " ".join(finding.message for finding in audit.findings)
     roles: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
-        if row.hint:
+        is_said = bool(row.severity) and row.hint.partition(":")[0] in said
+        if row.hint and not is_said:
             roles.setdefault((row.ratio, row.hint), {})[row.role] = None
     lines: list[RenderableType] = []
     for (ratio, hint), those in roles.items():

@@ -1,18 +1,22 @@
 """An audit in one line: its verdict, the closest scheme, how the model was built and traced."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gptinit.facts.distributions import Measured
 from gptinit.facts.vocabulary import SEVERITIES
 from gptinit.report.headlines import init_words
 from gptinit.report.numbers import large, plural
-from gptinit.results.audit import Audit
+from gptinit.results.audit import Audit, ClosestScheme
 from gptinit.results.profile import Finding
 
-__all__ = ["closest_words", "explain_hint", "how_read", "shape_words", "verdict_of"]
-
-_MANY = 5
-"""A scheme from which so many roles differ is not called close."""
+__all__ = [
+    "closest_words",
+    "expected_words",
+    "explain_hint",
+    "how_read",
+    "shape_words",
+    "verdict_of",
+]
 
 _BUILDS = {
     "own": "built by its constructor",
@@ -31,16 +35,34 @@ def verdict_of(audit: Audit) -> str:
     return ", ".join([*clean, *counted])
 
 
-def closest_words(audit: Audit) -> str:
+def closest_words(closest: ClosestScheme | None) -> str:
     """The known scheme that matches best: "nanogpt (exact)" or "nanogpt, except q"."""
-    closest = audit.closest
     if closest is None:
         return "none"
-    if len(closest.differs) >= _MANY:
-        return f"none is close (nearest: {closest.name})"
-    if closest.exact or not closest.differs:
-        return f"{closest.name} (exact)" if closest.exact else closest.name
-    return f"{closest.name}, except {', '.join(closest.differs)}"
+    if not closest.is_close:
+        return "none is close"
+    return _as_used(closest) + (" (exact)" if closest.exact else _but(closest.differs))
+
+
+def expected_words(audit: Audit) -> str:
+    """The scheme that the expected column is taken from; empty without one."""
+    if audit.claim is None and audit.closest is not None and audit.closest.is_close:
+        return _as_used(audit.closest)
+    return audit.claim or ""
+
+
+def _as_used(closest: ClosestScheme) -> str:
+    """The scheme as the model has it: "nanogpt", "nanogpt with 1.5 times its stds"."""
+    words = closest.name
+    if closest.factor != 1.0:
+        words += f" with {closest.factor:.4g} times its stds"
+    if closest.cut is not None:
+        words += f"{',' if closest.factor != 1.0 else ''} truncated at {closest.cut:.4g} std"
+    return words
+
+
+def _but(roles: Sequence[str]) -> str:
+    return f", except {', '.join(roles)}" if roles else ""
 
 
 def shape_words(audit: Audit) -> str:

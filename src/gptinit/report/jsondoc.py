@@ -13,7 +13,7 @@ from gptinit.facts.vocabulary import STATISTICS, ParameterRole
 from gptinit.gate.engine_agreement import Agreement, engine_agreement
 from gptinit.gate.judge import BoundResult, CheckReport
 from gptinit.report.numbers import counted
-from gptinit.results.audit import Audit, AuditedParameter
+from gptinit.results.audit import Audit, AuditedParameter, ClosestScheme
 from gptinit.results.profile import (
     WEIGHT_GRAD_NUMBERS,
     Comparison,
@@ -107,7 +107,6 @@ def audit_document(audit: Audit) -> Document:
 
     What is not known or not finite is absent; only `claim` and `closest_scheme` may be null.
     """
-    closest = audit.closest
     return {
         "schema_version": SCHEMA_VERSION,
         "gptinit": __version__,
@@ -115,11 +114,18 @@ def audit_document(audit: Audit) -> Document:
         "model": _model(audit.model),
         "build": audit.build,
         "claim": audit.claim,
-        "closest_scheme": asdict(closest) | {"differs": list(closest.differs)} if closest else None,
+        "closest_scheme": _closest(audit.closest) if audit.closest else None,
         "parameters": [_parameter(audited) for audited in audit.parameters],
         "findings": [_finding(finding) for finding in worst_first(audit.findings)],
         "notes": [asdict(note) for note in audit.notes],
     }
+
+
+def _closest(closest: ClosestScheme) -> Document:
+    """The closest scheme; without the factor and the truncation that it is used with, if none."""
+    found = asdict(closest) | {"differs": list(closest.differs)}
+    left_out = {"factor": 1.0, "cut": None}
+    return {k: v for k, v in found.items() if k not in left_out or v != left_out[k]}
 
 
 def rule_document(rule: Rule) -> Document:

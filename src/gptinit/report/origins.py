@@ -1,8 +1,10 @@
 """Where a finding comes from: its parameters, the steps that made them, file and line."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from gptinit.facts.algebra import is_random
 from gptinit.facts.step import Step
 from gptinit.report.numbers import plural
 from gptinit.results.audit import Audit, AuditedParameter
@@ -30,24 +32,33 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def parameters_of(finding: Finding, audit: Audit) -> list[AuditedParameter]:
-    """The parameters and buffers that a finding is about; empty if it is about none."""
-    return [audited for audited in audit.parameters if is_about(finding, audited.program)]
+    """The parameters and buffers that a finding is about, in the order in which it names them."""
+    return list(
+        {
+            audited.program.name: audited
+            for place in finding.places
+            for audited in audit.parameters
+            if is_about(replace(finding, where=place, also=()), audited.program)
+        }.values()
+    )
 
 
 def origin_of(finding: Finding, audit: Audit) -> str:
-    """How the parameters of a finding were made: "drawn by normal_(0, 0.02) at model.py:151".
+    """How the first parameter of a finding was made: "drawn by normal_(0, 0.02) at model.py:151".
 
-    Where they were made in several ways, the first and the number of others; empty if unknown.
+    Where its pattern stands for parameters that were made in several ways, the first and the number
+    of others; empty if unknown.
     """
     if finding.build == "meta":  # the steps are those of the constructor
         return ""
-    ways = (a.program.provenance for a in parameters_of(finding, audit))
-    known = list(dict.fromkeys(", then ".join(map(str, way)) for way in ways if way))
-    if not known:
+    first = [a.program for a in parameters_of(replace(finding, also=()), audit)]
+    ways = [(p, ", then ".join(map(str, p.provenance))) for p in first if p.provenance]
+    if not ways:
         return ""
-    first, *rest = known
-    others = f" (and in {plural(len(rest), 'other way')})" if rest else ""
-    return f"drawn by {first}{others}"
+    others = len({way for _, way in ways}) - 1
+    more = f" (and in {plural(others, 'other way')})" if others else ""
+    verb = "drawn" if is_random(ways[0][0].distribution) else "set"
+    return f"{verb} by {ways[0][1]}{more}"
 
 
 def message_of(finding: Finding, audit: Audit) -> str:

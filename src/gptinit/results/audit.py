@@ -37,11 +37,17 @@ class ClosestScheme:
         name: its slug.
         exact: whether every parameter that the scheme has a rule for matches.
         differs: roles that do not match, in the order of `vocabulary.ROLES`.
+        is_close: whether more of the matrices match than differ; where not, nothing is expected.
+        factor: what all stds of the scheme are multiplied by to match best.
+        cut: number of stds at which all its normals are truncated to match best; None for nowhere.
     """
 
     name: str
     exact: bool
     differs: tuple[Role, ...]
+    is_close: bool = True
+    factor: float = 1.0
+    cut: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +60,8 @@ class Audit:
         build: "own", "meta" or "both".
         claim: slug of the scheme that it should match; None if none was named.
         closest: the known scheme that matches best; None where none has a rule for its roles.
-        against: slug of the scheme that `expected` is taken from: the claim, else the closest
-            one; None without any.
-        parameters: every parameter and buffer, compared with that scheme.
+        parameters: every parameter and buffer, compared with the claim, else with the closest
+            scheme if it is close.
         findings: what is wrong, worst first.
         notes: how the result was obtained.
     """
@@ -66,7 +71,6 @@ class Audit:
     build: Build
     claim: str | None
     closest: ClosestScheme | None
-    against: str | None = None
     parameters: tuple[AuditedParameter, ...]
     findings: tuple[Finding, ...] = ()
     notes: tuple[Note, ...] = ()

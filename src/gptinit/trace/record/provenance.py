@@ -1,6 +1,7 @@
 """What a node keeps of the call that made it: numbers, line of code, random numbers."""
 
 import sys
+import sysconfig
 from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
@@ -24,9 +25,8 @@ __all__ = [
 
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent.parent)
-_THROUGH = (
-    "transformers/initialization.py", "contextlib.py", "functools.py", "gptinit/load/no_cuda.py",
-)  # fmt: skip
+_PYTHON = sysconfig.get_paths()["stdlib"]
+_THROUGH = ("transformers/initialization.py", "gptinit/load/no_cuda.py")
 """Ends of files that pass a call on: the line that matters is the caller's."""
 _CONSTRUCTING = frozenset({"__init__", "reset_parameters", "_reset_parameters"})
 
@@ -53,8 +53,10 @@ def step_here(step: Step) -> tuple[Step, bool]:
 
 
 def is_of_user(file: str) -> bool:
-    """Whether a file is neither torch's nor ours, nor one that only passes calls on."""
-    return not file.startswith((_TORCH, _OURS)) and not file.endswith(_THROUGH)
+    """Whether a file is not torch's, Python's or ours, nor one that only passes calls on."""
+    if file.startswith((_TORCH, _OURS)) or file.endswith(_THROUGH):
+        return False
+    return "-packages" in file or not file.startswith(_PYTHON)
 
 
 def shown_file(file: str) -> str:
