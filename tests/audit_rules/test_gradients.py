@@ -8,17 +8,33 @@ from support.programs import facts, gpt2, matrix, plain
 from gptinit.audit_rules.context import make_context
 from gptinit.audit_rules.gradients import logits_constant, parameters_without_gradient
 from gptinit.audit_rules.grouping import Hit
+from gptinit.facts.distributions import Constant
 from gptinit.results.program import FirstGradient, ModelProgram
 
 LEARNS = FirstGradient(step=0)
 
 
 def program(
-    gradients: dict[str, FirstGradient | None], *, constant: tuple[str, ...] | None = None
+    gradients: dict[str, FirstGradient | None],
+    *,
+    constant: tuple[str, ...] | None = None,
+    value: float = 0.0,
 ) -> ModelProgram:
-    """A model of one matrix a name, with its first gradient; the role is the name's first word."""
+    """A model of one matrix a name, with its first gradient; the role is the name's first word.
+
+    Those of `constant` hold one value, and make the logits constant.
+    """
     found = tuple(
-        replace(matrix(name, name.split(".")[0], plain("", 0), 4, 4), gradient=gradient)
+        replace(
+            matrix(
+                name,
+                name.split(".")[0],
+                Constant(value) if name in (constant or ()) else plain("", 0),
+                4,
+                4,
+            ),
+            gradient=gradient,
+        )
         for name, gradient in gradients.items()
     )
     return replace(gpt2(), facts=facts(), parameters=found, constant_logits=constant)
@@ -46,8 +62,8 @@ def test_what_waits_for_a_zero_is_counted_with_the_last_step() -> None:
 
     assert places(found) == [("k.c", "note")]
     assert found[0].message == (
-        "2 of 4 parameters (q.a, q.b) get no gradient in the first step, since this one starts as "
-        "zeros. All have one by step 4, so it may be meant."
+        "2 of 4 parameters (q.a, q.b) get no gradient in the first step: k.c starts as zeros. All "
+        "have one by step 4, so it may be meant."
     )
 
 
@@ -70,9 +86,20 @@ def test_zeros_that_block_each_other_are_one_cause_and_the_zeros_come_first() ->
     ]
     start = "A parameter must get a gradient, got exactly 0 in every step"
     assert {h.message for h in found[:3]} == {
-        f"{start} (zeros in v.b, v.c, which nothing changes)."
+        f"{start}: v.b, v.c start as zeros and nothing changes that."
     }
-    assert found[3].message == f"{start} (the code multiplies by 0)."
+    assert found[3].message == f"{start}: the code multiplies it by 0."
+
+
+def test_what_a_detach_cuts_off_is_a_warning_with_its_matrices_first() -> None:
+    cut = FirstGradient(step=None, is_cut=True)
+    made = program({"norm_weight.a": cut, "mlp_up.b": cut, "q.c": LEARNS})
+    vector = replace(made.parameters[0], shape=(4,))
+
+    found = hits(replace(made, parameters=(vector, *made.parameters[1:])))
+
+    assert places(found) == [("mlp_up.b", "warning"), ("norm_weight.a", "warning")]
+    assert "behind detach(), torch.no_grad() or an operator without a derivative" in found[0].message
 
 
 def test_what_the_logits_do_not_depend_on_is_a_note_but_for_a_part_of_what_is_used() -> None:
@@ -112,3 +139,19 @@ def test_constant_logits_are_meant_where_a_head_of_zeros_learns_at_once(
     for hit in found:
         meant = "Schemes with a head of zeros mean it" in hit.message
         assert meant is (hit.severity == "note")
+
+
+def test_equal_embeddings_make_the_logits_constant_and_the_value_is_told() -> None:
+    made = program({"tok_emb.w": LEARNS}, constant=("tok_emb.w",), value=0.5)
+
+    (hit,) = logits_constant(made, make_context(made))
+
+    assert hit.severity == "error"
+    assert hit.message.endswith("got the same for all of them: every entry starts as 0.5.")
+
+
+def test_the_shift_of_a_norm_is_not_what_waits() -> None:
+    waits = FirstGradient(step=1, waits_for=("norm_weight.a", "norm_bias.a"))
+    made = program({"q.b": waits, "norm_weight.a": LEARNS, "norm_bias.a": LEARNS})
+
+    assert places(hits(made)) == [("norm_weight.a", "note")]

@@ -775,7 +775,7 @@ def test_zeros_that_block_each_other_are_one_finding_a_block_of_causes() -> None
     found = [f for f in findings_of(all_zero()) if f.rule == "parameters-without-gradient"]
 
     assert [len(f.places) for f in found] == [2, 2, 2]
-    assert all("zeros in" in f.message for f in found)
+    assert all("start as zeros and nothing changes that" in f.message for f in found)
 
 
 def test_what_the_forward_does_not_use_is_a_note_but_for_experts_beside_a_used_one() -> None:

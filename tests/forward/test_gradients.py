@@ -346,6 +346,67 @@ def test_logits_that_no_token_can_change_are_seen(
     assert program(partial(zeroed, swiglu, *ends)).constant_logits == zeros
 
 
+@pytest.mark.parametrize("build", [Tied, partial(Decoder, SMALL, plain)], ids=["learned", "none"])
+def test_equal_embeddings_are_seen_whatever_the_positions(build: Callable[[], nn.Module]) -> None:
+    def alike() -> nn.Module:
+        model = build()
+        table = next(model.parameters())
+        table.data = torch.full_like(table, 0.5)
+        return model
+
+    found = read_model(factory(alike)).program
+    name = found.parameters[0].name
+
+    # A tied head of equal rows makes all logits of a position alike too.
+    assert found.constant_logits == (name,)
+
+
+class Cut(nn.Module):
+    """Two of the blocks above, then an MLP whose first matrix detach() or no_grad() cuts off."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.wte, self.h = nn.Embedding(16, 8), nn.ModuleList(Scaled(8) for _ in range(2))
+        self.up, self.down = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.lm_head = nn.Linear(8, 16, bias=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.wte(ids)
+        for block in self.h:
+            x = block(x)
+        with torch.set_grad_enabled(self.kind != "no_grad" and torch.is_grad_enabled()):
+            inner = F.gelu(self.up(x))
+        out: Tensor = self.lm_head(x + self.down(inner.detach() if self.kind == "detach" else inner))
+        return out
+
+
+@pytest.mark.parametrize("kind", ["detach", "no_grad", ""])
+def test_what_autograd_does_not_reach_is_cut(kind: str) -> None:
+    build = partial(Cut, kind)
+    reading = read_model(factory(build), brief=True)
+    found = {p.name: p.gradient for p in reading.program.parameters}
+
+    torch.manual_seed(0)
+    real = build()
+    real(IDS).square().sum().backward()
+    none = {n for n, p in real.named_parameters() if p.grad is None or not p.grad.any()}
+
+    assert none == ({"up.weight"} if kind else set())
+    assert {n for n, g in found.items() if g and g.is_cut} == none
+
+
+def test_a_forward_for_inference_alone_says_nothing_of_gradients() -> None:
+    class Inference(Cut):
+        @torch.no_grad()
+        def forward(self, ids: Tensor) -> Tensor:
+            return super().forward(ids)
+
+    found = read_model(factory(partial(Inference, "")), brief=True).program.parameters
+
+    assert not any(p.gradient.is_cut for p in found if p.gradient)
+
+
 def test_a_final_norm_of_zeros_leaves_its_bias_to_the_logits() -> None:
     model = zeroed(Tied, "ln_f.weight")
     nn.init.ones_(model.get_parameter("ln_f.bias"))

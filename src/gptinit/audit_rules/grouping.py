@@ -54,8 +54,9 @@ def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[F
         said = [members[0][1]]
         if len({message for _, message in members}) > 1:
             said.append(f"(Numbers of {members[0][0].name}; they vary.)")
-        message = " ".join([*said, *_extent(members, whole, program), *_others(places)])
         where, *also = places
+        rest = [place for place in also if place not in said[0]]
+        message = " ".join([*said, *_extent(members, whole, program), *_others(rest)])
         yield Finding(rule=rule, severity=severity, where=where, also=tuple(also), fact=message)
 
 
@@ -68,8 +69,8 @@ def _places(members: Sequence[tuple[ParameterProgram, str]]) -> list[str]:
 
 
 def _others(places: Sequence[str]) -> list[str]:
-    """The places after the first in words, for those who read the message alone."""
-    return [f"The same goes for {_listed(places[1:])}."] if len(places) > 1 else []
+    """Further places in words, for those who read the message alone."""
+    return [f"The same goes for {_listed(places)}."] if places else []
 
 
 def named(parameters: Iterable[ParameterProgram]) -> str:

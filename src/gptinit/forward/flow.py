@@ -11,7 +11,7 @@ from gptinit.forward.blocks import Decoder, find_decoder, stream_width
 from gptinit.forward.call import Forward
 from gptinit.forward.gradients import constant_logits, first_gradients
 from gptinit.forward.lens import Tail, find_tail
-from gptinit.forward.observe import Observation, observe
+from gptinit.forward.observe import Observation, observe, reached_by_autograd
 from gptinit.forward.roles import WeightUse, weight_uses
 from gptinit.forward.shorten import shortened
 from gptinit.results.profile import Note
@@ -34,7 +34,8 @@ class Flow:
         uses: the use of every weight that the pass reaches.
         width: of the stream.
         gradients: when each parameter that the pass could use first gets a gradient.
-        constant_logits: parameters of zeros that make the logits the same for all tokens, if any.
+        constant_logits: parameters of one value each that make the logits the same for all tokens,
+            if any.
         notes: why something is missing.
         failure: the error that ended it, if one did.
     """
@@ -64,11 +65,11 @@ def follow_briefly(
         function: the user's way to call it.
     """
     with shortened(module, lambda p: value_of(p) == 0) as left_out:
-        flow = _followed(module, value_of, function=function)
+        flow = _followed(module, value_of, function=function, with_autograd=True)
     if left_out and (
         flow.decoder is None or not flow.decoder.is_plain or _has_unused(flow.gradients, left_out)
     ):
-        return follow(module, value_of, function=function)
+        return follow(module, value_of, function=function, with_autograd=True)
     names = [name for name, _ in module.named_parameters()]
     flow.gradients = _with_left_out(flow.gradients, names, left_out, _shared_gradient)
     flow.uses = _with_left_out(flow.uses, names, left_out, _first_use)
@@ -80,6 +81,8 @@ def follow(
     value_of: Callable[[Tensor], float | None],
     weights: Mapping[str, TracedTensor] | None = None,
     function: Forward | None = None,
+    *,
+    with_autograd: bool = False,
 ) -> Flow:
     """The flow of a forward pass; with a note where it does not run.
 
@@ -88,11 +91,13 @@ def follow(
         value_of: the value that all entries of a parameter start with; None where they differ.
         weights: traced tensors in place of the parameters and buffers of a live one.
         function: the user's way to call it.
+        with_autograd: whether to run it once more, to see what autograd reaches.
 
     Raises:
         SubjectError: if the user's way to call it fails.
     """
-    return _run_at_least(_followed(module, value_of, weights, function), function)
+    flow = _followed(module, value_of, weights, function, with_autograd=with_autograd)
+    return _run_at_least(flow, function)
 
 
 def _run_at_least(flow: Flow, function: Forward | None) -> Flow:
@@ -111,13 +116,16 @@ def _followed(
     value_of: Callable[[Tensor], float | None],
     weights: Mapping[str, TracedTensor] | None = None,
     function: Forward | None = None,
+    *,
+    with_autograd: bool = False,
 ) -> Flow:
     flow = Flow()
     try:
         values = {name: value_of(p) for name, p in module.named_parameters()}
         constants = {name: value for name, value in values.items() if value is not None}
         flow.seen = replace(observe(module, weights, function), constants=constants)
-        _add_gradients(flow, flow.seen, module)
+        reached = reached_by_autograd(module, flow.seen) if with_autograd else None
+        _add_gradients(flow, flow.seen, module, reached)
         flow.width = stream_width(flow.seen)
         uses = weight_uses(flow.seen.graph, flow.seen.ids, flow.width)
         flow.uses = _with_siblings(uses, module)
@@ -131,13 +139,15 @@ def _followed(
     return flow
 
 
-def _add_gradients(flow: Flow, seen: Observation, module: nn.Module) -> None:
+def _add_gradients(
+    flow: Flow, seen: Observation, module: nn.Module, reached: frozenset[str] | None
+) -> None:
     graph, parameters = seen.graph, dict(module.named_parameters())
     zeros = [name for name, value in seen.constants.items() if value == 0]
     frozen = [name for name, p in parameters.items() if not p.requires_grad]
-    found = first_gradients(graph, parameters, zeros, frozen)
+    found = first_gradients(graph, parameters, zeros, frozen, reached)
     flow.gradients = {name: found[name] for name in parameters if name not in frozen}
-    flow.constant_logits = constant_logits(graph, zeros)
+    flow.constant_logits = constant_logits(graph, seen.constants)
 
 
 def _has_unused(gradients: Mapping[str, FirstGradient], left_out: Iterable[str]) -> bool:

@@ -69,7 +69,11 @@ _LARGEST = 1 << 20
 
 
 def first_gradients(
-    graph: Graph, names: Iterable[str], zeros: Iterable[str], frozen: Iterable[str] = ()
+    graph: Graph,
+    names: Iterable[str],
+    zeros: Iterable[str],
+    frozen: Iterable[str] = (),
+    reached: frozenset[str] | None = None,
 ) -> dict[str, FirstGradient]:
     """The step at which each parameter gets its first gradient.
 
@@ -80,10 +84,13 @@ def first_gradients(
         names: the parameters.
         zeros: those that start as zeros.
         frozen: those that training does not change.
+        reached: those to which autograd finds a way from the logits; None if that is not known.
     """
-    fixed = frozenset(frozen)
     used = {o.weight for v in graph.vertices for o in v.operands if o.weight}
+    cut = frozenset() if reached is None else frozenset(used - reached)
+    fixed = frozenset(frozen) | cut
     found = {n: FirstGradient(step=None, is_used=False) for n in names if n not in used}
+    found |= {n: FirstGradient(step=None, is_cut=True) for n in cut}
     waiting = used - found.keys()
     zero = frozenset(zeros) & used
     first: Mapping[str, _Cause] | None = None
@@ -103,23 +110,37 @@ def first_gradients(
     return found | never
 
 
-def constant_logits(graph: Graph, zeros: Iterable[str]) -> tuple[str, ...] | None:
-    """Parameters of zeros that keep the logits from depending on the tokens.
+def constant_logits(graph: Graph, constants: Mapping[str, float]) -> tuple[str, ...] | None:
+    """Parameters of one value each that keep the logits from depending on the tokens.
+
+    Args:
+        graph: of a forward pass.
+        constants: name of each parameter whose entries are all alike -> their value.
 
     Returns:
         their names; None where the logits depend on tokens, or not even the operators show that
         they might.
     """
-    pass_ = _Pass(graph, frozenset(zeros))
+    pass_ = _Pass(graph, frozenset(name for name, value in constants.items() if value == 0))
     blocked: dict[int, _Cause] = {}  # nodes of tokens that do not vary with them
     for v in graph.vertices:
         if graph.is_token(v.index):
-            cause = pass_.blocked(v, blocked)
+            table = graph.table_of(v)
+            cause = _alike(v, table, constants) if table else pass_.blocked(v, blocked)
             if cause is not None:
                 blocked[v.index] = cause
     if not all(i in blocked for i in graph.ends) or not graph.ends:
         return None
     return tuple(sorted(_CODE.union(*(blocked[i] for i in graph.ends))))
+
+
+def _alike(v: Vertex, table: tuple[str, ...], constants: Mapping[str, float]) -> _Cause | None:
+    """Why all tokens have the same row of a table; None if they may not."""
+    if all(name in constants for name in table):
+        return frozenset(table)
+    # Positions count up, and token ids never do (see observe).
+    indices = (t for t in tree_flatten((v.node.args, v.node.kwargs))[0] if isinstance(t, Tensor))
+    return _CODE if any(bool((i.flatten().diff() == 1).all()) for i in indices) else None
 
 
 def _without_gradient(graph: Graph, zeros: frozenset[str]) -> dict[str, _Cause]:

@@ -116,17 +116,20 @@ class Graph:
         tokens = 0
         for v in self.vertices:
             reads_tokens = any(tokens >> i & 1 for o in v.operands for i in o.nodes)
-            if reads_tokens or self._is_embedding(v):
+            if reads_tokens or self.table_of(v):
                 tokens |= 1 << v.index
         return tokens
 
-    def _is_embedding(self, v: Vertex) -> bool:
-        """Whether a node looks rows up in a table: a matrix, or a cast of one."""
-        if v.name not in _LOOKUPS or not v.operands:
-            return False
+    def table_of(self, v: Vertex) -> tuple[str, ...]:
+        """Names of the weights of the table that a node looks rows up in; () for another node.
+
+        A table is a matrix, or a cast of one.
+        """
+        if v.name not in _LOOKUPS or not v.operands or len(v.operands[0].geometry.size) != 2:
+            return ()
         table = v.operands[0]
-        has_weight = bool(table.weight) or any(self.weights_of(i) for i in table.nodes)
-        return has_weight and len(table.geometry.size) == 2
+        behind = (name for i in table.nodes for name in self.weights_of(i))
+        return (table.weight,) if table.weight else tuple(dict.fromkeys(behind))
 
     @cached_property
     def ancestors(self) -> list[int]:

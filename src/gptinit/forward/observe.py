@@ -21,7 +21,14 @@ from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import recording
 from gptinit.user_code import defined_at, one_line
 
-__all__ = ["ModuleCall", "Observation", "observe", "observe_longer", "operator_by_operator"]
+__all__ = [
+    "ModuleCall",
+    "Observation",
+    "observe",
+    "observe_longer",
+    "operator_by_operator",
+    "reached_by_autograd",
+]
 
 _IDS = (3, 1, 4, 0, 5, 7, 2, 6)
 """All different and never counting up, so that they cannot be mistaken for positions."""
@@ -109,7 +116,13 @@ def operator_by_operator() -> Iterator[None]:
 
 @contextmanager
 def _without_values() -> Iterator[None]:
-    with operator_by_operator(), torch.no_grad(), recording(Recorder(dummy=True)):
+    with torch.no_grad(), _recorded_alone():
+        yield
+
+
+@contextmanager
+def _recorded_alone() -> Iterator[None]:
+    with operator_by_operator(), recording(Recorder(dummy=True)):
         yield
 
 
@@ -154,24 +167,59 @@ def observe_longer(
         length: number of tokens.
         weights: traced tensors in place of the parameters and buffers of a live one.
     """
-    # Buffers apart: they live in a dict of their own, of which vars() copies only the reference.
-    kept = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
-    module.eval()
     ids = seen.ids.repeat(1, -(-length // seen.ids.shape[1]))[:, :length]
     try:
-        with _without_values():
+        with _left_as_found(module), _without_values():
             logits = call_model(module, seen.call, ids, weights)
     except Exception:  # any error of the model's: so many are too many
         return None
+    if not isinstance(logits, TracedTensor):
+        return None
+    return _graph_behind(logits, module, weights)
+
+
+def reached_by_autograd(module: nn.Module, seen: Observation) -> frozenset[str] | None:
+    """Names of the parameters to which autograd finds a way from the logits.
+
+    Args:
+        module: with traced parameters.
+        seen: its pass over eight tokens.
+
+    Returns:
+        None where that is not known: the pass does not run with gradients, records none at all, or
+        has a Function of the user's, which may hide parameters (as checkpointing does).
+    """
+    try:
+        with _left_as_found(module), torch.enable_grad(), _recorded_alone():
+            logits = call_model(module, seen.call, seen.ids)
+    except Exception:  # any error of the model's: it was written for inference
+        return None
+    stack, known = [logits.grad_fn], {None}
+    while stack:
+        function = stack.pop()
+        if isinstance(function, torch.autograd.function.BackwardCFunction):
+            return None
+        if function not in known:
+            known.add(function)
+            stack += [behind for behind, _ in function.next_functions]
+    leaves = {id(getattr(function, "variable", None)) for function in known}
+    return frozenset(n for n, p in module.named_parameters() if id(p) in leaves) or None
+
+
+@contextmanager
+def _left_as_found(module: nn.Module) -> Iterator[None]:
+    """In eval mode for a while; then with the attributes and buffers that it had."""
+    # Buffers apart: they live in a dict of their own, of which vars() copies only the reference.
+    kept = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
+    module.eval()
+    try:
+        yield
     finally:
         for child, attributes, buffers in kept:
             vars(child).clear()
             vars(child).update(attributes)
             child._buffers.clear()
             child._buffers.update(buffers)
-    if not isinstance(logits, TracedTensor):
-        return None
-    return _graph_behind(logits, module, weights)
 
 
 def _observed(

@@ -44,11 +44,13 @@ class FirstGradient:
             for never.
         waits_for: parameters of zeros that keep its gradient at 0 in the first step.
         is_used: whether the logits depend on it at all.
+        is_cut: whether they do so in no way that autograd follows, as behind detach().
     """
 
     step: int | None
     waits_for: tuple[str, ...] = ()
     is_used: bool = True
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +165,8 @@ class ModelProgram:
         logit_multiplier: product of the numbers by which its forward multiplies the head's input
             and output; None if it is not known.
         uncalled: its inits that nothing runs, and that would change it as far as is known.
-        constant_logits: parameters of zeros that keep the logits from depending on the tokens; None
-            where they depend on them, or that is not known.
+        constant_logits: parameters of one value each that keep the logits from depending on the
+            tokens; None where they depend on them, or that is not known.
         never_taken: branches of the init code that ask for names and found none.
     """
 
