@@ -667,9 +667,10 @@ def test_each_bug_is_named_by_its_rule_and_nothing_else_is_said(
 def test_layers_cloned_from_one_are_named_matrices_and_biases() -> None:
     found = [f for f in findings_of(torch_clones()) if f.rule == "duplicate-layers"]
 
-    matrices = [f for f in found if f.severity == "error"]
-    biases = [f for f in found if f.severity == "warning"]
-    assert len(matrices) == len(biases) == 4  # the block has four of each; norms are constant
+    (matrices,) = (f for f in found if f.severity == "error")
+    (biases,) = (f for f in found if f.severity == "warning")
+    # The block has four of each; norms are constant.
+    assert len(matrices.places) == len(biases.places) == 4
     assert all("Layers 1-11 of 12." in f.message for f in found)
 
 

@@ -229,6 +229,23 @@ CASES = (
         severity="warning", found={"padding-row-nonzero": ("embed.weight",)},
     ),
     Case(
+        id="llm-foundry-gain", wrong=models.zero_gain, right=models.unit_gain,
+        found={
+            "parameters-without-gradient": (
+                *(f"blocks.*.attn.w{name}.weight" for name in "qkvo"),
+                *(f"blocks.*.mlp.w{number}.weight" for number in "123"),
+            )
+        },
+    ),
+    Case(
+        id="final-norm-lost", wrong=models.zeroed_final_norm, right=models.neutral,
+        found={"logits-constant": ("norm.weight",)},
+    ),
+    Case(
+        id="fms-289", wrong=models.default_bounds, right=models.own_bounds, severity="warning",
+        found={"truncation-without-effect": BRANCHES},
+    ),
+    Case(
         id="pythia-135", wrong=models.neutral, right=models.small_and_wang, claim=NEOX,
         found={"role-std-mismatch": MATRICES},
         ratio=0.02 / math.sqrt(2 / (5 * WIDTH)),
@@ -330,9 +347,9 @@ def test_the_docs_have_a_row_for_every_bug() -> None:
         "torch-mha-packed", "torch-clones", "hf-gemma-norm", "ppb-layernorm", "hf-meta-norm",
         "hf-meta-noop", "nanochat-uninit", "hf-43522", "fsdp-cpu-shards", "torch-trunc-bf16",
         "hf-46620", "modalities-456", "olmocore-307", "easylm-114", "tinyllama-117", "padding-idx",
-        "pythia-135", "openai-gpt", "litgpt-1150",
+        "pythia-135", "openai-gpt", "litgpt-1150", "llm-foundry-gain", "final-norm-lost", "fms-289",
     }  # fmt: skip
-    assert len(OF_OURS) == 21
+    assert len(OF_OURS) == 24
 
 
 def test_equal_shards_are_seen_in_a_model_that_is_built_already() -> None:

@@ -694,6 +694,65 @@ def loaded_last() -> Decoder:
     return load_into(neutral())
 
 
+# llm-foundry, gain 0: Xavier's draw by default with a gain that makes it nothing
+
+
+def xavier_everywhere(gain: float) -> Decoder:
+    """Every matrix of the blocks by Xavier's rule, embedding and head N(0, 0.02)."""
+
+    def draw(model: Decoder) -> None:
+        plain(model)
+        for _, module in matrices(model.blocks):
+            nn.init.xavier_uniform_(module.weight, gain=gain)
+
+    return decoder(draw)
+
+
+def zero_gain() -> Decoder:
+    """The gain that nobody set is 0."""
+    return xavier_everywhere(0.0)
+
+
+def unit_gain() -> Decoder:
+    """The correct twin."""
+    return xavier_everywhere(1.0)
+
+
+# llm-foundry-1745 again: the memory that nothing wrote reads as zeros, the final norm's too
+
+
+def zeroed_final_norm() -> Decoder:
+    """The final norm has lost its gain."""
+    model = neutral()
+    nn.init.zeros_(model.norm.get_parameter("weight"))
+    return model
+
+
+# fms-289: bounds in units of the weights where units of the std are meant
+
+
+def truncated(bound: float) -> Decoder:
+    """Every matrix by trunc_normal_ with std 0.02; residual projections with bounds of theirs."""
+
+    def draw(model: Decoder) -> None:
+        plain(model)
+        for path, module in matrices(model):
+            cut = bound if path.endswith(("wo", "w2")) else 3 * STD
+            nn.init.trunc_normal_(module.weight, std=STD, a=-cut, b=cut)
+
+    return decoder(draw)
+
+
+def default_bounds() -> Decoder:
+    """Some calls leave the bounds at their defaults, -2 and 2."""
+    return truncated(2.0)
+
+
+def own_bounds() -> Decoder:
+    """The correct twin: 3 std in every call."""
+    return truncated(3 * STD)
+
+
 # padding-idx: a draw over the row that stands for nothing
 
 

@@ -28,7 +28,12 @@ def norm_weight_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
     for p in program.parameters:
         if p.role != "norm_weight" or not context.free(p):
             continue
-        if p.gain is not None and abs(p.gain - 1) > _GAIN_ROOM:
+        is_drawn = _is_drawn(p.distribution)
+        is_off = p.gain is not None and abs(p.gain - 1) > _GAIN_ROOM
+        if is_drawn and (is_off or p.gain is None):
+            message = f"A norm's weight must be a constant, got {p.distribution}, a random draw."
+            yield Hit(p, "error", message, cause=message)
+        elif is_off:
             # A branch may start at 0 by the norm that closes it, not by the one that it reads.
             is_read = p.writes_stream is False or p.layer is None
             severity: Severity = "error" if p.gain != 0 or is_read else "warning"
@@ -36,15 +41,8 @@ def norm_weight_wrong(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 f"A norm must start with gain 1, got a weight of {p.distribution} that makes the "
                 f"output {p.gain:.4g} times as large as the normalised input."
             )
-            yield Hit(p, severity, message, cause=_said(p, message))
-        elif p.gain is None and _is_drawn(p.distribution):
-            message = f"A norm's weight must be a constant, got {p.distribution}, a random draw."
-            yield Hit(p, "error", message, cause=_said(p, message))
-
-
-def _said(p: ParameterProgram, message: str) -> str | None:
-    """The message as the cause: what is said of several norms is one finding; None if measured."""
-    return None if isinstance(p.distribution, Measured) else message
+            is_measured = isinstance(p.distribution, Measured)  # their numbers vary
+            yield Hit(p, severity, message, cause=None if is_measured else message)
 
 
 def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
@@ -63,7 +61,10 @@ def bias_nonzero(program: ModelProgram, context: Context) -> Iterator[Hit]:
             if left
             else "while its weight has an explicit init"
         )
-        message = f"A bias starts at 0 by any known scheme, got {p.distribution} ({why})."
+        message = (
+            f"Biases start at 0 in every known scheme but torch's default, got {p.distribution} "
+            f"({why})."
+        )
         yield Hit(p, severity, message, cause=why)
 
 

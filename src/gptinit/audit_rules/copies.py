@@ -47,7 +47,7 @@ def _duplicates(kind: _Kind, program: ModelProgram) -> Iterator[Hit]:
         for copy in _copies(p.distribution):
             if is_random(copy) and _kind(p, copy, parameters.get(copy.of)) == kind:
                 is_matrix = len(p.shape) > 1 and kind != "tensors"
-                yield Hit(p, "error" if is_matrix else "warning", _message(copy, kind))
+                yield Hit(p, "error" if is_matrix else "warning", _message(copy, kind), cause=kind)
                 break
 
 

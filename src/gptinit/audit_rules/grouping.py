@@ -84,11 +84,11 @@ def _listed(places: Sequence[str]) -> str:
 
 
 def grouped_findings(found: Iterable[Finding], program: ModelProgram) -> Iterator[Finding]:
-    """Findings that each name one parameter, grouped by rule as `grouped` does."""
+    """Findings that each name one parameter: those of one rule and severity become one."""
     by_name = {p.name: p for p in (*program.parameters, *program.buffers)}
     hits: dict[str, list[Hit]] = {}
     for finding in found:
-        hit = Hit(by_name[finding.where], finding.severity, finding.fact)
+        hit = Hit(by_name[finding.where], finding.severity, finding.fact, cause=finding.rule)
         hits.setdefault(finding.rule, []).append(hit)
     for rule, members in hits.items():
         yield from grouped(rule, members, program)

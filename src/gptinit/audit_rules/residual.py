@@ -265,7 +265,7 @@ def _everywhere(program: ModelProgram, context: Context) -> Iterator[Hit]:
                 "sqrt(2 n_layer), as in every matrix of the blocks."
             )
             meant = p.distribution.std * math.sqrt(2 * n_layer)
-            yield Hit(p, "error", message, meant=meant)
+            yield Hit(p, "error", message, cause="everywhere", meant=meant)
 
 
 def _is_damped(parameter: ParameterProgram, n_layer: int) -> bool:

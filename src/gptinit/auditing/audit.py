@@ -123,9 +123,11 @@ def _values(factory: Factory, program: ModelProgram, claim: Expectations | None)
 def _not_known(
     found: list[Finding], program: ModelProgram, claim: Expectations | None
 ) -> list[Finding]:
-    """Findings in values by patterns of names, but for those that the program shows already."""
-    known = {(f.rule, f.where) for f in findings_of(program, claim)} if found else set()
-    return [f for f in grouped_findings(found, program) if (f.rule, f.where) not in known]
+    """Findings in values, one a rule, but for those that the program shows already."""
+    shown = findings_of(program, claim) if found else ()
+    known = {(f.rule, place) for f in shown for place in f.places}
+    grouped = grouped_findings(found, program)
+    return [f for f in grouped if any((f.rule, place) not in known for place in f.places)]
 
 
 def _on_meta_too(

@@ -47,13 +47,15 @@ def origin_of(finding: Finding, audit: Audit) -> str:
     """How the first parameter of a finding was made: "drawn by normal_(0, 0.02) at model.py:151".
 
     Where its pattern stands for parameters that were made in several ways, the first and the number
-    of others; empty if unknown.
+    of others; empty if unknown, or if the message tells it.
     """
     if finding.build == "meta":  # the steps are those of the constructor
         return ""
     first = [a.program for a in parameters_of(replace(finding, also=()), audit)]
     ways = [(p, ", then ".join(map(str, p.provenance))) for p in first if p.provenance]
     if not ways:
+        return ""
+    if ways[0][1] in finding.message:
         return ""
     others = len({way for _, way in ways}) - 1
     more = f" (and in {plural(others, 'other way')})" if others else ""
