@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from gptinit.user_code import failed_module, one_line, place_of
@@ -38,6 +39,17 @@ def test_an_error_inside_a_library_has_the_users_place(tmp_path: Path) -> None:
 
     assert place_of(error) == "model.py:1"
     assert place_of(inside) == "model.py:1"
+
+
+def test_a_call_that_torch_passes_on_has_no_place_in_torch() -> None:
+    with pytest.raises(TypeError) as raised_by_torch:
+        torch.nn.Linear(2, 3)(1, 2, 3)
+
+    error = raised_by_torch.value
+    here = error.__traceback__
+    assert here is not None
+    assert "linear.py" not in one_line(error)  # this file's line: it is the user's
+    assert place_of(error.with_traceback(here.tb_next)) == ""
 
 
 def test_an_error_that_nothing_raised_has_no_place() -> None:

@@ -85,7 +85,7 @@ def _raising_line(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """File and line of the last frame in the user's code, else in another library."""
+    """File and line of the last frame in the user's code, else in a library; "" for torch's."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}"
     frames = [
@@ -99,6 +99,7 @@ def place_of(error: BaseException) -> str:
         for at in frames
         if not at[0].is_relative_to(_OURS)
         and ("site-packages" in at[0].parts or not at[0].is_relative_to(_STDLIB))
+        and "-packages/torch/" not in at[0].as_posix()  # it only passes the call on
     ]
     file, line = (of_user or of_libraries or [(Path(), 0)])[-1]
     return f"{file.name}:{line}" if line else ""

@@ -171,14 +171,12 @@ def test_one_factor_or_one_truncation_of_all_draws_is_one_exception(
 
 
 def test_a_scheme_that_few_matrices_match_is_not_close() -> None:
-    fans = every(  # Xavier's uniform, which no scheme has
-        llama(),
-        lambda p: bool(p.fan_in and p.fan_out) and p.distribution.std > 0,
-        lambda p: replace(
-            p, distribution=Uniform(*(s * math.sqrt(6 / (p.fan_in + p.fan_out)) for s in (-1, 1)))
-        ),
-    )
-    found = closest_scheme(fans)
+    def change(p: ParameterProgram) -> ParameterProgram:  # Xavier's uniform: no scheme has it
+        bound = math.sqrt(6 / ((p.fan_in or 0) + (p.fan_out or 0)))
+        return replace(p, distribution=Uniform(-bound, bound))
+
+    program = every(llama(), lambda p: bool(p.fan_in) and p.distribution.std > 0, change)
+    found = closest_scheme(program)
 
     assert found is not None
     assert not found.is_close

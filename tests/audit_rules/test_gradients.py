@@ -99,7 +99,9 @@ def test_what_a_detach_cuts_off_is_a_warning_with_its_matrices_first() -> None:
     found = hits(replace(made, parameters=(vector, *made.parameters[1:])))
 
     assert places(found) == [("mlp_up.b", "warning"), ("norm_weight.a", "warning")]
-    assert "behind detach(), torch.no_grad() or an operator without a derivative" in found[0].message
+    assert (
+        "behind detach(), torch.no_grad() or an operator without a derivative" in found[0].message
+    )
 
 
 def test_what_the_logits_do_not_depend_on_is_a_note_but_for_a_part_of_what_is_used() -> None:

@@ -103,6 +103,22 @@ def test_a_ratio_tells_nothing_of_what_cannot_have_its_cause(
     assert told(ratio, expected, **settings) is None
 
 
+def test_a_factor_that_the_inputs_explain_is_none_of_the_depth() -> None:
+    # lingua's w2 at three layers and a hidden width of 3 n_embd: 1/sqrt(fan_in), not 1/sqrt(3).
+    shape = facts(n_layer=3)
+    comparison = Comparison(
+        role="mlp_down",
+        drawn=Normal(0.0, 0.01 / math.sqrt(3)),
+        expected=SMALL,
+        by_depth=False,
+        facts=shape,
+        fan_in=3 * shape.n_embd,
+    )
+
+    assert hint_of(comparison, 1 / math.sqrt(3)) is None
+    assert hint_of(replace(comparison, fan_in=shape.n_embd), 1 / math.sqrt(3)) is not None
+
+
 def test_every_hint_has_the_value_that_its_formula_writes() -> None:
     # n_layer = 12, n_embd = 256, an expected std of 0.01.
     found = {hint.formula: hint.value(facts(), 0.01) for hint in HINTS}

@@ -5,6 +5,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from rich.padding import Padding
+from rich.text import Text
 
 from gptinit.cli.options import OutputOptions
 from gptinit.cli.output import deliver, exit_code, progress_on_stderr, say, show_notes, write_whole
@@ -86,6 +88,18 @@ def test_a_result_goes_to_stdout_or_to_its_file_alone(
 
     assert capsys.readouterr() == ("{}\n", "")
     assert file.read_text() == "{}\n"
+
+
+def test_no_line_of_a_result_ends_in_blanks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    padded = Padding(Text("one\nlonger"), (0, 0, 0, 2))
+    file = tmp_path / "out"
+
+    deliver("table", LOUD, {"table": lambda: padded})
+    deliver("table", OutputOptions(output=str(file)), {"table": lambda: padded})
+
+    assert capsys.readouterr().out == file.read_text() == "  one\n  longer\n"
 
 
 def test_a_file_is_replaced_whole_with_the_usual_mode_and_through_a_link(tmp_path: Path) -> None:

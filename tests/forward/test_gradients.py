@@ -377,7 +377,9 @@ class Cut(nn.Module):
             x = block(x)
         with torch.set_grad_enabled(self.kind != "no_grad" and torch.is_grad_enabled()):
             inner = F.gelu(self.up(x))
-        out: Tensor = self.lm_head(x + self.down(inner.detach() if self.kind == "detach" else inner))
+        out: Tensor = self.lm_head(
+            x + self.down(inner.detach() if self.kind == "detach" else inner)
+        )
         return out
 
 

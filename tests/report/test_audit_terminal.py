@@ -25,6 +25,7 @@ from gptinit.report.audit_terminal import AuditLayout, audit_view, rule_view
 from gptinit.report.audit_words import closest_words, explain_hint, how_read, verdict_of
 from gptinit.report.origins import is_about, origin_of, place_of
 from gptinit.results.audit import Audit, ClosestScheme
+from gptinit.results.profile import Note
 
 
 def shown(made: RenderableType, width: int = 120) -> str:
@@ -107,6 +108,41 @@ def test_a_narrow_table_leaves_out_counts_and_then_standard_deviations() -> None
     assert re.search(r"role +tensors .* std ", wide)
     assert "tensors  " not in narrow
     assert re.search(r"^✗ +attn_out +0-2 .*N\(0, 0.00816\) +2.45$", narrow, re.MULTILINE)
+
+
+def test_the_narrowest_table_keeps_its_headings_whole() -> None:
+    text = audit_text(small_audit(), 60)
+
+    (heading,) = [line for line in text.splitlines() if "role" in line and "ratio" in line]
+    assert heading.split() == ["role", "parameter", "drawn", "from", "expected", "ratio"]
+    assert max(map(len, text.splitlines())) <= 60
+
+
+def test_nothing_is_expected_where_no_scheme_is_close() -> None:
+    far = ClosestScheme(name="plain", exact=False, differs=("q",), is_close=False)
+    bare = tuple(replace(a, expected=None, ratio=None, hint=None) for a in small_audit().parameters)
+    text = audit_text(small_audit(closest=far, parameters=bare))
+
+    assert "closest known scheme: none is close\n" in text
+    assert "expected" not in text.partition("verdict")[2].partition("--all-parameters")[0]
+
+
+def test_a_note_that_a_finding_repeats_is_told_once() -> None:
+    note = Note(kind="approximate", where="roles", message="Roles are read from names: a reason.")
+    finding = replace(MISSING, rule="forward-not-followed", where="*", fact=note.message)
+
+    assert audit_text(small_audit(notes=(note,), findings=(finding,))).count("a reason") == 1
+    assert audit_text(small_audit(notes=(note,), findings=())).count("a reason") == 1
+
+
+def test_a_ratio_that_a_finding_explains_is_explained_once() -> None:
+    hint = "sqrt(2 n_layer): residual scaling missing"
+    rows = tuple(replace(scaled(i), hint=hint) for i in range(3))
+
+    finding = replace(MISSING, fact="Must be scaled, got ratio 2.449 = sqrt(2 n_layer).")
+
+    assert hint not in audit_text(small_audit(parameters=rows, findings=(finding,)))
+    assert hint in audit_text(small_audit(parameters=rows, findings=()))
 
 
 def test_names_that_do_not_fit_keep_their_end() -> None:

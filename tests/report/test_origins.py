@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from support.audit_reports import MISSING, scaled, small_audit
 
-from gptinit.facts.distributions import Normal
+from gptinit.facts.distributions import Constant, Normal
 from gptinit.facts.step import Step
-from gptinit.report.origins import place_of
+from gptinit.report.origins import origin_of, place_of
 from gptinit.results.audit import AuditedParameter
 from gptinit.results.program import Draw
 
@@ -57,3 +57,23 @@ def test_the_first_parameter_with_a_place_decides() -> None:
 
     assert place_of(MISSING, small_audit(parameters=(unknown, first, second))) == OLD
     assert place_of(MISSING, small_audit(parameters=(unknown, second, first))) == NEW
+
+
+def test_what_a_finding_names_first_is_what_its_origin_tells() -> None:
+    # Zeros in layer 1 keep the parameter of layer 0 from learning.
+    effect, cause = drawn(0, [OLD], []), drawn(1, [Step("zero_", (), "model.py", 17)], [])
+    cause = replace(cause, program=replace(cause.program, distribution=Constant(0.0)))
+    audit = small_audit(parameters=(effect, cause))
+    finding = replace(MISSING, where=cause.program.name, also=(effect.program.name,))
+
+    assert origin_of(finding, audit) == "set by zero_() at model.py:17"
+    assert place_of(finding, audit) == Step("zero_", (), "model.py", 17)
+    assert origin_of(replace(finding, where=effect.program.name, also=()), audit) == (
+        "drawn by normal_(0, 0.02) at model.py:30"
+    )
+
+
+def test_an_origin_that_the_message_tells_is_not_told_again() -> None:
+    audit = small_audit(parameters=(drawn(0, [OLD], []),))
+
+    assert origin_of(replace(MISSING, fact=f"Loaded, then {OLD}."), audit) == ""

@@ -149,7 +149,7 @@ def _message(
     error = STANDARD_ERRORS * relative_error(parameter.distribution)
     compared = Comparison(
         role=parameter.role, drawn=parameter.distribution, expected=expected,
-        by_depth=context.claim.by_depth(parameter.role), facts=facts,
+        by_depth=context.claim.by_depth(parameter.role), facts=facts, fan_in=parameter.fan_in,
     )  # fmt: skip
     hint = hint_of(compared, ratio, error)
     return f"{fact}: ratio {ratio:.4g}" + (f" = {hint}." if hint else ".")

@@ -40,6 +40,7 @@ class Comparison:
         expected: what the scheme draws it from.
         by_depth: whether the scheme's rule for the role depends on the depth.
         facts: the model's shape.
+        fan_in: inputs that one output of the parameter sums over, if that is known.
     """
 
     role: str
@@ -47,6 +48,7 @@ class Comparison:
     expected: Distribution
     by_depth: bool
     facts: ModelFacts
+    fan_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +93,17 @@ def _lacks_depth(c: Comparison) -> bool:
 def _has_depth(c: Comparison) -> bool:
     """Whether a matrix of a block, of which no factor of the depth is expected, may have one.
 
-    Not in one or two layers, where such factors are those of other rules too.
+    Not in one or two layers, where such factors are those of other rules too, nor where a rule of
+    the fan_in explains the ratio.
     """
     in_block = c.role in (*RESIDUAL_ROLES, *INPUT_ROLES)
-    return in_block and not c.by_depth and c.facts.n_layer > _TWO
+    by_width = math.sqrt(c.facts.n_embd / c.fan_in) if c.fan_in else math.nan
+    is_by_width = math.isclose(c.drawn.std, by_width * c.expected.std, rel_tol=AMBIGUOUS)
+    return in_block and not c.by_depth and not is_by_width and c.facts.n_layer > _TWO
 
 
 def _is(*kinds: type[Distribution]) -> Callable[[Distribution], bool]:
     return lambda law: isinstance(simplified(law), kinds)
-
-
-def _near(std: float, other: float) -> bool:
-    return math.isclose(std, other, rel_tol=AMBIGUOUS)
 
 
 _is_uniform, _is_cut = _is(Uniform), _is(TruncatedNormal)
@@ -199,7 +200,7 @@ HINTS: tuple[Hint, ...] = (
         "sqrt(n_embd)",
         "unit variance where 1/sqrt(n_embd) is expected",
         lambda m, _: math.sqrt(m.n_embd),
-        lambda c: _near(c.drawn.std, 1.0),
+        lambda c: math.isclose(c.drawn.std, 1.0, rel_tol=AMBIGUOUS),
     ),
     Hint(
         "1/sqrt(n_embd)",
@@ -228,7 +229,7 @@ HINTS: tuple[Hint, ...] = (
         "0.02",
         "multiplied by 0.02",
         lambda _, __: 0.02,
-        lambda c: not _near(c.drawn.std, 0.02),
+        lambda c: not math.isclose(c.drawn.std, 0.02, rel_tol=AMBIGUOUS),
     ),
     Hint(
         "the expected std",

@@ -89,8 +89,9 @@ def _beside(
     if expected.std > 0 and ratio is not None and in_blocks:
         by_depth = held.scheme.by_depth(parameter.role)
         compared = Comparison(
-            role=parameter.role, drawn=law, expected=expected, by_depth=by_depth, facts=program.facts
-        )
+            role=parameter.role, drawn=law, expected=expected, by_depth=by_depth,
+            facts=program.facts, fan_in=parameter.fan_in,
+        )  # fmt: skip
         hint = hint_of(compared, ratio, STANDARD_ERRORS * relative_error(law))
     return AuditedParameter(program=parameter, expected=expected, ratio=ratio, hint=hint)
 

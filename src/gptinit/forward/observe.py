@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import Node
 
 from gptinit.errors import GptInitError, SubjectError
 from gptinit.forward.call import Call, Forward, call_model, find_call
@@ -194,12 +196,12 @@ def reached_by_autograd(module: nn.Module, seen: Observation) -> frozenset[str] 
             logits = call_model(module, seen.call, seen.ids)
     except Exception:  # any error of the model's: it was written for inference
         return None
-    stack, known = [logits.grad_fn], {None}
+    stack, known = [logits.grad_fn], set[Node]()
     while stack:
         function = stack.pop()
-        if isinstance(function, torch.autograd.function.BackwardCFunction):
+        if isinstance(function, BackwardCFunction):
             return None
-        if function not in known:
+        if function is not None and function not in known:
             known.add(function)
             stack += [behind for behind, _ in function.next_functions]
     leaves = {id(getattr(function, "variable", None)) for function in known}

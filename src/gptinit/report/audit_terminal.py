@@ -83,7 +83,9 @@ def _heading(audit: Audit) -> list[Text]:
     if audit.claim is not None:
         lines.append(Text.assemble(("claimed scheme: ", "bold"), audit.claim))
     lines.append(Text.assemble(("closest known scheme: ", "bold"), closest_words(audit.closest)))
-    return [*lines, *(Text(note.message, style="dim") for note in audit.notes)]
+    said = " ".join(finding.message for finding in audit.findings)
+    notes = (note.message for note in audit.notes if note.message not in said)
+    return [*lines, *(Text(note, style="dim") for note in notes)]
 
 
 def _verdict(audit: Audit) -> Text:
