@@ -1104,9 +1104,19 @@ def test_rules_and_ratios_name_rules_that_there_are() -> None:
     causes = {cause for rule in RULES.values() for cause in rule.silenced_by}
 
     assert causes == {"tied-role-std-conflict", "special-init-overwritten", "dtype-rounding",
-                      "pretrained-overwritten", "logits-constant", "zeros"}  # fmt: skip
+                      "pretrained-overwritten", "logits-constant", "zeros", "tie-broken"}  # fmt: skip
     assert causes <= set(RULES)
     assert {rule for hint in HINTS for rule in hint.rules.values()} <= set(FINDERS)
+
+
+def test_a_broken_tie_is_one_finding_though_both_tensors_have_the_same_values() -> None:
+    program = every(
+        broken_tie(),
+        lambda p: p.role == "lm_head",
+        lambda p: replace(p, distribution=Copy("model.embed_tokens.weight", normal(0.02))),
+    )
+
+    assert rules(program) == {"tie-broken": ["lm_head.weight"]}
 
 
 def test_an_unknown_rule_names_the_nearest() -> None:
