@@ -1104,7 +1104,8 @@ def test_rules_and_ratios_name_rules_that_there_are() -> None:
     causes = {cause for rule in RULES.values() for cause in rule.silenced_by}
 
     assert causes == {"tied-role-std-conflict", "special-init-overwritten", "dtype-rounding",
-                      "pretrained-overwritten", "logits-constant", "zeros", "tie-broken"}  # fmt: skip
+                      "pretrained-overwritten", "logits-constant", "zeros",
+                      "tie-broken"}  # fmt: skip
     assert causes <= set(RULES)
     assert {rule for hint in HINTS for rule in hint.rules.values()} <= set(FINDERS)
 

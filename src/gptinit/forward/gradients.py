@@ -139,7 +139,7 @@ def _alike(v: Vertex, table: tuple[str, ...], constants: Mapping[str, float]) ->
     if all(name in constants for name in table):
         return frozenset(table)
     # Positions count up, and token ids never do (see observe).
-    indices = (t for t in tree_flatten((v.node.args, v.node.kwargs))[0] if isinstance(t, Tensor))
+    indices = only(Tensor, (v.node.args, v.node.kwargs))
     return _CODE if any(bool((i.flatten().diff() == 1).all()) for i in indices) else None
 
 
