@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from gptinit.facts.distributions import (
 from gptinit.report.csvdoc import audit_csv
 from gptinit.report.github import audit_github
 from gptinit.report.jsondoc import audit_document, render_json, rule_document
+from gptinit.results.audit import ClosestScheme
 
 _NORMAL = {"kind": "normal", "mean": 0.0, "std": 0.02}
 
@@ -166,6 +168,18 @@ def test_only_claim_and_closest_scheme_may_be_null() -> None:
         '"claim": null,',
         '"closest_scheme": null,',
     ]
+
+
+def test_the_closest_scheme_has_a_factor_and_a_cut_only_where_it_is_used_with_them() -> None:
+    plain = ClosestScheme(name="plain", exact=True, differs=())
+    varied = replace(plain, exact=False, factor=1.5, cut=3.0)
+    found = [audit_document(clean_audit(closest=c)) for c in (plain, varied)]
+
+    for document in found:
+        validate("audit", document)
+    known = {"name": "plain", "differs": [], "is_close": True}
+    assert found[0]["closest_scheme"] == {**known, "exact": True}
+    assert found[1]["closest_scheme"] == {**known, "exact": False, "factor": 1.5, "cut": 3.0}
 
 
 def test_a_model_of_which_little_is_known_has_only_what_is_known() -> None:

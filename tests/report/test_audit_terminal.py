@@ -18,7 +18,7 @@ from support.audit_reports import (
     small_audit,
 )
 
-from gptinit.facts.distributions import Constant, Normal
+from gptinit.facts.distributions import Constant, Normal, TruncatedNormal
 from gptinit.facts.step import Step
 from gptinit.report.audit_rows import Row, pattern_of, rows_of, shown_parameters
 from gptinit.report.audit_terminal import AuditLayout, audit_view, rule_view
@@ -116,6 +116,14 @@ def test_the_narrowest_table_keeps_its_headings_whole() -> None:
     (heading,) = [line for line in text.splitlines() if "role" in line and "ratio" in line]
     assert heading.split() == ["role", "parameter", "drawn", "from", "expected", "ratio"]
     assert max(map(len, text.splitlines())) <= 60
+
+
+def test_a_distribution_wraps_only_where_there_is_no_room() -> None:
+    cut = TruncatedNormal(0.0, 0.1768, -0.5303, 0.5303)
+    audit = small_audit(parameters=tuple(scaled(i, cut) for i in range(3)))
+
+    assert f" {cut} " in audit_text(audit, 120)
+    assert f" {cut} " not in audit_text(audit, 60)
 
 
 def test_nothing_is_expected_where_no_scheme_is_close() -> None:

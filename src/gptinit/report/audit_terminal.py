@@ -38,7 +38,7 @@ _SHORT, _SHORTEST = 14, 12
 
 _WRAPPED = ("drawn", "expected")
 _WRAP, _NARROW, _NARROWEST = 28, 14, 10
-"""Widths at which these columns wrap: at most, with layers beside them, and at least."""
+"""Widths at which these columns wrap: before others are left out, before layers are, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,9 @@ def _fit(cells: dict[str, list[str]], width: int) -> int:
     if excess(_NARROW):
         cells.pop("layers", None)
     _shorten(cells["names"], by=excess(_NARROWEST), to=_SHORTEST)
-    return next((wrap for wrap in range(_WRAP, _NARROWEST, -1) if not excess(wrap)), _NARROWEST)
+    longest = max((len(cell) for name in _WRAPPED for cell in cells.get(name, ())), default=0)
+    widths = range(max(longest, _WRAP), _NARROWEST, -1)
+    return next((wrap for wrap in widths if not excess(wrap)), _NARROWEST)
 
 
 def _shorten(names: list[str], *, by: int, to: int) -> None:
