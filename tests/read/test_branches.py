@@ -5,7 +5,8 @@ import math
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 from support.bug_models import DEPTH, STD, Decoder, decoder, depth_factor, matrices, plain
@@ -13,15 +14,19 @@ from support.foreign_models import factory
 from torch import nn
 
 from gptinit.api.audit import audit
-from gptinit.read.branches import _holds, _is_only_text, _may_hold
+from gptinit.read.branches import never_taken
 from gptinit.read.reading import read_model
 from gptinit.results.program import NameBranch
-from gptinit.trace.record.branches import Branch
+from gptinit.trace.record.branches import Asked, Branch, Condition
 
 Draw: TypeAlias = Callable[[Decoder], None]
 
 pytestmark = pytest.mark.skipif(
     sys.gettrace() is not None, reason="lines are watched by someone else"
+)
+
+needs_columns = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="Python 3.10 knows lines and no columns"
 )
 
 OUTPUTS = tuple(f"blocks.{i}.{name}.weight" for i in range(DEPTH) for name in ("attn.wo", "mlp.w2"))
@@ -181,76 +186,86 @@ def test_nothing_watches_after_the_build() -> None:
     assert sys.gettrace() is None
 
 
-NAMES = {"n": "mlp.w2", "m": "wo"}
-SETTLED = [
-    "n == 'mlp.w2'",
-    "n == 'w2'",
-    "'w2' in n",
-    "'w3' in n",
-    "'mlp.w2 of' in n",
-    "n in ('a', 'mlp.w2')",
-    "n in ['w2', 'mlp']",
-    "n in {m, 'x'}",
-    "m in (m, 'x')",
-    "m in n",
-    "n.endswith('w2')",
-    "n.endswith('mlp')",
-    "n.startswith(('x', 'mlp'))",
-    "n.startswith('w2')",
-]
-
-
-@pytest.mark.parametrize("text", SETTLED)
-def test_a_test_of_texts_holds_where_python_says_so(text: str) -> None:
-    holds = eval(text, {}, NAMES)  # of the table above
-
-    assert _holds(condition(text), NAMES) is holds
-
-
-def condition(text: str) -> ast.expr:
-    return ast.parse(text, mode="eval").body
-
-
-UNSETTLED = ["k == 'w2'", "n in names", "n.endswith(k)", "flag", "n in ('a', k)", "n < 'x'", "f(n)"]
-
-
-@pytest.mark.parametrize("text", UNSETTLED)
-def test_a_test_of_more_than_texts_is_not_settled(text: str) -> None:
-    assert _holds(condition(text), NAMES) is None
-
-
-@pytest.mark.parametrize("joined", ["or", "and"])
-@pytest.mark.parametrize("first", ["m == 'wo'", "m == 'x'", "flag"])
-@pytest.mark.parametrize("second", ["m == 'wo'", "m == 'x'", "flag"])
-def test_joined_tests_are_settled_where_the_rest_cannot_matter(
-    joined: str, first: str, second: str
+@needs_columns
+@pytest.mark.parametrize(
+    "line",
+    [
+        'if name == "w2.weight": p.mul_(0.5)',
+        'if name in {"wo.weight", "w2.weight"}: p.mul_(0.5)',
+        'if re.match(r"(wo|w2)\\.weight", name): p.mul_(0.5)',
+        'nn.init.normal_(p, std=0.01 if name == "w2.weight" else 0.02)',
+        'if name.split(".")[0] == "mlp": p.mul_(0.5)',
+        """match name:
+            case "w2.weight": p.mul_(0.5)""",
+    ],
+)
+def test_a_test_that_says_no_to_the_names_it_is_for_is_found_in_any_form(
+    line: str, tmp_path: Path
 ) -> None:
-    text = f"{first} {joined} {second}"
-    answers = {eval(text, {}, {**NAMES, "flag": flag}) for flag in (True, False)}
+    """`if` on one line, conditional expressions, patterns and `match` went unseen."""
+    file = tmp_path / "way.py"
+    file.write_text(
+        "import re\nfrom torch import nn\n"
+        f"def draw(model):\n    for name, p in model.named_parameters():\n        {line}\n"
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(file.read_text(), file, "exec"), namespace)
 
-    assert _holds(condition(text), NAMES) is (answers.pop() if len(answers) == 1 else None)
+    (branch,) = untaken(namespace["draw"])
+
+    assert branch.meant
+    assert all(".mlp." in name or ".wo." in name for name in branch.meant)
+
+
+def asked(test: str, *values: dict[str, str | tuple[str, ...]]) -> Branch:
+    """A branch whose condition was asked with these values of its variables."""
+    own = [{n: v if isinstance(v, tuple) else (v,) for n, v in vs.items()} for vs in values]
+    around = [frozenset(v for v in vs.values() if isinstance(v, str)) for vs in values]
+    condition = Condition(ast.parse(test, mode="eval").body, ())
+    used = {part.id for part in ast.walk(condition.test) if isinstance(part, ast.Name)}
+    condition.asked |= {
+        Asked(tuple((n, t) for n, t in texts.items() if n in used), names)
+        for texts, names in zip(own, around, strict=True)
+    }
+    return Branch(file="m.py", line=1, test=test, conditions=(condition,))
+
+
+NAMES = ("h.0.attn.wo.weight", "h.0.mlp.w2.weight", "head.weight")
+FIRST, SECOND = NAMES[:2]
 
 
 @pytest.mark.parametrize(
-    ("text", "only_text", "may_hold"),
+    ("branch", "count", "meant"),
     [
-        ("n == 'mlp.w2'", True, True),
-        ("n == 'x'", True, False),
-        ("n == 'mlp.w2' and flag", False, True),
-        ("n == 'x' and flag", False, False),
-        ("n == 'x' or flag", False, True),
-        ("n == 'x' or g(n, 'y')", True, False),  # of text alone: it was false of all names
-        ("g(n, 'y')", True, False),
-        ("g(n)", False, True),
-        ("k == 'x'", False, True),
+        (asked("n == 'wo'", {"n": FIRST}, {"n": SECOND}), 2, [FIRST]),
+        (asked("n in keys", {"n": FIRST, "keys": ("wo", "w2")}), 1, [FIRST]),
+        (asked("n in keys", {"n": FIRST, "keys": ("w2", "w3")}), 1, []),
+        (asked("n.endswith('attn.wo.')", {"n": FIRST}), 1, [FIRST]),
+        (asked("leaf == 'wo'", {"leaf": "h", "n": FIRST}), 1, [FIRST]),
+        (asked("parts[0] == 'wo'", {"parts": ("h", "0"), "n": FIRST}, {"parts": ("head", "weight"),
+         "n": "head.weight"}), 2, [FIRST]),
+        (asked("leaf == 'wo'", {"leaf": "h", "kind": "Linear"}), 1, []),  # of a module's name
+        (asked("re.match('w[o2]', n)", {"n": FIRST}), 1, [FIRST]),
+        (asked("re.match('w[3', n)", {"n": FIRST}), 1, []),  # no pattern
+        (asked("n == 'h.*'", {"n": FIRST}), 1, [FIRST]),
+    ],
+)  # fmt: skip
+def test_what_is_asked_about_and_what_is_meant(
+    branch: Branch, count: int, meant: list[str]
+) -> None:
+    (found,) = never_taken([branch], [*NAMES, "h"])
+
+    assert (found.asked, list(found.meant)) == (count, meant)
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        asked("kind == 'Conv1d'", {"kind": "Linear", "n": FIRST}),
+        asked("mode == 'scaled'", {"mode": "plain"}),
+        asked("f(n)", {"n": FIRST}),  # no text to compare with
+        asked("n == 'wo'", {}),
     ],
 )
-def test_a_branch_may_hold_unless_it_is_of_text_alone_and_false(
-    text: str, only_text: bool, may_hold: bool
-) -> None:
-    branch = Branch(
-        file="m.py", line=1, test=condition(text), texts=(), variables=("n",), body=range(2, 3)
-    )
-
-    assert _is_only_text(branch.test, NAMES) is only_text
-    assert _may_hold(branch, NAMES) is may_hold
+def test_what_asks_for_no_name_of_the_model_is_no_finding(branch: Branch) -> None:
+    assert never_taken([branch], NAMES) == ()

@@ -22,7 +22,7 @@ def init_branch_never_taken(program: ModelProgram, _: Context) -> Iterator[Hit]:
             f"for all {branch.asked} names that it was asked about"
         )
         if not branch.meant:
-            yield Hit(None, "note", f"{message}: no parameter of this model is called so.")
+            yield Hit(None, "note", f"{message}: none of them is called so.")
             continue
         message += f", {branch.meant[0]} among them: what it does never happens."
         named = [p for p in program.parameters if _is_meant(p.name, branch.meant)]

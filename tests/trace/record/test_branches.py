@@ -1,112 +1,205 @@
-"""Which `if`s of init code are watched, at which lines, and what is seen of them."""
+"""Which branches of init code are seen to be untaken, and what their conditions were asked."""
 
 import ast
+import re
 import sys
-from textwrap import dedent
+from collections.abc import Callable
 
 import pytest
 from torch import nn
 
-from gptinit.trace.record.branches import _branches, watched_branches
+from gptinit.trace.record.branches import Branch, _may_name, watched_branches
 
 pytestmark = pytest.mark.skipif(
     sys.gettrace() is not None, reason="lines are watched by someone else"
 )
-
-
-def found(text: str) -> list[tuple[int, tuple[str, ...], tuple[str, ...], range]]:
-    tree = ast.parse(dedent(text))
-    return [(b.line, b.texts, b.variables, b.body) for b in _branches(tree, "model.py")]
-
-
-def test_a_branch_has_its_texts_its_names_and_the_lines_of_its_body() -> None:
-    text = """\
-    for name, p in items:
-        if name.endswith("w2") or "wo" in name and kind == "w2":
-            std = 1
-            init.normal_(
-                p
-            )
-        else:
-            other()
-    """
-
-    assert found(text) == [(2, ("w2", "wo"), ("name", "kind"), range(3, 7))]
-
-
-@pytest.mark.parametrize(
-    ("body", "is_watched"),
-    [
-        ("init.normal_(p)", True),
-        ("normal_(p)", True),
-        ("if x:\n        init.normal_(p)", True),
-        ("p.mul_(2)", True),
-        ("p *= 2", True),
-        ("p /= 2", True),
-        ("p += 2", False),
-        ("std = std * 2", True),
-        ("std = std / 2", True),
-        ("std = a * 2", True),
-        ("std = 2", False),
-        ("std = std + 2", False),
-        ("other = std * 2", False),
-        ("self.std = std * 2", False),
-        ("print(p)", False),
-        ("pass", False),
-    ],
+needs_columns = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="Python 3.10 knows lines and no columns"
 )
-def test_watched_are_branches_that_draw_or_scale_what_is_drawn_with(
-    body: str, is_watched: bool
-) -> None:
-    text = f'if name == "w":\n    {body}\ninit.normal_(p, std=std)\n'
 
-    assert bool(found(text)) is is_watched
+KEYS = ("wo", "w2")
+PATTERN = re.compile("x|y")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'if name == "w": init.normal_(p)',  # on one line with its test
-        "if name == other:\n    init.normal_(p)",  # no text
-        'if "a" == "b":\n    init.normal_(p)',  # no name
-        'while name == "w":\n    init.normal_(p)',
-    ],
-)
-def test_other_statements_are_not_watched(text: str) -> None:
-    assert found(text) == []
+def watched(draw: Callable[..., object], *names: str) -> list[Branch]:
+    """The branches that a function does not take when it is called with these names."""
+    weight = nn.Linear(2, 2).weight
+    with watched_branches() as untaken:
+        for name in names:
+            draw(weight.data, name)
+    return untaken
 
 
-def draws(model: nn.Linear, name: str) -> None:
+def draws(p, name):  # type: ignore[no-untyped-def]
     if name == "w":
-        nn.init.normal_(model.weight)
+        nn.init.normal_(p)
     if name == "v":
-        nn.init.uniform_(model.weight)
+        nn.init.uniform_(p)
 
 
 class Drawer:
     """Its method is indented in the source."""
 
-    def draw(self, model: nn.Linear, name: str) -> None:
+    keys = ("a", "b")
+
+    def draw(self, p, name):  # type: ignore[no-untyped-def]
         """Draw for two names."""
-        if name in ("x", "y"):
-            nn.init.normal_(model.weight)
+        if name in self.keys:
+            nn.init.normal_(p)
 
 
-def test_what_runs_is_seen_with_the_texts_that_were_asked_for() -> None:
-    model = nn.Linear(2, 2)
+def test_an_untaken_branch_has_its_line_and_what_it_was_asked() -> None:
+    (branch,) = watched(draws, "u", "w", "w")
 
-    with watched_branches() as reached:
-        for name in ("u", "w", "w"):
-            draws(model, name)
-        Drawer().draw(model, "z")
-        Drawer().draw(model, "y")
-
-    first = draws.__code__.co_firstlineno
-    method = Drawer.draw.__code__.co_firstlineno
-    assert [(b.line, b.is_taken, b.asked) for b in reached] == [
-        (first + 1, True, {(("name", "u"),), (("name", "w"),)}),
-        (first + 3, False, {(("name", "u"),), (("name", "w"),)}),
-        (method + 2, True, {(("name", "z"),), (("name", "y"),)}),
-    ]
-    assert {b.file for b in reached} == {"tests/trace/record/test_branches.py"}
+    assert (branch.file, branch.test) == ("tests/trace/record/test_branches.py", "name == 'v'")
+    assert branch.line == draws.__code__.co_firstlineno + 3
+    (condition,) = branch.conditions
+    assert {(asked.own, asked.around) for asked in condition.asked} == {
+        ((("name.", (name,)),), frozenset({name})) for name in "uw"
+    }
     assert sys.gettrace() is None
+
+
+def test_texts_are_read_in_attributes_and_collections() -> None:
+    (branch,) = watched(Drawer().draw, "z")
+
+    (asked,) = branch.conditions[0].asked
+    assert dict(asked.own) == {"name.": ("z",), "self.keys": ("a", "b")}
+    assert watched(Drawer().draw, "z", "b") == []
+
+
+def one_line(p, name):  # type: ignore[no-untyped-def]
+    if name == "w": nn.init.normal_(p)  # fmt: skip # noqa: E701
+
+
+def expression(p, name):  # type: ignore[no-untyped-def]
+    nn.init.normal_(p, 0, 1 if name == "w" else 2)
+
+
+def swapped(p, name):  # type: ignore[no-untyped-def]
+    std = 2 if name != "w" else 1
+    nn.init.normal_(p, 0, std)
+
+
+def pattern(p, name):  # type: ignore[no-untyped-def]
+    if re.match("w$", name):
+        p.mul_(2)
+
+
+def compiled(p, name):  # type: ignore[no-untyped-def]
+    if PATTERN.fullmatch(name) or name == "w":
+        p.mul_(2)
+
+
+def skips(p, name):  # type: ignore[no-untyped-def]
+    for other in (name,):
+        if other != "w":
+            continue
+        p.mul_(2)
+
+
+def cases(p, name):  # type: ignore[no-untyped-def]
+    match name.split("."):
+        case [*_, "w"]:
+            p.mul_(2)
+
+
+def element(p, name):  # type: ignore[no-untyped-def]
+    return [p.mul_(2) for other in (name,) if other == "w"]
+
+
+def generator(p, name):  # type: ignore[no-untyped-def]
+    if any(key in name for key in ("w", *KEYS)):
+        p.mul_(2)
+
+
+def flag(p, name):  # type: ignore[no-untyped-def]
+    is_out = name.endswith("w")
+    if is_out and p.ndim == 2:
+        p.mul_(2)
+
+
+def inner(p, name):  # type: ignore[no-untyped-def]
+    def draw(other):  # type: ignore[no-untyped-def]
+        if other == "w":
+            p.mul_(2)
+
+    draw(name)
+
+
+WAYS = [
+    one_line, expression, swapped, pattern, compiled, skips, cases, element, generator, flag, inner,
+]  # fmt: skip
+
+
+@needs_columns
+@pytest.mark.parametrize("draw", WAYS)
+def test_a_branch_is_seen_whatever_its_form(draw: Callable[..., object]) -> None:
+    (branch,) = watched(draw, "u", "v")
+
+    seen = {text for c in branch.conditions for a in c.asked for text in a.around}
+    assert {"u", "v"} <= seen
+    assert watched(draw, "u", "w") == []
+
+
+def of_a_type(p, name):  # type: ignore[no-untyped-def]
+    if isinstance(p, int) and name == "w":
+        p.mul_(2)
+
+
+def of_a_type_too(p, name):  # type: ignore[no-untyped-def]
+    if name == "w" and isinstance(p, int):
+        p.mul_(2)
+
+
+def of_either(p, name):  # type: ignore[no-untyped-def]
+    if name == "w" or isinstance(p, int):
+        p.mul_(2)
+
+
+@needs_columns
+@pytest.mark.parametrize(
+    ("draw", "names", "is_to_blame"),
+    [
+        (of_a_type, "uw", False),  # the name was never asked for
+        (of_a_type_too, "uv", True),
+        (of_a_type_too, "uw", False),  # the name was right, and the type was not
+        (of_either, "uv", False),  # it may be for the type
+    ],
+)
+def test_a_condition_on_a_name_is_to_blame_only_if_it_was_asked_and_said_no(
+    draw: Callable[..., object], names: str, is_to_blame: bool
+) -> None:
+    tests = [ast.unparse(c.test) for b in watched(draw, *names) for c in b.conditions]
+
+    assert tests in ([["name == 'w'"]] if is_to_blame else [[], ["isinstance(p, int)"]])
+
+
+@pytest.mark.parametrize(
+    ("test", "if_true", "if_false"),
+    [
+        ("n == 'w'", True, False),
+        ("n in names", True, False),
+        ("n.endswith('w')", True, False),
+        ("(m := f(n))", True, False),
+        ("n != 'w'", False, True),
+        ("n not in names", False, True),
+        ("not n == 'w'", False, True),
+        ("p.ndim == 2", False, False),
+        ("p.ndim > 2", False, False),
+        ("n is None", False, False),
+        ("isinstance(m, Linear)", False, False),
+        ("flag", False, False),
+        ("flag and n == 'w'", True, False),
+        ("flag or n == 'w'", False, False),
+        ("flag or n != 'w'", False, True),
+        ("n == 'w' or n == 'v'", True, False),
+    ],
+)
+def test_only_tests_of_what_something_is_called_are_watched(
+    test: str, if_true: bool, if_false: bool
+) -> None:
+    condition = ast.parse(test, mode="eval").body
+
+    assert _may_name(condition, wanted=True) is if_true
+    assert _may_name(condition, wanted=False) is if_false

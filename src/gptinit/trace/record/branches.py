@@ -1,151 +1,302 @@
-"""Which branches on text the init code came to, and which of them it took.
+"""Which branches on text the init code came to, and which of them it never took.
 
-While a factory runs, Python reports the lines of those functions that could matter: they call
-something that draws or scales. In these, an `if` that compares text, and whose body draws or
-scales, is watched: which texts it was asked about, and whether a line of its body ran. Where a
+While a factory runs, Python reports every step of those functions that could matter: they call
+something that draws or scales. A step is a place in the source, by line and column, so that it does
+not matter how a branch is written (`arms`): its code ran if a step lies in it. Of the conditions of
+its test is kept which texts their variables had whenever they were asked.
+
+Python 3.10 knows the lines of steps and not their columns: there, a branch on one line with its
+test is not watched, and a test of several conditions counts only where all are on text. Where a
 debugger or a coverage tool watches the lines already, nothing is watched here.
 """
 
 import ast
+import dis
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any, TypeAlias
 
+from gptinit.trace.record.arms import DRAWS, Arm, arms
 from gptinit.trace.record.provenance import is_of_user, shown_file
 
-__all__ = ["Branch", "watched_branches"]
+__all__ = ["Asked", "Branch", "Condition", "watched_branches"]
 
-_DRAWS = re.compile(r"(normal|uniform|xavier|glorot|kaiming|orthogonal|mul|div)\w*_$|^rand")
-_SCALES = (ast.Mult, ast.Div)
+_HAS_COLUMNS = sys.version_info >= (3, 11)
+_LINE = 1 << 20
+"""Places are numbers, line by line: this is more than a line has columns."""
+
 _Tracer: TypeAlias = Callable[[FrameType, str, Any], Any]
+_Span: TypeAlias = tuple[int, int]
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a condition saw, once or more often.
+
+    Attributes:
+        own: the texts of each of its variables, by name.
+        around: the texts in the function's other variables.
+    """
+
+    own: tuple[tuple[str, tuple[str, ...]], ...]
+    around: frozenset[str]
+
+
+@dataclass(eq=False, slots=True)
+class Condition:
+    """A condition without `and`, `or` and `not`.
+
+    Attributes:
+        test: the expression.
+        variables: (name, attribute) of its variables; the attribute is "" of a plain one.
+        asked: what it saw.
+    """
+
+    test: ast.expr
+    variables: tuple[tuple[str, str], ...]
+    asked: set[Asked] = field(default_factory=set)
+
+    def note(self, frame: FrameType) -> None:
+        """Keep what it is asked about now."""
+        local = frame.f_locals
+        own = [(f"{n}.{a}", _texts(n, a, local, frame.f_globals)) for n, a in self.variables]
+        around = frozenset(value for value in local.values() if isinstance(value, str))
+        self.asked.add(Asked(tuple((n, t) for n, t in own if t), around))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """One `if` of init code that compares text, with a body that draws or scales.
+    """Code that draws or scales, and never ran although its test did.
 
     Attributes:
         file: as users know it.
-        line: of the `if`.
-        test: the expression.
-        texts: what it compares with.
-        variables: its variables.
-        body: lines of its body.
-        asked: the texts that its variables had, as pairs (variable, text), each time it was run.
-        is_taken: whether a line of its body ran.
+        line: of the test.
+        test: the test, as Python writes it.
+        conditions: those that kept the code from running, each by itself or all together.
     """
 
     file: str
     line: int
-    test: ast.expr
-    texts: tuple[str, ...]
-    variables: tuple[str, ...]
-    body: range
-    asked: set[tuple[tuple[str, str], ...]] = field(default_factory=set)
-    is_taken: bool = False
+    test: str
+    conditions: tuple[Condition, ...]
 
 
 @contextmanager
 def watched_branches() -> Iterator[list[Branch]]:
-    """Collect the branches on text that the code inside the block comes to."""
-    reached: list[Branch] = []
+    """Collect the branches that the code inside the block comes to and does not take.
+
+    The list is filled when the block ends.
+    """
+    untaken: list[Branch] = []
     if sys.gettrace() is not None:
-        yield reached
+        yield untaken
         return
     # By id, with the code kept alive: a code object's own hash takes longer than the call.
     known: dict[int, tuple[CodeType, _Tracer | None]] = {}
+    watched: list[_Watched] = []
 
     def enter(frame: FrameType, event: str, _: Any) -> _Tracer | None:
         code = frame.f_code
         if id(code) not in known:
-            branches = _branches_of(code)
-            known[id(code)] = code, _tracer(branches, reached) if branches else None
-        return known[id(code)][1]
+            known[id(code)] = code, None
+            function = _watched(code)
+            if function is not None:
+                watched.append(function)
+                known.update({id(c): (c, function.tracer(c)) for c in _codes(code)})
+        _, tracer = known[id(code)]
+        if tracer is not None:
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return tracer
 
     sys.settrace(enter)
     try:
-        yield reached
+        yield untaken
     finally:
         sys.settrace(None)
+        untaken += [branch for function in watched for branch in function.untaken()]
 
 
-def _tracer(branches: list[Branch], reached: list[Branch]) -> _Tracer:
-    """What Python calls for each line of a function with these branches."""
-    at_test: dict[int, list[Branch]] = {}
-    in_body: dict[int, list[Branch]] = {}
-    for branch in branches:
-        at_test.setdefault(branch.line, []).append(branch)
-        for number in branch.body:
-            in_body.setdefault(number, []).append(branch)
+@dataclass(slots=True, kw_only=True)
+class _Watched:
+    """A function with arms, and the steps of it and of functions inside it that ran.
 
-    def line(frame: FrameType, event: str, _: Any) -> _Tracer:
-        for branch in in_body.get(frame.f_lineno, ()) if event == "line" else ():
-            branch.is_taken = True
-        for branch in at_test.get(frame.f_lineno, ()) if event == "line" else ():
-            if not any(branch is other for other in reached):
-                reached.append(branch)
-            known = ((name, frame.f_locals.get(name)) for name in branch.variables)
-            branch.asked.add(tuple((n, v) for n, v in known if isinstance(v, str)))
-        return line
+    Attributes:
+        file: as users know it.
+        waiting: the arms that did not run yet.
+        conditions: of their tests.
+        ran: the places in the source of all steps.
+    """
 
-    return line
+    file: str
+    waiting: list[Arm]
+    conditions: Mapping[ast.expr, Condition]
+    ran: set[_Span] = field(default_factory=set)
+
+    def tracer(self, code: CodeType) -> _Tracer:
+        """What Python calls for each step of a function, until it has seen every arm run."""
+        spans = _spans(code)
+        asks = [(c, _first(spans, c.test)) for c in self.conditions.values()]
+        at = {offset: [c for c, o in asks if o == offset] for _, offset in asks}
+
+        def step(frame: FrameType, event: str, _: Any) -> _Tracer | None:
+            offset = frame.f_lasti
+            if event == "opcode" and offset in spans and spans[offset] not in self.ran:
+                self.ran.add(spans[offset])
+                self.waiting = [arm for arm in self.waiting if not any(map(self._ran, arm.code))]
+            if not self.waiting:
+                frame.f_trace_opcodes = False
+                return None
+            if event == "opcode":
+                for condition in at.get(offset, ()):
+                    condition.note(frame)
+            return step
+
+        return step
+
+    def untaken(self) -> Iterator[Branch]:
+        """The arms whose test ran, and that did not run."""
+        for arm in self.waiting:
+            if self._ran(arm.test):
+                conditions = self._unmet(arm.test, wanted=arm.wanted)
+                if conditions:
+                    yield Branch(
+                        file=self.file,
+                        line=arm.test.lineno,
+                        test=ast.unparse(arm.test),
+                        conditions=tuple(conditions),
+                    )
+
+    def _unmet(self, test: ast.expr, *, wanted: bool) -> list[Condition] | None:
+        """The conditions that kept a test from saying `wanted`; None if one asks for a *not*.
+
+        Nobody misses what is not called something.
+        """
+        match test:
+            case ast.UnaryOp(op=ast.Not(), operand=inner):
+                return self._unmet(inner, wanted=not wanted)
+            case ast.BoolOp(op=op, values=values):
+                if isinstance(op, ast.And) is wanted and _HAS_COLUMNS:  # the first that never was
+                    ran = [value for value in values if self._ran(value)]
+                    return self._unmet(ran[-1], wanted=wanted)
+                found = [self._unmet(value, wanted=wanted) for value in values]
+                known = [conditions for conditions in found if conditions]
+                return [c for cs in known for c in cs] if len(known) == len(found) else None
+        return [self.conditions[test]] if _may_name(test, wanted=wanted) else None
+
+    def _ran(self, node: ast.AST) -> bool:
+        return any(_is_in(span, node) for span in self.ran)
 
 
-def _branches_of(code: CodeType) -> list[Branch]:
-    """The branches of a function that are worth watching; none where its source is not known."""
-    could_matter = any(_DRAWS.search(name) for name in code.co_names)
+def _watched(code: CodeType) -> _Watched | None:
+    """A function with the arms that are worth watching; None if it has none that can be seen."""
+    could_matter = any(DRAWS.search(name) for c in _codes(code) for name in c.co_names)
     if not could_matter or code.co_name == "<module>" or not is_of_user(code.co_filename):
-        return []
+        return None
     try:
         lines, first = inspect.getsourcelines(code)
         is_indented = lines[0][:1].isspace()
         tree = ast.parse("".join(["if True:\n", *lines] if is_indented else lines))
     except (OSError, TypeError, SyntaxError):
-        return []
+        return None
     ast.increment_lineno(tree, first - 1 - is_indented)
-    return list(_branches(tree, shown_file(code.co_filename)))
+    found = [a for a in arms(tree) if _may_name(a.test, wanted=a.wanted)]
+    found = [a for a in found if _HAS_COLUMNS or _is_below(a)]
+    tests = (test for arm in found for test in _conditions(arm.test))
+    conditions = {test: Condition(test, tuple(dict.fromkeys(_variables(test)))) for test in tests}
+    file = shown_file(code.co_filename)
+    return _Watched(file=file, waiting=found, conditions=conditions) if found else None
 
 
-def _branches(tree: ast.AST, file: str) -> Iterator[Branch]:
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _draws(node)]
-    given = {part.id for call in calls for part in ast.walk(call) if isinstance(part, ast.Name)}
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.If) or node.body[0].lineno <= (node.test.end_lineno or 0):
-            continue  # on one line with its test: whether it ran cannot be seen
-        parts = list(ast.walk(node.test))
-        texts = [p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str)]
-        names = [p.id for p in parts if isinstance(p, ast.Name)]
-        inside = (part for statement in node.body for part in ast.walk(statement))
-        if texts and names and any(_changes(part, given) for part in inside):
-            yield Branch(
-                file=file,
-                line=node.lineno,
-                test=node.test,
-                texts=tuple(dict.fromkeys(texts)),
-                variables=tuple(dict.fromkeys(names)),
-                body=range(node.body[0].lineno, (node.body[-1].end_lineno or 0) + 1),
-            )
+def _may_name(test: ast.expr, *, wanted: bool) -> bool:
+    """Whether a test may ask what something is called, and say `wanted` of it."""
+    match test:
+        case ast.UnaryOp(op=ast.Not(), operand=inner):
+            return _may_name(inner, wanted=not wanted)
+        case ast.BoolOp(op=op, values=values):
+            enough = any if isinstance(op, ast.And) is wanted else all
+            return enough(_may_name(value, wanted=wanted) for value in values)
+        case ast.Compare(ops=[op], comparators=[right]):
+            is_number = isinstance(right, ast.Constant) and not isinstance(right.value, str)
+            asks = (ast.Eq, ast.In) if wanted else (ast.NotEq, ast.NotIn)
+            return isinstance(op, asks) and not is_number
+        case ast.Call(func=ast.Name(id="isinstance" | "issubclass" | "hasattr" | "callable")):
+            return False
+    return wanted and isinstance(test, ast.Call | ast.NamedExpr)
 
 
-def _draws(call: ast.Call) -> bool:
-    called = call.func
-    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-    return bool(_DRAWS.search(name))
+def _is_below(arm: Arm) -> bool:
+    return bool(arm.code) and arm.code[0].lineno > (arm.test.end_lineno or 0)  # type: ignore[attr-defined]
 
 
-def _changes(part: ast.AST, given: set[str]) -> bool:
-    """Whether a part of a body draws, scales in place, or scales what a draw is given."""
-    if isinstance(part, ast.Call):
-        return _draws(part)
-    if isinstance(part, ast.AugAssign):
-        return isinstance(part.op, _SCALES)
-    if isinstance(part, ast.Assign):
-        targets = {t.id for t in part.targets if isinstance(t, ast.Name)}
-        scales = any(isinstance(p, ast.BinOp) and isinstance(p.op, _SCALES) for p in ast.walk(part))
-        return bool(targets & given) and scales
-    return False
+def _conditions(test: ast.expr) -> Iterator[ast.expr]:
+    match test:
+        case ast.UnaryOp(op=ast.Not(), operand=inner):
+            yield from _conditions(inner)
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from _conditions(value)
+        case _:
+            yield test
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function and of all functions inside it."""
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _codes(inner)
+
+
+def _spans(code: CodeType) -> dict[int, _Span]:
+    """Offset of each step of a function to the part of the source that it belongs to."""
+    if not _HAS_COLUMNS:  # the first step of each line
+        starts = ((offset, line or 0) for offset, line in dis.findlinestarts(code))
+        return {offset: (line * _LINE, line * _LINE) for offset, line in starts}
+    found = {}
+    for step in dis.get_instructions(code):
+        place = step.positions
+        if place and place.lineno and place.end_lineno:
+            start = place.lineno * _LINE + (place.col_offset or 0)
+            found[step.offset] = start, place.end_lineno * _LINE + (place.end_col_offset or 0)
+    return found
+
+
+def _first(spans: Mapping[int, _Span], node: ast.AST) -> int:
+    return min((offset for offset, span in spans.items() if _is_in(span, node)), default=-1)
+
+
+def _is_in(span: _Span, node: ast.AST) -> bool:
+    start, end = node.lineno * _LINE, node.end_lineno * _LINE  # type: ignore[attr-defined]
+    if _HAS_COLUMNS:
+        start, end = start + node.col_offset, end + node.end_col_offset  # type: ignore[attr-defined]
+    return bool(start <= span[0] and span[1] <= end)
+
+
+def _variables(test: ast.expr) -> Iterator[tuple[str, str]]:
+    for part in ast.walk(test):
+        match part:
+            case ast.Name(id=name):
+                yield name, ""
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                yield name, attribute
+
+
+def _texts(
+    name: str, attribute: str, local: Mapping[str, object], around: Mapping[str, object]
+) -> tuple[str, ...]:
+    """The texts in a variable, or in an attribute of one."""
+    value: Any = local[name] if name in local else around.get(name)
+    value = inspect.getattr_static(value, attribute, None) if attribute else value
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, re.Pattern):
+        return (str(value.pattern),)
+    is_plain = isinstance(value, list | tuple | set | frozenset | dict)
+    if is_plain and all(isinstance(entry, str) for entry in value):
+        return tuple(sorted(value) if isinstance(value, set | frozenset) else value)
+    return ()
