@@ -10,9 +10,13 @@ import torch
 from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
+from gptinit.load import factory as load_factory
+from gptinit.load import init_choice
 from gptinit.load.argument import factory_of, find_factory
-from gptinit.load.factory import Factory
+from gptinit.load.factory import Factory, built
 from gptinit.load.init_choice import InitChoice, left_uncalled
+from gptinit.read.reading import read_model
+from gptinit.trace.record.tracing import trace
 
 MODELS = Path(__file__).resolve().parents[1] / "support" / "models"
 
@@ -37,6 +41,7 @@ def module_of(name: str, init: str | None = None) -> nn.Module:
         ("Lingua", "init_weights()"),  # which calls reset_parameters()
         ("Tiny", "apply(_init_weights, n_layer=2)"),
         ("Caches", "init_weights()"),  # reset_states() sets no parameter
+        ("Unconventional", "prepare()"),  # which calls draw(); decay() draws nothing
     ],
 )
 def test_the_init_that_the_constructor_leaves_to_the_trainer_is_run(name: str, call: str) -> None:
@@ -46,7 +51,10 @@ def test_the_init_that_the_constructor_leaves_to_the_trainer_is_run(name: str, c
     assert (init.call.call, init.call.chosen_by) == (call, "found")
 
 
-@pytest.mark.parametrize("name", ["Bare", "Called", "Needs", "Declined", "Deferred"])
+@pytest.mark.parametrize(
+    "name",
+    ["Alone", "Bare", "Called", "Needs", "Declined", "Deferred", "Partly", "Finished", "Unknown"],
+)
 def test_nothing_is_run_where_the_constructor_decides_or_it_cannot_be_called(name: str) -> None:
     assert made(name).init is None
 
@@ -68,6 +76,70 @@ def test_several_inits_are_listed_and_none_is_guessed() -> None:
     )
     with pytest.raises(ConfigError, match=re.escape(message)):
         made("Rivals")
+
+
+def test_of_several_under_other_names_none_is_guessed() -> None:
+    with pytest.raises(
+        ConfigError, match=r"must be one, got other\(\), prepare\(\), none of which"
+    ):
+        made("Doubtful")
+
+
+def test_a_function_of_the_file_is_run_whatever_its_name(tmp_path: Path) -> None:
+    """`init_model(model)` beside a class that draws nothing was called clean."""
+    (tmp_path / "model.py").write_text(
+        "from torch import nn\n"
+        "class Model(nn.Linear):\n    def __init__(self):\n        super().__init__(2, 2)\n"
+        "def set_up(model, std=0.02):\n    nn.init.normal_(model.weight, std=std)\n"
+    )
+
+    factory = find_factory(f"{tmp_path}/model.py:Model")
+
+    assert factory.init is not None
+    assert factory.init.call.call == "set_up(model)"
+
+
+def test_a_method_of_parts_is_run_for_all_of_them_if_it_is_named() -> None:
+    """A trainer that calls `block.init_weights()` for each block."""
+    factory = made("Bare", "Block.init_weights")
+
+    assert factory.init is not None
+    assert factory.init.call.call == "Block.init_weights()"
+    weights = dict(module_of("Bare", "Block.init_weights").named_parameters())
+    for i in range(2):
+        assert_std(weights[f"layers.{i}.mlp.down.weight"], 128**-0.5)
+    assert_std(weights["embed.weight"], 1.0)  # torch's
+
+
+def test_an_init_that_changes_nothing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "nothing.py").write_text("def noop(model): pass\n")
+
+    factory = made("Alone", f"{tmp_path}/nothing.py:noop")
+
+    assert [n.message for n in factory.notes()] == [
+        "noop(model), named by --init, changed no parameter."
+    ]
+    assert made("Chat", "init_weights").notes() == ()
+
+
+@pytest.mark.parametrize(("name", "builds"), [("Called", 1), ("Alone", 1), ("Chat", 2)])
+def test_an_init_is_chosen_without_a_build_of_its_own(
+    name: str, builds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builds that show what the constructor calls are those that the audit reads."""
+    count = 0
+
+    def counted(call: Callable[[], nn.Module]) -> nn.Module:
+        nonlocal count
+        count += 1
+        return trace(call)
+
+    for module in (init_choice, load_factory):
+        monkeypatch.setattr(module, "trace", counted)
+
+    read_model(made(name), brief=True)
+
+    assert count == builds
 
 
 def test_a_named_init_ends_the_doubt() -> None:
@@ -228,7 +300,11 @@ def test_an_init_that_a_file_beside_the_model_runs_is_a_rival(tmp_path: Path) ->
         ("Titan", "none", "init_weights()", True),  # init_states() is a part of it
         ("Chat", None, None, True),
         ("Called", None, None, True),
-        ("Bare", None, None, True),
+        ("Bare", None, "Block.init_weights()", True),  # which calls those of its parts
+        ("Alone", None, None, True),
+        ("Partly", None, "new_head()", True),
+        ("Finished", None, None, True),
+        ("Unknown", None, "prepare(std=?)", False),
     ],
 )
 def test_an_init_that_nothing_calls_is_told_whether_or_not_it_can_run(
@@ -236,7 +312,7 @@ def test_an_init_that_nothing_calls_is_told_whether_or_not_it_can_run(
 ) -> None:
     factory = made(name, choice)
 
-    found = left_uncalled(factory, factory.build())
+    found = left_uncalled(factory, built(factory, factory.build, watch=True))
 
     assert [u.call.call for u in found] == ([call] if call else [])
     assert all((u.module is not None) is ran for u in found)

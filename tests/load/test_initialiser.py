@@ -1,4 +1,4 @@
-"""What counts as an init, what it is given, and which of them ran, by their code."""
+"""What an init is given, and which of them ran, by their code."""
 
 from functools import partial
 
@@ -9,9 +9,7 @@ from torch import nn
 from gptinit.load.initialiser import (
     calls_of,
     function_init,
-    functions_in,
     method_init,
-    methods_of,
 )
 
 
@@ -34,39 +32,12 @@ class Model(nn.Linear):
         """Of a state, not of weights."""
 
 
-def test_methods_are_those_of_the_class_and_not_of_torch() -> None:
-    found = {init.name: init for init in methods_of(Model)}
-
-    assert set(found) == {"init_weights", "_init_weights"}
-    assert found["_init_weights"].is_applied
-    assert (found["init_weights"].takes, found["init_weights"].needs) == (None, ("std",))
-
-
 def test_what_it_needs_is_a_setting_and_else_an_attribute() -> None:
     init = method_init(Model, "init_weights")
     assert init is not None
 
     assert init.arguments(Model(), {"std": 0.1}) == {"std": 0.1}
     assert init.arguments(Model(), {}) == {"std": 0.5}
-
-
-def test_functions_are_those_of_the_file_that_take_a_module() -> None:
-    def of_here(name: str, **annotations: object) -> object:
-        def call(model, depth=1):  # type: ignore[no-untyped-def]
-            """Untyped, as many are."""
-
-        call.__name__, call.__module__, call.__annotations__ = name, "here", annotations
-        return call
-
-    namespace = {
-        "__name__": "here",
-        "init_weights": of_here("init_weights"),
-        "reset_parameters": of_here("reset_parameters", model=dict),
-        "initialize_weights": nn.init.normal_,
-        "make": of_here("make"),
-    }
-
-    assert [init.name for init in functions_in(namespace)] == ["init_weights"]
 
 
 def test_calls_are_known_by_their_code_and_not_by_their_name() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gptinit.load.argument import find_factory
+from gptinit.load.factory import built
 from gptinit.read.inits import uncalled_inits, with_constructed
 from gptinit.read.reading import read_model
 from gptinit.results.program import UncalledInit
@@ -30,7 +31,7 @@ def test_what_the_constructor_draws_is_kept_where_the_init_after_it_draws_otherw
 def uncalled(name: str) -> tuple[UncalledInit, ...]:
     factory = find_factory(f"{FILE}:{name}", init="none" if name == "Chat" else None)
     program = read_model(factory, brief=True).program
-    return uncalled_inits(factory, factory.build(), program.parameters)
+    return uncalled_inits(factory, built(factory, factory.build, watch=True), program.parameters)
 
 
 def test_an_uncalled_init_is_told_with_what_it_would_change_or_why_it_cannot_run() -> None:

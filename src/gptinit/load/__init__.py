@@ -13,7 +13,9 @@ configuration.py     the configuration that it takes, whether a class, an object
 signature.py         the parameters of a call, and what its source reads of them
 huggingface.py       a config.json, as transformers builds it, never with a download
 settings.py          values as a person types them, sizes under the names that others give them
-initialiser.py       the methods and functions that could draw a model's weights
+initialiser.py       a method or function that could draw a model's weights, and how it is run
+candidates.py        which ones a model's code has, by their names and by what they call
+init_trial.py        one of them, run under the trace to see what it writes
 unvalued.py          the arguments of an init that nothing gives, which stand-ins stand for
 forward_function.py  the user's way to call a model
 init_choice.py       which of them its trainer runs: those that the constructor ran are recorded

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from gptinit.config import InitCall
 from gptinit.load.initialiser import Initialiser
 from gptinit.load.isolation import isolated
 from gptinit.results.profile import Note
+from gptinit.trace.record.branches import Watch, watched
+from gptinit.trace.record.tracing import trace
 
-__all__ = ["Factory", "TrainerInit", "called_by", "seeded"]
+__all__ = ["Built", "Factory", "TrainerInit", "built", "called_by", "seeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,14 @@ class TrainerInit:
     call: InitCall
     draw: Callable[[nn.Module], None]
     constructed: Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """One build of a model under the trace, and what ran for it; None where nobody watched."""
+
+    module: nn.Module
+    watch: Watch | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +58,7 @@ class Factory:
         init_functions: functions of its file that could draw its weights.
         uncalled: inits that it has and that nobody calls, where that is known already.
         within: the context in which its code runs.
+        spare: builds that choosing its init took, by the function that made them.
         with_settings: returns the factory with some settings replaced; None without settings.
         notes: how its code was loaded, where a user should know; asked once it has been built and
             run, since what a stand-in was used for is known only then.
@@ -75,6 +86,7 @@ class Factory:
     init_functions: tuple[Initialiser, ...] = ()
     uncalled: tuple[Initialiser, ...] | None = None
     within: Callable[[], AbstractContextManager[None]] = isolated
+    spare: dict[Callable[[], nn.Module], Built] = field(default_factory=dict)
     architecture: str | None = None
     tied: bool | None = None
     vocab_size: int | None = None
@@ -86,6 +98,27 @@ class Factory:
     n_embd: int | None = None
     d_ff: int | None = None
     forward: Callable[[nn.Module, Tensor], object] | None = None
+
+
+def built(factory: Factory, build: Callable[[], nn.Module], *, watch: bool) -> Built:
+    """One build of a model under the trace, for nobody else: a spare one, or a new one.
+
+    Args:
+        factory: the model.
+        build: makes it: the factory's `build`, or that of its bare constructor.
+        watch: whether it matters what runs for it.
+
+    Raises:
+        SubjectError: if it cannot be built.
+    """
+    spare = factory.spare.pop(build, None)
+    if spare is not None:
+        return spare
+    if not watch:
+        return Built(module=trace(build), watch=None)
+    with watched() as seen:
+        module = trace(build)
+    return Built(module=module, watch=seen)
 
 
 def called_by(factory: Factory, forward: Callable[[nn.Module, Tensor], object]) -> Factory:

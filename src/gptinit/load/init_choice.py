@@ -1,35 +1,41 @@
 """Which init a trainer runs after the constructor: the one that the user names, or the plain one.
 
 A constructor may call an init, leave it to the trainer, or not have one. What happens is decided by
-effect: the constructor runs under the trace, which takes no memory, and which init ran is recorded.
+effect: the constructor runs under the trace, which takes no memory, and what it called is recorded.
+Of what it left, methods with the name of an init come first; without any, what draws every matrix
+that still is as torch's constructors left it is an init under another name. One that does is run,
+of several none is guessed, and what draws less, or needs more, is told (`left_uncalled`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FunctionType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from gptinit.config import InitCall
 from gptinit.errors import ConfigError, GptInitError, SubjectError, unknown_name
-from gptinit.load.factory import Factory, TrainerInit
+from gptinit.load.candidates import (
+    functions_beside,
+    functions_in,
+    is_of_library,
+    methods_of,
+    methods_of_parts,
+    named_in_constructor,
+)
+from gptinit.load.factory import Built, Factory, TrainerInit, built
+from gptinit.load.init_trial import Trial, drawing, left_by_torch, matrices, outer, tried
 from gptinit.load.initialiser import (
-    Calls,
     Initialiser,
     calls_of,
     function_init,
-    functions_beside,
-    functions_in,
     method_init,
-    methods_of,
-    names_in,
 )
 from gptinit.load.unvalued import Unvalued
 from gptinit.results.profile import Note
-from gptinit.trace.record.tensor import TracedTensor
 from gptinit.trace.record.tracing import trace
 
 __all__ = ["NO_INIT", "Code", "InitChoice", "Uncalled", "left_uncalled", "redrawing", "with_init"]
@@ -40,9 +46,6 @@ package.module:FUNCTION, a function, "none", or None to find it."""
 
 NO_INIT = "none"
 """What `--init` says where the constructor does it all."""
-
-_WITH_RULES = "transformers"
-"""A library whose models are initialised by their constructor, whatever methods they have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,8 @@ def with_init(factory: Factory, code: Code, choice: InitChoice = None) -> Factor
         ConfigError: if there is no such init, several would do, or one needs more than settings.
         SubjectError: if the model cannot be built, or its init fails.
     """
-    plain = replace(factory, init_functions=tuple(functions_in(code.namespace)))
+    functions = (i for i in functions_in(code.namespace) if i.is_named or code.kind)
+    plain = replace(factory, init_functions=tuple(functions))
     made = _found(plain, code) if choice is None else _named(plain, code, choice)
     before = factory.with_settings
     if before is None:
@@ -83,10 +87,10 @@ def with_init(factory: Factory, code: Code, choice: InitChoice = None) -> Factor
     return replace(made, with_settings=lambda more: with_init(before(more), code, choice))
 
 
-def _followed_by(factory: Factory, trial: "_Trial", chosen_by: str) -> Factory:
+def _followed_by(factory: Factory, trial: Trial, chosen_by: str) -> Factory:
     """The factory whose `build` runs an init after the constructor."""
     call = trial.call(factory, chosen_by)
-    draw = _drawing(factory, trial.init)
+    draw = drawing(factory, trial.init)
 
     def build() -> nn.Module:
         module = factory.build()
@@ -97,6 +101,7 @@ def _followed_by(factory: Factory, trial: "_Trial", chosen_by: str) -> Factory:
         return (*factory.notes(), *(trial.init.unvalued or Unvalued()).notes())
 
     after = TrainerInit(call=call, draw=draw, constructed=factory.build)
+    factory.spare[build] = trial.made
     return replace(factory, build=build, init=after, notes=notes)
 
 
@@ -115,33 +120,52 @@ class Uncalled:
     obstacle: str = ""
 
 
-def left_uncalled(factory: Factory, module: nn.Module) -> list[Uncalled]:
+def left_uncalled(factory: Factory, made: Built) -> list[Uncalled]:
     """The inits that a model has, and that neither its code nor a choice of the user runs.
 
-    Those that another one of them calls are left out.
+    Those that another one of them calls are left out. Under other names than those of inits, told
+    are those that draw matrices which are as torch's constructors left them.
 
     Args:
         factory: the model.
-        module: one build of it.
+        made: one build of it.
 
     Raises:
         SubjectError: if the model cannot be built.
     """
-    if factory.init is not None:
+    module = made.module
+    if factory.init is not None or _is_of_library(type(module)):
         return []
-    left = factory.uncalled
-    if left is None:
-        methods = [i for i in methods_of(type(module)) if not _is_of_library(i.function.__module__)]
-        left = tuple(_built(factory, [*methods, *factory.init_functions]).uncalled)
-    trials, found = [], []
-    for init in left:
+    candidates = [*methods_of(module), *factory.init_functions]
+    named = [init for init in candidates if init.is_named]
+    known = factory.uncalled
+    found = _told(factory, module, _uncalled(factory, made, named) if known is None else known)
+    if found or not (left := left_by_torch(module)):
+        return found
+    others = [init for init in candidates if not init.is_named] + methods_of_parts(module)
+    others = _uncalled(factory, made, others)
+    if not left.issuperset(matrices(module)):  # what needs more may be for later
+        others = [init for init in others if not init.missing(module, factory.settings)]
+    return _told(factory, module, others, left)
+
+
+def _told(
+    factory: Factory,
+    module: nn.Module,
+    inits: Sequence[Initialiser],
+    wanted: Set[str] | None = None,
+) -> list[Uncalled]:
+    """The inits that write parameters, or some of those that are wanted, else why they cannot."""
+    trials, failed = [], []
+    for init in inits:
         try:
-            trials.append(_tried(factory, init, left))
+            trials.append(tried(factory, init, inits, watch=False))
         except GptInitError as error:  # it is not called, so that its failure is no error
             call = init.facts(module, factory.settings, "found")
-            found.append(Uncalled(call=call, obstacle=str(error)))
-    run = [Uncalled(call=t.call(factory), module=t.module) for t in _outer(trials)]
-    return run or found[:1]  # what needs more may be a part of what does not
+            failed.append(Uncalled(call=call, obstacle=str(error)))
+    shown = [t for t in outer(trials) if wanted is None or wanted & t.written]
+    run = [Uncalled(call=t.call(factory), module=t.made.module) for t in shown]
+    return run or failed[:1]  # what needs more may be a part of what does not
 
 
 def redrawing(factory: Factory) -> tuple[str, Callable[[nn.Module], None]]:
@@ -156,20 +180,24 @@ def redrawing(factory: Factory) -> tuple[str, Callable[[nn.Module], None]]:
     """
     if factory.init is not None:
         return factory.init.call.call, factory.init.draw
-    kind = type(trace(factory.build))
-    built = _built(factory, [*methods_of(kind), *factory.init_functions])
-    called = [i for f in built.calls.outermost for i in built.watched if i.function is f]
+    spare = factory.spare.get(factory.build)
+    module = spare.module if spare else trace(factory.build)
+    inits = [i for i in (*methods_of(module), *factory.init_functions) if i.is_named]
+    with calls_of(inits) as calls:
+        module = trace(factory.build)
+    called = [i for f in calls.outermost for i in inits if i.function is f]
     settings = factory.settings
-    inits = [i for i in called if not i.missing(built.module, settings)]
-    inits = inits or [trial.init for trial in _plain(factory, built, built.uncalled)]
+    usable = [i for i in called if not i.missing(module, settings)]
+    uncalled = [i for i in inits if i.function not in calls.all]
+    inits = usable or [trial.init for trial in _plain(factory, module, uncalled)]
     if not inits:
         return "reset_parameters() of every module", _reset_all
 
     def draw(module: nn.Module) -> None:
         for init in inits:
-            _drawing(factory, init)(module)
+            drawing(factory, init)(module)
 
-    return " and ".join(i.facts(built.module, settings, "found").call for i in inits), draw
+    return " and ".join(i.facts(module, settings, "found").call for i in inits), draw
 
 
 def _reset_all(module: nn.Module) -> None:
@@ -187,29 +215,61 @@ def _found(factory: Factory, code: Code) -> Factory:
         ConfigError: if several would do.
     """
     kind = code.kind
-    if kind is None or any(_is_of_library(base.__module__) for base in kind.__mro__):
+    if kind is None or _is_of_library(kind):
         return factory
-    built = _built(factory, [*methods_of(kind), *factory.init_functions])
-    declined = _named_in_constructor(kind)
-    plain = _plain(factory, built, [i for i in built.uncalled if i.name not in declined])
+    try:
+        made = built(factory, factory.build, watch=True)
+    except SubjectError:
+        return factory  # whoever builds it is told
+    factory.spare[factory.build] = made
+    candidates = _uncalled(factory, made, [*methods_of(made.module), *factory.init_functions])
+    named = [init for init in candidates if init.is_named]
+    declined = named_in_constructor(kind)
+    allowed = [init for init in candidates if init.name not in declined]
+    plain = _plain(factory, made.module, [init for init in allowed if init.is_named])
+    if not named:
+        plain = _under_another_name(factory, made.module, allowed)
     if plain:
         rivals = functions_beside(code.file) if code.file else []
         if rivals:  # a method for want of better, as litgpt's, beside what its trainer runs
             raise _several(factory, [plain[0].call(factory).call, *rivals])
         return _followed_by(factory, plain[0], "found")
     settings = factory.settings
-    left = (i for i in built.uncalled if i.name in declined or i.missing(built.module, settings))
+    left = (i for i in named if i.name in declined or i.missing(made.module, settings))
     return replace(factory, uncalled=tuple(left))
 
 
-def _named_in_constructor(kind: type) -> set[str]:
-    """The names in the code of a model's constructor: what it calls, under some settings or all.
+def _uncalled(
+    factory: Factory, made: Built, candidates: Sequence[Initialiser]
+) -> list[Initialiser]:
+    """Those of some inits that building the model did not call."""
+    watch = made.watch
+    if candidates and watch is None:
+        watch = built(factory, factory.build, watch=True).watch
+    codes = watch.codes if watch else {}
+    return [init for init in candidates if id(init.function.__code__) not in codes]
 
-    Of an init among them that did not run it has decided itself that another one draws the weights.
+
+def _under_another_name(
+    factory: Factory, module: nn.Module, candidates: Sequence[Initialiser]
+) -> list[Trial]:
+    """The init that draws all matrices that torch's constructors left, if those are most of all.
+
+    Raises:
+        ConfigError: if several do.
     """
-    constructors = [vars(base).get("__init__") for base in kind.__mro__ if base is not nn.Module]
-    code = (c.__code__ for c in constructors if isinstance(c, FunctionType))
-    return set[str]().union(*map(names_in, code))
+    left, settings = left_by_torch(module), factory.settings
+    if 2 * len(left) <= len(matrices(module)):
+        return []
+    usable = [init for init in candidates if not init.missing(module, settings)]
+    trials = []
+    for init in usable:
+        with suppress(GptInitError):  # told as an init that nothing calls, if it may be one
+            trials.append(tried(factory, init, usable))
+    found = [trial for trial in outer(trials) if left <= trial.written]
+    if len(found) > 1:
+        raise _several(factory, [trial.call(factory).call for trial in found])
+    return found
 
 
 def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) -> Factory:
@@ -228,17 +288,30 @@ def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) ->
         init = _by_name(factory, code, choice)
     if init.takes and not init.is_applied:
         init = replace(init, unvalued=Unvalued())
-    return _followed_by(factory, _tried(factory, init, [init]), "--init")
+    trial = tried(factory, init, [init])
+    made = _followed_by(factory, trial, "--init")
+    if trial.written:
+        return made
+    message = f"{trial.call(factory).call}, named by --init, changed no parameter."
+    note = Note(kind="approximate", where="init", message=message)
+    return replace(made, notes=lambda: (*made.notes(), note))
 
 
 def _by_name(factory: Factory, code: Code, name: str) -> Initialiser:
-    kind = code.kind or type(trace(factory.build))
-    found = method_init(kind, name)
+    """The init that the user calls NAME, or CLASS.NAME where modules inside the model have it.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    module = built(factory, factory.build, watch=False).module
+    found = method_init(type(module), name)
     if found is None and callable(code.namespace.get(name)):
         found = function_init(name, code.namespace[name])
-    if found is not None:
-        return found
-    known = [i.name for i in (*methods_of(kind), *factory.init_functions)]
+    parts = {} if found else {init.name: init for init in methods_of_parts(module)}
+    if found or name in parts:
+        return found or parts[name]
+    candidates = [*methods_of(module), *factory.init_functions]
+    known = [i.name for i in candidates if i.is_named] or [i.name for i in candidates] or [*parts]
     raise unknown_name(
         f"init of {factory.name}",
         name,
@@ -247,28 +320,7 @@ def _by_name(factory: Factory, code: Code, name: str) -> Initialiser:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Built:
-    """A model under the trace, and which of the inits that were watched its constructor ran."""
-
-    module: nn.Module
-    watched: Sequence[Initialiser]
-    calls: Calls
-
-    @property
-    def uncalled(self) -> list[Initialiser]:
-        return [i for i in self.watched if i.function not in self.calls.all]
-
-
-def _built(factory: Factory, watched: Sequence[Initialiser]) -> _Built:
-    if not watched:
-        return _Built(module=nn.Module(), watched=(), calls=Calls())
-    with calls_of(watched) as calls:
-        module = trace(factory.build)
-    return _Built(module=module, watched=watched, calls=calls)
-
-
-def _plain(factory: Factory, built: _Built, candidates: Sequence[Initialiser]) -> "list[_Trial]":
+def _plain(factory: Factory, module: nn.Module, candidates: Sequence[Initialiser]) -> list[Trial]:
     """The one among some inits that a trainer could mean; none if none is.
 
     It needs nothing but settings, writes parameters, and no other such init calls it.
@@ -278,9 +330,9 @@ def _plain(factory: Factory, built: _Built, candidates: Sequence[Initialiser]) -
         SubjectError: if one of them fails.
     """
     settings = factory.settings
-    usable = [i for i in candidates if not i.missing(built.module, settings)]
+    usable = [i for i in candidates if not i.missing(module, settings)]
     try:
-        plain = _outer([_tried(factory, init, usable) for init in usable])
+        plain = outer([tried(factory, init, usable) for init in usable])
     except SubjectError as error:
         raise SubjectError(
             f"{error} The constructor does not call it: name what the trainer runs with --init "
@@ -298,71 +350,5 @@ def _several(factory: Factory, names: Sequence[str]) -> ConfigError:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Trial:
-    """An init that ran under the trace: whether it wrote parameters, and what else it called."""
-
-    init: Initialiser
-    module: nn.Module
-    writes: bool
-    calls: Calls
-
-    def call(self, factory: Factory, chosen_by: str = "found") -> InitCall:
-        return self.init.facts(self.module, factory.settings, chosen_by)
-
-
-def _outer(trials: Sequence[_Trial]) -> list[_Trial]:
-    """Those that wrote parameters and that no other one of these called."""
-    writing = [t for t in trials if t.writes]
-    return [
-        t for t in writing if not any(t.init.function in o.calls.all for o in writing if o is not t)
-    ]
-
-
-def _tried(factory: Factory, init: Initialiser, watched: Sequence[Initialiser]) -> _Trial:
-    """Run an init; a function that does nothing to the whole model is applied to its modules.
-
-    Raises:
-        ConfigError: if nothing says what it needs.
-        SubjectError: if the model cannot be built, or the init fails.
-    """
-    trial = _trial(factory, init, watched)
-    is_function = init.takes is not None and not init.is_applied
-    if trial.writes or not is_function:
-        return trial
-    applied = _trial(factory, replace(init, is_applied=True), watched)
-    return applied if applied.writes else trial
-
-
-def _trial(factory: Factory, init: Initialiser, watched: Sequence[Initialiser]) -> _Trial:
-    found: dict[str, Any] = {}
-
-    def build() -> nn.Module:
-        module = factory.build()
-        before = _contents(module)
-        with calls_of(watched) as found["calls"]:
-            _drawing(factory, init)(module)
-        found["writes"] = _contents(module) != before
-        return module
-
-    return _Trial(init=init, module=trace(build), **found)
-
-
-def _drawing(factory: Factory, init: Initialiser) -> Callable[[nn.Module], None]:
-    def draw(module: nn.Module) -> None:
-        with (init.within or factory.within)():
-            init.run(module, factory.settings)
-
-    return draw
-
-
-def _contents(module: nn.Module) -> dict[str, object]:
-    """What every parameter holds, so that a change shows."""
-    return {
-        name: p.read() if isinstance(p, TracedTensor) else (id(p), p._version)
-        for name, p in module.named_parameters()
-    }
-
-
-def _is_of_library(module: str | None) -> bool:
-    return (module or "").partition(".")[0] == _WITH_RULES
+def _is_of_library(kind: type) -> bool:
+    return any(is_of_library(base.__module__) for base in kind.__mro__)

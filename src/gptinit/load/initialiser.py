@@ -1,6 +1,5 @@
-"""What could draw a model's weights: the init methods of its class, and functions that take it."""
+"""A method or function that could draw a model's weights: what it takes, and how it is run."""
 
-import ast
 import inspect
 import linecache
 import re
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
@@ -26,21 +24,21 @@ from gptinit.load.unvalued import INSTEAD, Unvalued
 from gptinit.trace.record.provenance import shown_file
 
 __all__ = [
+    "INIT_NAME",
+    "MODULE_NAMES",
     "Calls",
     "Initialiser",
     "calls_of",
+    "function_behind",
     "function_init",
-    "functions_beside",
-    "functions_in",
     "method_init",
-    "methods_of",
     "names_in",
 ]
 
-_NAME = re.compile(r"_*(init|initiali[sz]e|reset)_(weights|parameters|params|states)")
+INIT_NAME = re.compile(r"_*(init|initiali[sz]e|reset)_(weights|parameters|params|states)")
 """Names under which a model's own code offers to draw its weights."""
 
-_MODULE_NAMES = frozenset({"gpt", "l", "layer", "m", "mod", "model", "module", "net", "network"})
+MODULE_NAMES = frozenset({"gpt", "l", "layer", "m", "mod", "model", "module", "net", "network"})
 """Names of a parameter without annotation that takes a module."""
 
 
@@ -54,6 +52,8 @@ class Initialiser:
         make: from the model to what is called.
         takes: the parameter that takes the model, or each module; None for a method of the whole.
         is_applied: whether it is called with every module, as `model.apply` does.
+        owner: the class of modules inside the model that have the method; None where it is one of
+            the model itself, or a function.
         needs: the parameters that must be given besides, from the settings.
         unvalued: stands in for what nothing says the value of: a handle on devices that an init
             merely asks for its kind need not stop a named init.
@@ -65,13 +65,20 @@ class Initialiser:
     make: Callable[[nn.Module], Callable[..., object]]
     takes: str | None = None
     is_applied: bool = False
+    owner: type | None = None
     needs: tuple[str, ...] = ()
     unvalued: Unvalued | None = None
     within: Callable[[], AbstractContextManager[None]] | None = None
 
+    @property
+    def is_named(self) -> bool:
+        """Whether it has the name of an init."""
+        return INIT_NAME.fullmatch(self.name) is not None
+
     def arguments(self, module: nn.Module, settings: Mapping[str, object]) -> dict[str, object]:
         """What it needs, by name: settings of the model, else attributes; MISSING if neither."""
-        found = {name: _argument(name, module, settings) for name in self.needs}
+        first = next(iter(self._targets(module)), module)
+        found = {name: _argument(name, first, settings) for name in self.needs}
         if self.unvalued is None:
             return found
         return found | self.unvalued.stand_ins(n for n, value in found.items() if value is MISSING)
@@ -92,13 +99,15 @@ class Initialiser:
                 f"{self.name} must take nothing but the model and settings that it has, got the "
                 f"required {' and '.join(missing)}. {INSTEAD}"
             )
-        call = partial(self.make(module), **self.arguments(module, settings))
+        given = self.arguments(module, settings)
         subject = f"{self._called([])} of {type(module).__name__}"
         with torch.no_grad(), blamed_on(subject, "run without an error"):
-            if self.is_applied:
-                module.apply(lambda child: self._on(child, call))
-            else:
-                self._on(module, call)
+            for target in self._targets(module):
+                call = partial(self.make(target), **given)
+                if self.is_applied:
+                    target.apply(lambda child, call=call: self._on(child, call))  # type: ignore[misc]
+                else:
+                    self._on(target, call)
 
     def facts(self, module: nn.Module, settings: Mapping[str, object], by: str) -> InitCall:
         """The call as reports show it.
@@ -118,6 +127,12 @@ class Initialiser:
             chosen_by=by,
         )
 
+    def _targets(self, module: nn.Module) -> list[nn.Module]:
+        """The modules that it is called for."""
+        if self.owner is None:
+            return [module]
+        return [child for child in module.modules() if isinstance(child, self.owner)]
+
     def _on(self, module: nn.Module, call: Callable[..., object]) -> None:
         call(**{self.takes: module} if self.takes else {})
 
@@ -127,76 +142,39 @@ class Initialiser:
         return f"{self.name}({', '.join([*([self.takes] if self.takes else []), *given])})"
 
 
-def methods_of(kind: type) -> list[Initialiser]:
-    """The init methods that a model's class, or a base that is not torch's, defines."""
-    named = (method_init(kind, name) for name in dir(kind) if _NAME.fullmatch(name))
-    return [init for init in named if init is not None and not _is_of_torch(init.function)]
+def method_init(kind: type, name: str, owner: type | None = None) -> Initialiser | None:
+    """A method of a class as an initialiser; None if it has no such method in Python.
 
-
-def method_init(kind: type, name: str) -> Initialiser | None:
-    """A method of a class as an initialiser; None if it has no such method in Python."""
+    Args:
+        kind: the class.
+        name: the method.
+        owner: the class that defines it, where it is one of modules inside the model.
+    """
     raw = inspect.getattr_static(kind, name, None)
-    function = _code_of(raw)
+    function = function_behind(raw)
     if function is None:
         return None
     is_bound = not isinstance(raw, staticmethod)
     required = [p.name for p in required_parameters(function)][is_bound:]  # without self
     takes = _module_parameter(function, required)
     return Initialiser(
-        name=name,
+        name=f"{owner.__name__}.{name}" if owner else name,
         function=function,
         make=lambda module: getattr(module, name),
         takes=takes,
         is_applied=takes is not None,
+        owner=owner,
         needs=tuple(p for p in required if p != takes),
     )
 
 
-def functions_in(namespace: Mapping[str, object]) -> list[Initialiser]:
-    """The init functions that a file defines and that take a module."""
-    found = []
-    for name, value in namespace.items():
-        function = _code_of(value)
-        if function is None or not _NAME.fullmatch(name):
-            continue
-        if function.__module__ == namespace.get("__name__"):
-            init = function_init(name, value)
-            found += [init] if init.takes else []
-    return found
-
-
-def functions_beside(file: Path) -> list[str]:
-    """The init functions that other files of a file's package define, run, and give a model.
-
-    They are read and not loaded: such a file is often the training script.
-
-    Returns:
-        Each as "path.py:NAME".
-    """
-    top = file.parent
-    while (top.parent / "__init__.py").is_file():
-        top = top.parent
-    is_package = (top / "__init__.py").is_file()
-    others = (f for f in sorted(top.rglob("*.py")) if is_package and f != file)
-    return [f"{shown_file(str(f))}:{name}" for f in others for name in _run_in(f)]
-
-
-def _run_in(file: Path) -> Iterator[str]:
-    """The init functions of a file that take a model and that the file itself calls."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        body = ast.parse(text).body if _NAME.search(text) else []
-    except (OSError, ValueError, SyntaxError):
-        return
-    for node in body:
-        if isinstance(node, ast.FunctionDef) and _NAME.fullmatch(node.name):
-            takes = {argument.arg for argument in node.args.args} & _MODULE_NAMES
-            if takes and len(re.findall(rf"\b{node.name}\(", text)) > 1:  # beside its definition
-                yield node.name
-
-
-def function_init(name: str, call: Any) -> Initialiser:
+def function_init(name: str, call: Any, *, is_chosen: bool = True) -> Initialiser:
     """A function as an initialiser; `takes` is None where none of its parameters takes a module.
+
+    Args:
+        name: as `--init` names it.
+        call: the function.
+        is_chosen: whether the user named it: then what it takes alone is the model.
 
     Example:
         >>> def scaled(model, n_layer, std=0.02): ...
@@ -204,12 +182,12 @@ def function_init(name: str, call: Any) -> Initialiser:
         >>> init.takes, init.needs
         ('model', ('n_layer',))
     """
-    function = _code_of(call)
+    function = function_behind(call)
     assert function
     required = [p.name for p in required_parameters(function)]
     takes = _module_parameter(function, required)
-    if takes is None and len(required) == 1 and not _NAME.fullmatch(name):
-        takes = required[0]  # a function that the user named: what it takes is the model
+    if takes is None and len(required) == 1 and is_chosen:
+        takes = required[0]
     return Initialiser(
         name=name,
         function=function,
@@ -278,17 +256,13 @@ def calls_of(watched: Iterable[Initialiser]) -> Iterator[Calls]:
         sys.setprofile(before)
 
 
-def _code_of(value: object) -> FunctionType | None:
+def function_behind(value: object) -> FunctionType | None:
     """The Python function behind a method and its decorators; None where there is none."""
     inner = getattr(value, "__func__", value)
     if not callable(inner) or isinstance(inner, type):
         return None
     unwrapped = inspect.unwrap(inner)
     return unwrapped if isinstance(unwrapped, FunctionType) else None
-
-
-def _is_of_torch(function: FunctionType) -> bool:
-    return (function.__module__ or "").partition(".")[0] == "torch"
 
 
 def _module_parameter(function: FunctionType, required: Iterable[str]) -> str | None:
@@ -299,7 +273,7 @@ def _module_parameter(function: FunctionType, required: Iterable[str]) -> str | 
         if isinstance(hint, type) and hint is not object:
             if issubclass(hint, nn.Module):
                 return name
-        elif name in _MODULE_NAMES:
+        elif name in MODULE_NAMES:
             return name
     return None
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 from torch import nn
 
 from gptinit.facts.distributions import Distribution
-from gptinit.load.factory import Factory
+from gptinit.load.factory import Built, Factory, built
 from gptinit.load.init_choice import left_uncalled
 from gptinit.read.parameters import is_float, read_of
 from gptinit.results.program import Program, UncalledInit
 from gptinit.trace.laws.laws import Laws
-from gptinit.trace.record.tracing import trace
 
 __all__ = ["uncalled_inits", "with_constructed"]
 
@@ -20,7 +19,7 @@ def with_constructed(parameters: Program, factory: Factory) -> Program:
     """The program with what the constructor alone draws, where the init after it changes that."""
     if factory.init is None:
         return parameters
-    before = _drawn(trace(factory.init.constructed))
+    before = _drawn(built(factory, factory.init.constructed, watch=False).module)
     return tuple(
         replace(p, constructed=before[p.name])
         if _differs(p.distribution, before.get(p.name))
@@ -29,18 +28,16 @@ def with_constructed(parameters: Program, factory: Factory) -> Program:
     )
 
 
-def uncalled_inits(
-    factory: Factory, module: nn.Module, parameters: Program
-) -> tuple[UncalledInit, ...]:
+def uncalled_inits(factory: Factory, made: Built, parameters: Program) -> tuple[UncalledInit, ...]:
     """The inits that a model has and that nothing runs, without those that would change nothing.
 
     Args:
         factory: the model.
-        module: one build of it.
+        made: one build of it.
         parameters: what it is drawn from.
     """
     found = []
-    for left in left_uncalled(factory, module):
+    for left in left_uncalled(factory, made):
         after = _drawn(left.module) if left.module else {}
         changes = {
             p.name: after[p.name] for p in parameters if _differs(p.distribution, after.get(p.name))

@@ -1,7 +1,6 @@
 """Trace a factory: init distribution, role and hook points of every parameter."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 
@@ -17,7 +16,7 @@ from gptinit.forward.lens import Tail
 from gptinit.forward.observe import Observation
 from gptinit.forward.roles import WeightUse
 from gptinit.forward.shape import Shape, merged, observed_shape
-from gptinit.load.factory import Factory
+from gptinit.load.factory import Factory, built
 from gptinit.load.settings import claimed_tie
 from gptinit.read.branches import never_taken
 from gptinit.read.inits import uncalled_inits, with_constructed
@@ -34,9 +33,7 @@ from gptinit.results.profile import Note
 from gptinit.results.program import ModelProgram, ParameterProgram, Program
 from gptinit.trace.graph import Read
 from gptinit.trace.laws.laws import Laws
-from gptinit.trace.record.branches import Branch, watched_branches
 from gptinit.trace.record.tensor import TracedTensor
-from gptinit.trace.record.tracing import trace
 from gptinit.trace.replay.recipes import Recipe, recipes
 from gptinit.weights.policy import tied_names
 
@@ -86,17 +83,21 @@ def read_model(
         SubjectError: if the model cannot be built, or has no repeated block.
     """
     _require_roles(roles or {})
-    watching: AbstractContextManager[list[Branch]]
-    watching = watched_branches() if brief else nullcontext([])
-    with watching as branches:
-        module = trace(factory.build)  # without storage: the size of the model does not matter
+    made = built(factory, factory.build, watch=brief)  # under the trace: its size does not matter
+    module = made.module
     laws = Laws()
     run = follow_briefly if brief else follow
     flow = run(module, lambda p: _drawn_value(p, laws), function=factory.forward)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, {}))
     reading = _reading(recorded, _programs(recorded, laws, roles), build)
     names = (n for n, _ in (*module.named_parameters(), *module.named_modules()))
-    program = replace(reading.program, never_taken=never_taken(branches, names))
+    program = replace(
+        reading.program,
+        never_taken=never_taken(made.watch.untaken, names) if brief and made.watch else (),
+        uncalled=uncalled_inits(factory, made, reading.program.parameters)
+        if build == "own"
+        else (),
+    )
     return replace(reading, program=program)
 
 
@@ -185,7 +186,6 @@ def _reading(recorded: _Recorded, programs: tuple[Program, Program], build: Buil
         build=build,
         architecture=factory.architecture,
         logit_multiplier=flow.tail.multiplier if flow.tail else None,
-        uncalled=uncalled_inits(factory, recorded.module, parameters) if is_own else (),
         constant_logits=flow.constant_logits,
     )
     return Reading(

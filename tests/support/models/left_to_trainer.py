@@ -243,3 +243,80 @@ def remembers():
 
 def harmless():
     return Same(Config())
+
+
+def draw_all(parameters):
+    for p in parameters:
+        if p.ndim > 1:
+            nn.init.normal_(p, std=0.02)
+
+
+class Alone(nn.Module):
+    """A model none of whose modules has an init."""
+
+    def __init__(self, n_layer: int = 2):
+        super().__init__()
+        self.embed = nn.Embedding(64, 32)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(32, 2, 64, norm_first=True, batch_first=True)
+            for _ in range(n_layer)
+        )
+        self.head = nn.Linear(32, 64, bias=False)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+class Unconventional(Alone):
+    """Its init has the name of none."""
+
+    def prepare(self):
+        self.draw()
+
+    def draw(self):
+        draw_all(self.parameters())
+
+    def decay(self):
+        with torch.no_grad():
+            for p in self.parameters():
+                p.mul_(0.9)
+
+    def noise(self):
+        return torch.randn(3)
+
+
+class Doubtful(Unconventional):
+    """Two under names of none."""
+
+    def other(self):
+        self.embed.weight.data.normal_(0, 0.03)
+        draw_all(self.parameters())
+
+
+class Partly(Alone):
+    """It draws the head alone."""
+
+    def new_head(self):
+        nn.init.normal_(self.head.weight, std=0.02)
+
+
+class Finished(Alone):
+    """The constructor draws all, so that what draws the head again is for later."""
+
+    def __init__(self, n_layer: int = 2):
+        super().__init__(n_layer)
+        draw_all(self.parameters())
+
+    def new_head(self):
+        nn.init.zeros_(self.head.weight)
+
+
+class Unknown(Alone):
+    """Nothing says the std, and its name is that of no init."""
+
+    def prepare(self, std):
+        for p in self.parameters():
+            nn.init.normal_(p, std=std)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from torch import nn
 
-from gptinit.trace.record.branches import Branch, _may_name, watched_branches
+from gptinit.trace.record.branches import Branch, _may_name, watched
 
 pytestmark = pytest.mark.skipif(
     sys.gettrace() is not None, reason="lines are watched by someone else"
@@ -21,13 +21,13 @@ KEYS = ("wo", "w2")
 PATTERN = re.compile("x|y")
 
 
-def watched(draw: Callable[..., object], *names: str) -> list[Branch]:
+def untaken(draw: Callable[..., object], *names: str) -> list[Branch]:
     """The branches that a function does not take when it is called with these names."""
     weight = nn.Linear(2, 2).weight
-    with watched_branches() as untaken:
+    with watched() as watch:
         for name in names:
             draw(weight.data, name)
-    return untaken
+    return watch.untaken
 
 
 def draws(p, name):  # type: ignore[no-untyped-def]
@@ -49,7 +49,7 @@ class Drawer:
 
 
 def test_an_untaken_branch_has_its_line_and_what_it_was_asked() -> None:
-    (branch,) = watched(draws, "u", "w", "w")
+    (branch,) = untaken(draws, "u", "w", "w")
 
     assert (branch.file, branch.test) == ("tests/trace/record/test_branches.py", "name == 'v'")
     assert branch.line == draws.__code__.co_firstlineno + 3
@@ -61,11 +61,11 @@ def test_an_untaken_branch_has_its_line_and_what_it_was_asked() -> None:
 
 
 def test_texts_are_read_in_attributes_and_collections() -> None:
-    (branch,) = watched(Drawer().draw, "z")
+    (branch,) = untaken(Drawer().draw, "z")
 
     (asked,) = branch.conditions[0].asked
     assert dict(asked.own) == {"name.": ("z",), "self.keys": ("a", "b")}
-    assert watched(Drawer().draw, "z", "b") == []
+    assert untaken(Drawer().draw, "z", "b") == []
 
 
 def one_line(p, name):  # type: ignore[no-untyped-def]
@@ -135,11 +135,11 @@ WAYS = [
 @needs_columns
 @pytest.mark.parametrize("draw", WAYS)
 def test_a_branch_is_seen_whatever_its_form(draw: Callable[..., object]) -> None:
-    (branch,) = watched(draw, "u", "v")
+    (branch,) = untaken(draw, "u", "v")
 
     seen = {text for c in branch.conditions for a in c.asked for text in a.around}
     assert {"u", "v"} <= seen
-    assert watched(draw, "u", "w") == []
+    assert untaken(draw, "u", "w") == []
 
 
 def of_a_type(p, name):  # type: ignore[no-untyped-def]
@@ -170,7 +170,7 @@ def of_either(p, name):  # type: ignore[no-untyped-def]
 def test_a_condition_on_a_name_is_to_blame_only_if_it_was_asked_and_said_no(
     draw: Callable[..., object], names: str, is_to_blame: bool
 ) -> None:
-    tests = [ast.unparse(c.test) for b in watched(draw, *names) for c in b.conditions]
+    tests = [ast.unparse(c.test) for b in untaken(draw, *names) for c in b.conditions]
 
     assert tests in ([["name == 'w'"]] if is_to_blame else [[], ["isinstance(p, int)"]])
 
@@ -203,3 +203,22 @@ def test_only_tests_of_what_something_is_called_are_watched(
 
     assert _may_name(condition, wanted=True) is if_true
     assert _may_name(condition, wanted=False) is if_false
+
+
+def test_every_call_is_noted_whether_or_not_someone_else_watches() -> None:
+    def inner() -> None: ...
+
+    def never() -> None: ...
+
+    def tracer(*_: object) -> None: ...
+
+    for other in (None, tracer):
+        sys.settrace(other)
+        with watched() as watch:
+            (lambda renamed: renamed())(inner)
+        kept = sys.gettrace()
+        sys.settrace(None)
+
+        assert kept is other
+        assert id(inner.__code__) in watch.codes
+        assert id(never.__code__) not in watch.codes

@@ -1,4 +1,4 @@
-"""Which branches on text the init code came to, and which of them it never took.
+"""Which functions the init code called, and which branches on text it came to and never took.
 
 While a factory runs, Python reports every step of those functions that could matter: they call
 something that draws or scales. A step is a place in the source, by line and column, so that it does
@@ -7,7 +7,7 @@ its test is kept which texts their variables had whenever they were asked.
 
 Python 3.10 knows the lines of steps and not their columns: there, a branch on one line with its
 test is not watched, and a test of several conditions counts only where all are on text. Where a
-debugger or a coverage tool watches the lines already, nothing is watched here.
+debugger or a coverage tool watches the lines already, only calls are watched here.
 """
 
 import ast
@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 from gptinit.trace.record.arms import DRAWS, Arm, arms
 from gptinit.trace.record.provenance import is_of_user, shown_file
 
-__all__ = ["Asked", "Branch", "Condition", "watched_branches"]
+__all__ = ["Asked", "Branch", "Condition", "Watch", "watched"]
 
 _HAS_COLUMNS = sys.version_info >= (3, 11)
 _LINE = 1 << 20
@@ -86,39 +86,65 @@ class Branch:
     conditions: tuple[Condition, ...]
 
 
-@contextmanager
-def watched_branches() -> Iterator[list[Branch]]:
-    """Collect the branches that the code inside the block comes to and does not take.
+@dataclass(slots=True)
+class Watch:
+    """What ran while code was watched.
 
-    The list is filled when the block ends.
+    Attributes:
+        codes: the code of every function that was called, by its id.
+        untaken: the branches that it came to and did not take; known at the end.
     """
-    untaken: list[Branch] = []
+
+    codes: dict[int, CodeType] = field(default_factory=dict)
+    untaken: list[Branch] = field(default_factory=list)
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """Watch which functions the code inside the block calls, and which branches it takes."""
+    watch = Watch()
+    codes = watch.codes  # by id: a code object's own hash takes longer than the call
     if sys.gettrace() is not None:
-        yield untaken
+        with _noted(codes):
+            yield watch
         return
-    # By id, with the code kept alive: a code object's own hash takes longer than the call.
-    known: dict[int, tuple[CodeType, _Tracer | None]] = {}
-    watched: list[_Watched] = []
+    functions: list[_Watched] = []
+    tracers: dict[int, _Tracer] = {}
 
     def enter(frame: FrameType, event: str, _: Any) -> _Tracer | None:
         code = frame.f_code
-        if id(code) not in known:
-            known[id(code)] = code, None
-            function = _watched(code)
+        if id(code) not in codes:
+            codes[id(code)] = code  # kept alive, so that no other code has its id
+            function = None if id(code) in tracers else _watched(code)
             if function is not None:
-                watched.append(function)
-                known.update({id(c): (c, function.tracer(c)) for c in _codes(code)})
-        _, tracer = known[id(code)]
+                functions.append(function)
+                tracers.update({id(c): function.tracer(c) for c in _codes(code)})
+        tracer = tracers.get(id(code))
         if tracer is not None:
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return tracer
 
     sys.settrace(enter)
     try:
-        yield untaken
+        yield watch
     finally:
         sys.settrace(None)
-        untaken += [branch for function in watched for branch in function.untaken()]
+        watch.untaken += [branch for function in functions for branch in function.untaken()]
+
+
+@contextmanager
+def _noted(codes: dict[int, CodeType]) -> Iterator[None]:
+    """Note the calls inside the block where the lines are watched by someone else."""
+
+    def seen(frame: FrameType, event: str, _: object) -> None:
+        codes.setdefault(id(frame.f_code), frame.f_code)
+
+    before = sys.getprofile()
+    sys.setprofile(seen)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -194,8 +220,9 @@ class _Watched:
 
 def _watched(code: CodeType) -> _Watched | None:
     """A function with the arms that are worth watching; None if it has none that can be seen."""
-    could_matter = any(DRAWS.search(name) for c in _codes(code) for name in c.co_names)
-    if not could_matter or code.co_name == "<module>" or not is_of_user(code.co_filename):
+    if code.co_name == "<module>" or not is_of_user(code.co_filename):
+        return None
+    if not any(DRAWS.search(name) for c in _codes(code) for name in c.co_names):
         return None
     try:
         lines, first = inspect.getsourcelines(code)
