@@ -149,6 +149,19 @@ def test_the_only_dict_that_has_the_keys_is_the_default(load: Load) -> None:
     assert factory.settings == {"n_layers": 2, "n_embd": 4, "rope.base": 20}
 
 
+def test_a_dict_that_nobody_chose_is_named(load: Load) -> None:
+    text = 'SMALL = {"n_embd": 4, "n_layers": 2}\n'
+
+    (note,) = load(text, 'cfg["{}"]').notes()
+
+    assert (note.kind, note.where) == ("engine", "config")
+    assert note.message == (
+        "cfg is SMALL, the only constant with what the model reads of it; --set cfg=NAME chooses "
+        "another."
+    )
+    assert load(text, 'cfg["{}"]', cfg="SMALL").notes() == ()
+
+
 def test_several_dicts_that_would_do_are_named_and_one_can_be_chosen(load: Load) -> None:
     text = DICTS + 'LARGE = {"n_layers": 2, "n_embd": 8}\n'
 

@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,19 @@ def test_a_callable_without_arguments_is_a_factory() -> None:
     assert factory.name == "linear"
     assert isinstance(factory.build(), nn.Linear)
     assert (factory.settings, factory.with_settings, factory.n_layer) == ({}, None, None)
+
+
+def test_what_builds_the_model_is_named() -> None:
+    class Own(nn.Linear):
+        def __init__(self, width: int = 2) -> None:
+            super().__init__(width, width)
+
+    def build() -> nn.Module:
+        return Own()
+
+    made = (factory_of(call).builder for call in (Own, build, lambda: Own(), partial(Own, 3)))
+
+    assert list(made) == ["its constructor", "build()", "a function", "a function"]
 
 
 def test_every_build_is_a_new_module() -> None:

@@ -330,3 +330,40 @@ def test_future_imports_of_a_script_hold_for_all_of_it(folder: Path) -> None:
     text = MODEL.replace("config: Config", "config: Cluster")  # a name that nothing sets
 
     assert script(folder, f"from __future__ import annotations\n{text}{BODY}").build()
+
+
+DRAWN = "for p in model.parameters():\n    nn.init.normal_(p, std=0.02)\n"
+GUARD = 'if __name__ == "__main__":\n    model = Model(Config())\n    '
+FUNCTION = "def prepare(m):\n    nn.init.normal_(m.weight)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"{BODY}{DRAWN}", "nn.init.normal_(p"),
+        (f"{FUNCTION}{BODY}model.apply(prepare)\n", "model.apply"),
+        (f"{FUNCTION}{BODY}if True:\n    prepare(model.head)\n", "prepare(model"),
+        (f"{GUARD}nn.init.zeros_(model.head.weight)\n", "nn.init.zeros_"),
+        (f"{FUNCTION}{GUARD}prepare(model.head)\n", "prepare(model"),
+    ],
+)
+def test_weights_that_the_main_body_draws_are_told_with_the_line(
+    folder: Path, text: str, shown: str
+) -> None:
+    """A loop that draws after `model = Model()` went without a word."""
+    whole = f"{MODEL}\n{text}"
+    line = next(i for i, row in enumerate(whole.splitlines(), 1) if shown in row)
+
+    last = script(folder, whole).notes()[-1]
+
+    assert (last.kind, last.where) == ("approximate", "script")
+    assert last.message.startswith(f"The main body of train.py draws weights (train.py:{line}), ")
+
+
+@pytest.mark.parametrize(
+    "text", [f"{BODY}nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", f"{GUARD}print(model)\n"]
+)
+def test_a_main_body_that_draws_no_weights_is_not_accused(folder: Path, text: str) -> None:
+    notes = script(folder, f"{MODEL}\n{text}").notes()
+
+    assert not any("draws weights" in note.message for note in notes)

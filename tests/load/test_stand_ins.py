@@ -88,6 +88,16 @@ def test_every_use_at_import_is_inert(load: Load) -> None:
     assert "flashy_attn" not in sys.modules
 
 
+def test_a_stand_in_that_nothing_imports_is_told(load: Load) -> None:
+    text = "import flashy_attn\nfrom torch import nn\nclass Model(nn.ReLU):\n    pass\n"
+    factory = load(text, "flashy_attn.ops", "flashy_attn", "unheard_of")
+
+    assert [note.message.partition(":")[0] for note in factory.notes()] == [
+        "Stand-ins were imported for flashy_attn",
+        "Nothing imports flashy_attn.ops, unheard_of",
+    ]
+
+
 def test_without_a_stand_in_nothing_is_said(load: Load) -> None:
     text = "from torch import nn\nclass Model(nn.ReLU):\n    pass\n"
 

@@ -339,6 +339,12 @@ def test_every_way_to_build_has_its_words(build: str, told: str) -> None:
     assert how_read(clean_audit(build=build)).startswith(f"{told} · ")
 
 
+def test_a_model_that_a_function_builds_is_not_built_by_its_constructor() -> None:
+    found = how_read(clean_audit(build="both", builder="build()"))
+
+    assert found.startswith("built by build(), and on meta, then filled · ")
+
+
 def test_what_was_measured_is_not_called_traced() -> None:
     one = parameter("w", measured(0.02, 0.001))
     two = (one, parameter("v", Constant(0.0)))

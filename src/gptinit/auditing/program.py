@@ -45,6 +45,7 @@ def audit_program(
         torch=torch,
         model=program.facts,
         build=program.build,
+        builder=program.builder,
         claim=claim.scheme.slug if claim else None,
         closest=closest,
         parameters=_audited(program, held),

@@ -51,12 +51,14 @@ class Configuration:
         settings: what can be set in it, by name.
         make: makes it with some of them set.
         is_open: whether it takes names that `settings` lacks.
+        constant: the constant of the module that it is, where nobody chose it.
     """
 
     parameter: str
     settings: Mapping[str, Setting]
     make: Callable[[Values], object]
     is_open: bool = False
+    constant: str = ""
 
     def read(self, values: Values) -> dict[str, object]:
         """Every setting of the configuration that is made with some values."""
@@ -141,7 +143,8 @@ def _of_needed(
     constants = _constants(wanted, namespace)
     if constants:
         _require_one(list(constants), label, f"Use --set {needed.name}={next(iter(constants))}.")
-        return _of_object(needed.name, _constantly(next(iter(constants.values()))))
+        ((name, value),) = constants.items()
+        return dataclasses.replace(_of_object(needed.name, _constantly(value)), constant=name)
     return _of_what_is_given(needed.name, label, _read_by_module(needed.name, namespace) | wanted)
 
 

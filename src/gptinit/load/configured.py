@@ -1,6 +1,6 @@
 """A class or function that builds a model, with some of its settings replaced."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -120,9 +120,28 @@ def configured_factory(target: Target, overrides: Mapping[str, object]) -> Facto
         settings=settings,
         within=target.within,
         with_settings=with_settings if plan.settings() or plan.anything else None,
-        notes=target.notes,
+        notes=lambda: (*_chosen(plan), *target.notes()),
+        builder=_builder(target.call),
         **sizes(settings),
     )
+
+
+def _chosen(plan: _Plan) -> Iterator[Note]:
+    """A note on the configuration that was found and that nobody named."""
+    if plan.config and plan.config.constant:
+        parameter, name = plan.config.parameter, plan.config.constant
+        message = (
+            f"{parameter} is {name}, the only constant with what the model reads of it; "
+            f"--set {parameter}=NAME chooses another."
+        )
+        yield Note(kind="engine", where="config", message=message)
+
+
+def _builder(call: Callable[..., object]) -> str:
+    name = getattr(call, "__name__", "")
+    if isinstance(call, type):
+        return "its constructor"
+    return f"{name}()" if name.isidentifier() else "a function"
 
 
 def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:

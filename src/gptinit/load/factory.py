@@ -52,6 +52,7 @@ class Factory:
         build: builds the module anew, initialised as its trainer does. The caller's random state,
             working folder and default dtype stay as they were, and prints go to stderr. Raises
             SubjectError if the model's code fails or returns something that is no module.
+        builder: what builds it, in words: "its constructor", "build()".
         settings: the plain values (numbers, words, flags, None) of its configuration by name,
             those of a nested configuration as "text_config.hidden_size".
         init: the init that `build` runs after the constructor; None where there is none.
@@ -82,6 +83,7 @@ class Factory:
     settings: Mapping[str, object]
     with_settings: "Callable[[Mapping[str, object]], Factory] | None"
     notes: Callable[[], Sequence[Note]] = tuple
+    builder: str = "its constructor"
     init: TrainerInit | None = None
     init_functions: tuple[Initialiser, ...] = ()
     uncalled: tuple[Initialiser, ...] | None = None

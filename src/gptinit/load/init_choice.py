@@ -219,8 +219,8 @@ def _found(factory: Factory, code: Code) -> Factory:
         return factory
     try:
         made = built(factory, factory.build, watch=True)
-    except SubjectError:
-        return factory  # whoever builds it is told
+    except SubjectError as error:
+        return replace(factory, build=_raising(error))  # whoever builds it is told
     factory.spare[factory.build] = made
     candidates = _uncalled(factory, made, [*methods_of(made.module), *factory.init_functions])
     named = [init for init in candidates if init.is_named]
@@ -237,6 +237,13 @@ def _found(factory: Factory, code: Code) -> Factory:
     settings = factory.settings
     left = (i for i in named if i.name in declined or i.missing(made.module, settings))
     return replace(factory, uncalled=tuple(left))
+
+
+def _raising(error: SubjectError) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        raise error
+
+    return build
 
 
 def _uncalled(

@@ -81,8 +81,9 @@ class Loaded:
 
     def notes(self) -> tuple[Note, ...]:
         """How it was loaded, if not simply."""
-        of_script = self.script.notes() if self.script else ()
-        return (*of_script, *self.around.notes())
+        file = getattr(self.module, "__file__", None)
+        of_module = main_guard_notes(Path(file)) if file else ()
+        return (*(self.script.notes() if self.script else of_module), *self.around.notes())
 
 
 def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = None) -> Loaded:

@@ -24,6 +24,7 @@ import __future__
 
 import ast
 import builtins
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from gptinit.load.isolation import blamed_on
 from gptinit.results.profile import Note
 
-__all__ = ["Script", "never_runs", "read_script"]
+__all__ = ["Script", "main_guard_notes", "never_runs", "read_script"]
 
 _FORBIDDEN = frozenset(
     {
@@ -58,6 +59,11 @@ _TELLING = _FORBIDDEN | {
 _EXITS = frozenset({"sys.exit", "exit", "quit", "SystemExit"})
 """Calls that end a program; under a condition or in `except`, a module makes them too."""
 
+_IN_PLACE = re.compile(
+    r"(normal|uniform|xavier|kaiming|orthogonal|zeros|ones|constant|eye|sparse|fill)\w*_$"
+)
+"""Functions that draw or fill a tensor that is there."""
+
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _DEFINITIONS = (*_IMPORTS, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -76,6 +82,7 @@ class Script:
         refused: those of them that never run.
         within: the context that its code needs.
         flags: what its `from __future__` imports mean to the compiler.
+        drawing: the first line of the main body that draws weights; 0 where none does.
         ran: lines of waiting statements that ran, first and last.
     """
 
@@ -85,6 +92,7 @@ class Script:
     refused: list[ast.stmt]
     within: Callable[[], AbstractContextManager[None]]
     flags: int = 0
+    drawing: int = 0
     ran: list[tuple[int, int]] = field(default_factory=list)
 
     def run(self, module: ModuleType) -> None:
@@ -135,7 +143,8 @@ class Script:
             "functions and constants, and its main body did not run"
         )
         but = f", but for what the model needs of it (lines {lines})." if lines else "."
-        return (Note(kind="engine", where="script", message=message + but),)
+        read = Note(kind="engine", where="script", message=message + but)
+        return (read, *_drawn_in(self.file, self.drawing))
 
     def _execute(self, statements: Sequence[ast.stmt], namespace: dict[str, object]) -> None:
         tree = ast.Module(body=list(statements), type_ignores=[])
@@ -168,10 +177,11 @@ def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) 
         return None  # running it gives a better error
     body = [stmt for part in tree.body for stmt in _imported_part(part)]
     loose = [stmt for stmt in body if not isinstance(stmt, _DEFINITIONS)]
-    telling = _reaching(tree, _TELLING)
+    makers = list(_makers(tree))
+    telling = _reaching(makers, _TELLING)
     if not any(_calls(stmt) & telling or _exits(stmt) for stmt in loose):
         return None
-    forbidden = _reaching(tree, _FORBIDDEN)
+    forbidden = _reaching(makers, _FORBIDDEN)
     waiting = _waiting(loose, _imported(tree))
     return Script(
         file=file,
@@ -180,6 +190,7 @@ def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) 
         refused=[s for s in waiting if isinstance(s, _LOOPS) or _calls(s) & forbidden],
         within=within,
         flags=_future_flags(tree),
+        drawing=_first_drawing(tree, [*waiting, *_guarded(tree)]),
     )
 
 
@@ -211,9 +222,57 @@ def _imported_part(stmt: ast.stmt) -> list[ast.stmt]:
     return stmt.orelse if isinstance(stmt, ast.If) and never_runs(stmt.test) else [stmt]
 
 
-def _reaching(tree: ast.Module, calls: frozenset[str]) -> frozenset[str]:
+def main_guard_notes(file: Path) -> tuple[Note, ...]:
+    """A note where an ordinary module draws weights under `if __name__ == "__main__"`."""
+    try:
+        text = file.read_bytes()
+        tree = ast.parse(text) if b"__main__" in text else ast.Module(body=[], type_ignores=[])
+    except (SyntaxError, ValueError):
+        return ()  # running it gives a better error
+    return _drawn_in(file, _first_drawing(tree, _guarded(tree)))
+
+
+def _drawn_in(file: Path, line: int) -> tuple[Note, ...]:
+    if not line:
+        return ()
+    message = (
+        f"The main body of {file.name} draws weights ({file.name}:{line}), which did not happen: "
+        "write a function that takes the model and does it, and name that with --init."
+    )
+    return (Note(kind="approximate", where="script", message=message),)
+
+
+def _guarded(tree: ast.Module) -> list[ast.stmt]:
+    guards = (s for s in tree.body if isinstance(s, ast.If) and never_runs(s.test))
+    return [stmt for guard in guards for stmt in guard.body]
+
+
+def _first_drawing(tree: ast.Module, statements: Sequence[ast.stmt]) -> int:
+    """The line of the first statement that draws in place, itself or by own functions; else 0.
+
+    Constructors are left out, and what a function returns is set aside: that is the model itself.
+    """
+    makers = [(name, calls) for name, calls in _makers(tree) if name not in _classes(tree)]
+    direct = frozenset(c for _, calls in makers for c in calls if _IN_PLACE.search(c))
+    drawing = _reaching(makers, direct)
+    for stmt in statements:
+        for node in _run_by(stmt) if not isinstance(stmt, ast.Assign) else ():
+            if isinstance(node, ast.Call):
+                passed = {arg.id for arg in node.args if isinstance(arg, ast.Name)}
+                called = _called(node) | passed
+                if called & drawing or any(map(_IN_PLACE.search, called)):
+                    return node.lineno
+    return 0
+
+
+def _classes(tree: ast.Module) -> set[str]:
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+def _reaching(
+    makers: Sequence[tuple[str, frozenset[str]]], calls: frozenset[str]
+) -> frozenset[str]:
     """The calls, with those of the functions, methods and classes of a file that make one."""
-    makers = list(_makers(tree))
     reaching, before = calls, frozenset[str]()
     while reaching != before:
         before = reaching
@@ -240,18 +299,21 @@ def _calls_in(body: Sequence[ast.stmt]) -> frozenset[str]:
 
 
 def _calls(stmt: ast.stmt) -> frozenset[str]:
-    """What a statement calls, but for definitions in it: "f" of f(), ".f" and "x.f" of x.f()."""
-    found = set()
-    for node in _run_by(stmt):
-        if isinstance(node, ast.Call):
-            match node.func:
-                case ast.Name(id=name):
-                    found.add(name)
-                case ast.Attribute(value=ast.Name(id=owner), attr=name):
-                    found |= {f".{name}", f"{owner}.{name}"}
-                case ast.Attribute(attr=name):
-                    found.add(f".{name}")
-    return frozenset(found)
+    """What a statement calls, but for definitions in it."""
+    calls = (_called(node) for node in _run_by(stmt) if isinstance(node, ast.Call))
+    return frozenset[str]().union(*calls)
+
+
+def _called(call: ast.Call) -> frozenset[str]:
+    """The call's names: "f" of f(), ".f" and "x.f" of x.f()."""
+    match call.func:
+        case ast.Name(id=name):
+            return frozenset({name})
+        case ast.Attribute(value=ast.Name(id=owner), attr=name):
+            return frozenset({f".{name}", f"{owner}.{name}"})
+        case ast.Attribute(attr=name):
+            return frozenset({f".{name}"})
+    return frozenset()
 
 
 def _run_by(stmt: ast.stmt) -> Iterator[ast.AST]:

@@ -28,6 +28,7 @@ class StandIns:
 
     Attributes:
         names: modules, with everything below them: "flash_attn", "xformers.ops".
+        wanted: modules that were imported, and for which one of them stood in.
         used: names of what was called or computed with after loading, in order.
         asked: what was last asked for its truth or compared, even while a file loads.
         is_loading: whether a file is being loaded now.
@@ -35,6 +36,7 @@ class StandIns:
     """
 
     names: tuple[str, ...] = ()
+    wanted: set[str] = field(default_factory=set)
     used: dict[str, None] = field(default_factory=dict)
     asked: str = ""
     is_loading: bool = False
@@ -76,6 +78,7 @@ class StandIns:
             parts = [part for part in fromlist or () if self.covers(f"{whole}.{part}")]
             if not names.get("__file__") or not (parts or self.covers(whole)):
                 return original(name, globals, locals, fromlist, level)
+            self.wanted |= {whole, *(f"{whole}.{part}" for part in parts)}
             is_library = is_installed(names["__file__"])
             # As Python: `import a.b` gives a, `from a.b import c` gives a.b.
             path = whole if fromlist else whole.partition(".")[0]
@@ -110,7 +113,7 @@ class StandIns:
 
     def covers(self, module: str) -> bool:
         """Whether a stand-in is imported for a module: it or a package around it is named."""
-        return any(f"{module}.".startswith(f"{name}.") for name in self.names)
+        return any(_is_inside(module, name) for name in self.names)
 
     def touch(self, what: str, *, is_question: bool = False) -> None:
         """Record that the init or the forward pass used a stand-in."""
@@ -127,8 +130,14 @@ class StandIns:
         )
 
     def notes(self) -> tuple[Note, ...]:
-        """A note on what stood in for what, and one on what was used of it."""
-        if not self.names:
+        """A note on what stood in for what and was used of it, and one on what nobody imports."""
+        idle = [n for n in self.names if not any(_is_inside(module, n) for module in self.wanted)]
+        listed = f"Nothing imports {', '.join(idle)}: --stub is not needed for it."
+        unneeded = (Note(kind="engine", where="stub", message=listed),) if idle else ()
+        return (*self._stood_in([name for name in self.names if name not in idle]), *unneeded)
+
+    def _stood_in(self, names: Sequence[str]) -> tuple[Note, ...]:
+        if not names:
             return ()
         if not self.used:
             said = "used by neither the init nor the forward pass"
@@ -139,7 +148,7 @@ class StandIns:
                 f"the model used {', '.join(listed[:4])}{more}, which did nothing: what the real "
                 "one does to weights or activations is missing here"
             )
-        message = f"Stand-ins were imported for {', '.join(self.names)}: {said}."
+        message = f"Stand-ins were imported for {', '.join(names)}: {said}."
         return (Note(kind="approximate" if self.used else "engine", where="stub", message=message),)
 
 
@@ -154,6 +163,10 @@ def _expects_failure(frame: FrameType | None) -> bool:
                 return True
         frame = frame.f_back
     return False
+
+
+def _is_inside(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
 
 
 def _absolute(name: str, package: str, level: int) -> str:

@@ -184,6 +184,7 @@ def _reading(recorded: _Recorded, programs: tuple[Program, Program], build: Buil
         claims_tied=own_claim if factory.tied is None else factory.tied,
         padding=_padding(recorded.module, names),
         build=build,
+        builder=factory.builder,
         architecture=factory.architecture,
         logit_multiplier=flow.tail.multiplier if flow.tail else None,
         constant_logits=flow.constant_logits,

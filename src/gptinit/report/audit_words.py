@@ -19,9 +19,9 @@ __all__ = [
 ]
 
 _BUILDS = {
-    "own": "built by its constructor",
+    "own": "built by {builder}",
     "meta": "built on meta, then filled",
-    "both": "built by its constructor, and on meta, then filled",
+    "both": "built by {builder}, and on meta, then filled",
     "live": "already built",
 }
 
@@ -77,10 +77,9 @@ def how_read(audit: Audit) -> str:
     measured = sum(isinstance(p.distribution, Measured) for p in programs)
     tensors = plural(len(programs), "tensor")
     torch = audit.torch.partition("+")[0]  # without the build: "+cpu"
-    build = _BUILDS.get(audit.build, f"built {audit.build}")
-    if audit.model.init is not None:
-        after = f"its constructor, then {init_words(audit.model.init)}"
-        build = build.replace("its constructor", after)
+    init = audit.model.init
+    builder = f"{audit.builder}, then {init_words(init)}" if init else audit.builder
+    build = _BUILDS[audit.build].format(builder=builder)
     if not measured:
         return f"{build} · {tensors} traced with torch {torch}"
     if measured == len(programs):

@@ -58,6 +58,7 @@ class Audit:
         torch: version of torch that traced it.
         model: its name, source and shape.
         build: "own", "meta" or "both".
+        builder: what built it, in words: "its constructor", "build()".
         claim: slug of the scheme that it should match; None if none was named.
         closest: the known scheme that matches best; None where none has a rule for its roles.
         parameters: every parameter and buffer, compared with the claim, else with the closest
@@ -69,6 +70,7 @@ class Audit:
     torch: str
     model: ModelFacts
     build: Build
+    builder: str = "its constructor"
     claim: str | None
     closest: ClosestScheme | None
     parameters: tuple[AuditedParameter, ...]

@@ -160,6 +160,7 @@ class ModelProgram:
             silent.
         padding: name of an embedding's weight to the row that stands for padding.
         build: "own" (the constructor as it is) or "meta" (built without storage, then filled).
+        builder: what builds it, in words: "its constructor", "build()".
         architecture: name of a published architecture, such as "gpt2" (Hugging Face's
             model_type); None if it is not a published one.
         logit_multiplier: product of the numbers by which its forward multiplies the head's input
@@ -176,6 +177,7 @@ class ModelProgram:
     claims_tied: bool | None = None
     padding: Mapping[str, int] = field(default_factory=dict)
     build: Build = "own"
+    builder: str = "its constructor"
     architecture: str | None = None
     logit_multiplier: float | None = None
     uncalled: tuple[UncalledInit, ...] = ()
