@@ -236,8 +236,9 @@ def _drawn_in(file: Path, line: int) -> tuple[Note, ...]:
     if not line:
         return ()
     message = (
-        f"The main body of {file.name} draws weights ({file.name}:{line}), which did not happen: "
-        "write a function that takes the model and does it, and name that with --init."
+        f"The main body of {file.name} draws or fills tensors ({file.name}:{line}), which did not "
+        "happen: if they are weights, write a function that takes the model and does it, and name "
+        "that with --init."
     )
     return (Note(kind="approximate", where="script", message=message),)
 
@@ -250,14 +251,16 @@ def _guarded(tree: ast.Module) -> list[ast.stmt]:
 def _first_drawing(tree: ast.Module, statements: Sequence[ast.stmt]) -> int:
     """The line of the first statement that draws in place, itself or by own functions; else 0.
 
-    Constructors are left out, and what a function returns is set aside: that is the model itself.
+    Constructors are left out, and so is what is assigned: a new tensor, or the model itself.
     """
     makers = [(name, calls) for name, calls in _makers(tree) if name not in _classes(tree)]
     direct = frozenset(c for _, calls in makers for c in calls if _IN_PLACE.search(c))
     drawing = _reaching(makers, direct)
     for stmt in statements:
-        for node in _run_by(stmt) if not isinstance(stmt, ast.Assign) else ():
-            if isinstance(node, ast.Call):
+        nodes = list(_run_by(stmt))
+        assigned = {part for n in nodes if isinstance(n, ast.Assign) for part in ast.walk(n)}
+        for node in nodes:
+            if isinstance(node, ast.Call) and node not in assigned:
                 passed = {arg.id for arg in node.args if isinstance(arg, ast.Name)}
                 called = _called(node) | passed
                 if called & drawing or any(map(_IN_PLACE.search, called)):
