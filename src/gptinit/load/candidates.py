@@ -25,6 +25,7 @@ from gptinit.load.initialiser import (
 from gptinit.trace.record.provenance import shown_file
 
 __all__ = [
+    "draws_by_init",
     "functions_beside",
     "functions_in",
     "is_of_library",
@@ -86,6 +87,20 @@ def named_in_constructor(kind: type) -> set[str]:
     return set[str]().union(*map(names_in, code))
 
 
+def draws_by_init(init: Initialiser) -> bool:
+    """Whether an initialiser itself names a function of torch.nn.init, so that it can be no other.
+
+    Example:
+        >>> def prepare(model): nn.init.normal_(model.weight)
+        >>> def noise(model): return model.weight.masked_fill_(model.mask, 0.0)
+        >>> [draws_by_init(function_init(f.__name__, f)) for f in (prepare, noise)]
+        [True, False]
+    """
+    return any(
+        hasattr(nn.init, name) for name in names_in(init.function.__code__) if name[-1] == "_"
+    )
+
+
 def functions_beside(file: Path) -> list[str]:
     """The init functions that other files of a file's package define, run, and give a model.
 
@@ -122,7 +137,7 @@ def is_of_library(module: str | None) -> bool:
 
 
 def _methods(kind: type, *, is_part: bool = False) -> Iterator[Initialiser]:
-    """The methods of a class, but for those that every module has and those of libraries."""
+    """The methods of a class, but for those that every module has and those of torch."""
     for name, owner in _defined(kind).items():
         init = method_init(kind, name, owner if is_part else None)
         if init is not None:
@@ -130,8 +145,8 @@ def _methods(kind: type, *, is_part: bool = False) -> Iterator[Initialiser]:
 
 
 def _defined(kind: type) -> dict[str, type]:
-    """The names that a class and its bases define, libraries aside, and the class that does."""
-    own = [base for base in kind.__mro__ if not _is_of(base.__module__, "builtins", *_LIBRARIES)]
+    """The names that a class and its bases define, torch's aside, and the class that does."""
+    own = [base for base in kind.__mro__ if not _is_of(base.__module__, "builtins", "torch")]
     found = {name: base for base in reversed(own) for name in vars(base)}
     return {name: found[name] for name in sorted(found) if not hasattr(nn.Module, name)}
 

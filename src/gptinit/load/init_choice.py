@@ -19,6 +19,7 @@ from torch import nn
 from gptinit.config import InitCall
 from gptinit.errors import ConfigError, GptInitError, SubjectError, unknown_name
 from gptinit.load.candidates import (
+    draws_by_init,
     functions_beside,
     functions_in,
     is_of_library,
@@ -134,9 +135,10 @@ def left_uncalled(factory: Factory, made: Built) -> list[Uncalled]:
         SubjectError: if the model cannot be built.
     """
     module = made.module
-    if factory.init is not None or _is_of_library(type(module)):
+    if factory.init is not None:
         return []
     candidates = [*methods_of(module), *factory.init_functions]
+    candidates = [i for i in candidates if not is_of_library(i.function.__module__)]
     named = [init for init in candidates if init.is_named]
     known = factory.uncalled
     found = _told(factory, module, _uncalled(factory, made, named) if known is None else known)
@@ -144,9 +146,10 @@ def left_uncalled(factory: Factory, made: Built) -> list[Uncalled]:
         return found
     others = [init for init in candidates if not init.is_named] + methods_of_parts(module)
     others = _uncalled(factory, made, others)
-    if not left.issuperset(matrices(module)):  # what needs more may be for later
-        others = [init for init in others if not init.missing(module, factory.settings)]
-    return _told(factory, module, others, left)
+    found = _told(factory, module, others, left)
+    if left.issuperset(matrices(module)):
+        return found
+    return [uncalled for uncalled in found if not uncalled.obstacle]  # what needs more is for later
 
 
 def _told(
@@ -161,6 +164,8 @@ def _told(
         try:
             trials.append(tried(factory, init, inits, watch=False))
         except GptInitError as error:  # it is not called, so that its failure is no error
+            if wanted is not None and not draws_by_init(init):
+                continue
             call = init.facts(module, factory.settings, "found")
             failed.append(Uncalled(call=call, obstacle=str(error)))
     shown = [t for t in outer(trials) if wanted is None or wanted & t.written]
