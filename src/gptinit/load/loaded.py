@@ -17,7 +17,7 @@ from gptinit.load.missing import (
     folders_with,
     missing_name,
 )
-from gptinit.load.script import Script, read_script
+from gptinit.load.script import Script, main_guard_notes, read_script
 from gptinit.load.stand_ins import StandIns
 from gptinit.load.surroundings import Surroundings, execute, loading
 from gptinit.results.profile import Note
