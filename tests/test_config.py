@@ -102,7 +102,15 @@ def test_new_width_brings_heads_of_64() -> None:
     ("name", "overrides", "message"),
     [
         ("gpt2-xxl", {}, r"got 'gpt2-xxl'. Did you mean gpt2-xl"),
-        ("gpt2", {"n_embd": 770}, "n_embd must be a multiple of 64 unless n_head is given"),
+        (
+            "gpt2",
+            {"n_embd": 770},
+            r"n_embd must be a multiple of 64 unless n_head is given, .*multiple: 768\.$",
+        ),
+        ("gpt2", {"n_embd": 10}, r"Nearest multiple: 64\.$"),
+        ("gpt2", {"n_embd": 0}, "^n_embd must be"),
+        ("gpt2", {"n_embd": -64}, "^n_embd must be"),
+        ("gpt2", {"head_dim": 0}, r"^head_dim must be a positive integer, got 0\."),
         ("gpt2", {"n_layers": 3}, r"got 'n_layers'. Did you mean n_layer"),
     ],
 )

@@ -269,3 +269,11 @@ def test_a_row_of_padding_is_left_out_where_it_is_zero(
     found = without_padding(parameter, program)
 
     assert simplified(found) == (simplified(Piecewise(pieces)) if kept is None else kept)
+
+
+def test_a_norm_of_zeros_without_a_known_gain_may_add_one_to_its_weight() -> None:
+    norm = vector("norm.weight", "norm_weight", Constant(0.0))
+
+    assert agrees(replace(norm, gain=None), Constant(1.0), gpt2())
+    assert not agrees(replace(norm, gain=0.0), Constant(1.0), gpt2())
+    assert not agrees(replace(norm, role="norm_bias", gain=None), Constant(1.0), gpt2())

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.programs import D, F, L, every, llama, redrawn, torch_default
+from support.programs import D, F, L, every, gpt2, llama, redrawn, torch_default
 
 from gptinit.audit_rules.matching import expectations
 from gptinit.auditing.program import findings_of
-from gptinit.facts.distributions import Distribution, Normal, Uniform
+from gptinit.facts.distributions import Distribution, Normal, TruncatedNormal, Uniform
 from gptinit.facts.schemes import get_scheme
 from gptinit.facts.step import Step
 from gptinit.results.program import Draw, ParameterProgram
@@ -204,3 +204,28 @@ def test_a_wide_matrix_at_the_default_of_torch_is_not_scaled_twice() -> None:
     )
 
     assert "scaled-twice" not in {f.rule for f in findings_of(program)}
+
+
+@pytest.mark.parametrize(("cut", "found"), [(3.0, True), (2.0, True), (1.0, False)])
+def test_a_scaling_of_every_matrix_is_known_through_the_usual_cuts(cut: float, found: bool) -> None:
+    def law(role: str, _layer: int) -> Distribution:
+        if role in ("tok_emb", "lm_head"):
+            return Normal(0.0, PLAIN)
+        std = (F if role == "mlp_down" else D) ** -0.5 / math.sqrt(6)
+        return TruncatedNormal(0.0, std, -cut * std, cut * std)
+
+    told = {f.rule for f in findings_of(llama(law, n_layer=3, d_ff=F))}
+
+    assert ("residual-scaling-wrong-tensor" in told) is found
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1.0, True), (math.sqrt(2.5), False)])
+def test_what_is_unscaled_by_one_rule_of_width_alone_is_not_missing_its_scaling(
+    factor: float, found: bool
+) -> None:
+    # By Xavier's rule, sqrt(2.5) times the std of the MLP's (D, 4 D) is right for (D, D).
+    program = redrawn(gpt2(), "attn.c_proj.weight", Normal(0.0, factor * PLAIN))
+
+    told = findings_of(replace(program, architecture="gpt2"))
+
+    assert any(f.rule == "residual-scaling-missing" for f in told) is found

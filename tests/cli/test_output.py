@@ -1,13 +1,17 @@
 """Where output goes: notes to stderr, files whole, and which findings fail."""
 
+import io
 import os
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.padding import Padding
 from rich.text import Text
 
+from gptinit.cli import main, output
 from gptinit.cli.options import OutputOptions
 from gptinit.cli.output import deliver, exit_code, progress_on_stderr, say, show_notes, write_whole
 from gptinit.errors import ConfigError
@@ -16,6 +20,14 @@ from gptinit.results.profile import Cost, Finding, Note
 
 LOUD, QUIET = OutputOptions(), OutputOptions(quiet=True)
 NOTES = (Note(kind="engine", where="model", message="Drawn anew."),)
+
+
+class Terminal(io.StringIO):
+    """A stderr that somebody looks at."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
 
 
 @pytest.mark.parametrize(
@@ -143,3 +155,67 @@ def test_no_progress_is_shown_off_a_terminal(capsys: pytest.CaptureFixture[str])
         show("model", 2, 2)
 
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_note_is_one_line_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "[bold]h.0[/bold] " + "word " * 40 + "."
+
+    show_notes("table", LOUD, [Note(kind="engine", where="model", message=long)], None)
+
+    assert capsys.readouterr() == ("", f"engine model: {long}\n")
+
+
+def shown(
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[tuple[float, str, int, int]],
+    options: OutputOptions,
+) -> str:
+    """What a terminal gets of some progress: (seconds since the start, label, done, total)."""
+    terminal, clock = Terminal(), [0.0]
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(output, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with progress_on_stderr(options) as show:
+        for seconds, label, done, total in steps:
+            clock[0] = seconds
+            show(label, done, total)
+    return terminal.getvalue()
+
+
+def test_a_bar_is_shown_on_a_terminal_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [(0.5, "gpt2", 1, 9), (1.0, "gpt2", 2, 9)]
+
+    assert shown(monkeypatch, steps, LOUD) == ""
+    assert shown(monkeypatch, [*steps, (1.1, "gpt2", 3, 9)], QUIET) == ""
+    for more in ([], [(1.2, "gpt2", 9, 9)]):
+        text = shown(monkeypatch, [*steps, (1.1, "gpt2", 3, 9), *more], LOUD)
+        assert "gpt2" in text
+        assert ("9 of 9 layers" if more else "3 of 9 layers") in text
+
+
+def test_of_several_bars_those_that_are_full_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(monkeypatch, [(0.5, "a", 1, 3), (0.6, "b", 1, 1), (2.0, "a", 2, 3)], LOUD)
+
+    assert "2 of 3 layers" in text
+    assert "1 of 1 layers" not in text
+
+
+@pytest.mark.parametrize("stubs", [(), ("lab", "ops")])
+def test_a_baseline_is_made_with_the_stand_ins_of_the_command_line(
+    stubs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(config: str, **options: object) -> tuple[Path, str]:
+        assert (config, options["seed"], tuple(options["stubs"])) == ("x.toml", 3, stubs)  # type: ignore[arg-type] # names
+        return tmp_path / "baseline.json", "{}"
+
+    monkeypatch.setattr("gptinit.cli.check.make_baseline", made)
+    more = [part for name in stubs for part in ("--stub", name)]
+
+    assert main(["check", "--config", "x.toml", "--update-baseline", "--seed", "3", *more]) == 0
+    assert (tmp_path / "baseline.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("site", ["blocks", "=h", "blocks="])
+def test_a_pair_has_a_key_and_a_value(site: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "x.py:f", "--site", site]) == 2
+    assert f"--site must be WHAT=PATH, got {site!r}." in capsys.readouterr().err

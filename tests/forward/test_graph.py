@@ -5,14 +5,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from support.graphs import graph_of
 from torch import Tensor, nn
 
 from gptinit.forward.graph import Graph
-from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor
-from gptinit.trace.record.tracing import recording, trace
-
-IDS = torch.tensor([[3, 1, 4, 0]])
+from gptinit.trace.record.tracing import recording
 
 
 class Small(nn.Module):
@@ -29,15 +27,6 @@ class Small(nn.Module):
         return F.linear(x, self.up.weight * 0.5, self.up.bias)
 
 
-def graph_of(module: nn.Module) -> Graph:
-    """The graph of one pass."""
-    with torch.no_grad(), recording(Recorder(dummy=True)):
-        logits = module(IDS)
-    assert isinstance(logits, TracedTensor)
-    named = module.named_parameters()
-    return Graph(logits, {id(p._store): n for n, p in named if isinstance(p, TracedTensor)})
-
-
 def by_name(graph: Graph, name: str) -> int:
     """The one vertex of an operator."""
     (index,) = (v.index for v in graph.vertices if v.name == name)
@@ -45,7 +34,7 @@ def by_name(graph: Graph, name: str) -> int:
 
 
 def test_every_vertex_comes_after_what_it_reads() -> None:
-    graph = graph_of(trace(Small))
+    graph = graph_of(Small)
 
     for v in graph.vertices:
         assert all(i < v.index for o in v.operands for i in o.nodes)
@@ -53,14 +42,14 @@ def test_every_vertex_comes_after_what_it_reads() -> None:
 
 
 def test_parameters_are_named_and_never_vertices() -> None:
-    graph = graph_of(trace(Small))
+    graph = graph_of(Small)
     named = {o.weight for v in graph.vertices for o in v.operands if o.weight}
 
     assert named == {"wte.weight", "up.weight", "up.bias"}
 
 
 def test_only_what_comes_from_a_lookup_depends_on_tokens() -> None:
-    graph = graph_of(trace(Small))
+    graph = graph_of(Small)
 
     assert graph.is_token(by_name(graph, "embedding"))
     assert not graph.is_token(by_name(graph, "cos"))
@@ -69,7 +58,7 @@ def test_only_what_comes_from_a_lookup_depends_on_tokens() -> None:
 
 
 def test_a_weight_that_was_changed_before_use_is_still_that_weight() -> None:
-    graph = graph_of(trace(Small))
+    graph = graph_of(Small)
     assert graph.last is not None
 
     named = {name for v in graph.vertices for _, name in graph.weight_operands(v.index)}
@@ -87,7 +76,7 @@ def test_a_weight_that_was_changed_before_use_is_still_that_weight() -> None:
 
 
 def test_ancestors_are_all_that_a_vertex_depends_on() -> None:
-    graph = graph_of(trace(Small))
+    graph = graph_of(Small)
     embedding, cos = by_name(graph, "embedding"), by_name(graph, "cos")
 
     assert graph.last is not None
@@ -98,14 +87,14 @@ def test_ancestors_are_all_that_a_vertex_depends_on() -> None:
 
 
 def test_token_parents_leave_weights_and_tables_out() -> None:
-    graph = graph_of(trace(Small))
+    graph = graph_of(Small)
     times = next(v for v in graph.vertices if v.name == "mul" and graph.is_token(v.index))
 
     assert graph.token_parents(times.index) == [by_name(graph, "embedding")]
 
 
 def test_a_read_outside_the_graph_has_no_vertex() -> None:
-    graph = graph_of(trace(Small))
+    graph = graph_of(Small)
     with recording():
         other = torch.randn(3)
 
@@ -125,8 +114,25 @@ def test_an_addition_in_place_is_one_vertex_that_reads_what_was_there() -> None:
             x += self.up(x)
             return x
 
-    graph = graph_of(trace(InPlace))
+    graph = graph_of(InPlace)
     last = graph.vertices[-1]
 
     assert last.name == "add"
     assert len(graph.token_parents(last.index)) == 2
+
+
+def test_a_lookup_in_a_mixture_of_a_table_and_a_weight_is_one_of_tokens() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wte, self.more = nn.Embedding(5, 6), nn.Parameter(torch.randn(2, 6))
+
+        def forward(self, ids: Any) -> Tensor:
+            table = torch.zeros(7, 6)
+            table[:2] = torch.ones(2, 6) * 2
+            table[2:] = self.wte.weight * 2
+            return F.embedding(ids, table)
+
+    graph = graph_of(Mixed)
+
+    assert graph.is_token(by_name(graph, "embedding"))

@@ -108,6 +108,43 @@ def test_a_head_that_is_stored_the_other_way_round_is_read_so() -> None:
     assert torch.allclose(seen, logits[..., rows], rtol=1e-5, atol=1e-5)
 
 
+THREE, TABLE = torch.tensor(3.0), torch.linspace(1.0, 2.0, V)
+"""Numbers of a file, made before any model."""
+
+
+class Long(Decoder):
+    """Two norms, a module that does nothing, and numbers before and after the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln_g, self.drop = nn.LayerNorm(C), nn.Identity()
+
+    def forward(self, ids: Any) -> Any:
+        x = self.ln_g(self.drop(self.ln_f(self.stream(ids)))) * 0.5
+        return self.lm_head(x) * THREE - 1.0
+
+
+def test_steps_before_the_head_are_in_order() -> None:
+    tail, module = tail_of(Long), Long()
+    assert tail is not None
+
+    assert tail.before[:2] == (("module", "ln_f"), ("module", "ln_g"))
+    assert [getattr(step, "name", step) for _, step in tail.before[2:]] == ["mul"]
+    assert tail.multiplier == 1.5
+    assert len(tail.after) == 2
+    rows, x = torch.arange(V), torch.randn(1, 2, C)
+    with torch.no_grad():
+        expected = module.lm_head(module.ln_g(module.ln_f(x)) * 0.5) * 3 - 1
+        assert torch.allclose(tail.lens(module, rows)(x), expected, rtol=1e-5, atol=1e-6)
+
+
+class Masked(Decoder):
+    """Logits of which some are changed by a table."""
+
+    def forward(self, ids: Any) -> Any:
+        return super().forward(ids) * TABLE
+
+
 class TwoHeads(Decoder):
     """Logits of two heads together."""
 
@@ -127,7 +164,7 @@ class Mixes(Decoder):
         return super().forward(ids).cumsum(1)
 
 
-@pytest.mark.parametrize("build", [TwoHeads, Mixes])
+@pytest.mark.parametrize("build", [TwoHeads, Mixes, Masked])
 def test_what_is_more_than_a_lens_can_be_is_none(build: Any) -> None:
     assert tail_of(build) is None
 

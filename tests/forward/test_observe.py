@@ -2,6 +2,7 @@
 """One forward pass is watched: nothing of the model changes, and what it raises is told."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from support.foreign_models import C, Decoder, Shared, V, built, factory, readin
 from torch import nn
 
 from gptinit.errors import SubjectError
-from gptinit.forward.observe import Observation, observe, observe_longer
+from gptinit.forward.observe import ModuleCall, Observation, observe, observe_longer
 from gptinit.read.live import stand_ins
 from gptinit.trace.record.tracing import trace
 
@@ -232,3 +233,22 @@ def test_a_longer_pass_leaves_no_cache_behind() -> None:
 
     assert module.table is table
     assert module.length == 8
+
+
+def test_a_hook_sees_the_number_of_a_call_where_a_module_runs_more_than_once() -> None:
+    seen = observed("pre-norm")
+    calls = (
+        ModuleCall(path="once", inputs=((0, 3),), outputs=((1, 4),)),
+        ModuleCall(path="twice", inputs=((0, 4),), outputs=((0, 5),)),
+        ModuleCall(path="twice", inputs=((2, 4),), outputs=((0, 6), (1, 7))),
+    )
+
+    assert replace(seen, calls=calls).hook_points == {
+        "input": {3: [("once", 0, None)], 4: [("twice", 0, 0), ("twice", 2, 1)]},
+        "output": {
+            4: [("once", 1, None)],
+            5: [("twice", 0, 0)],
+            6: [("twice", 0, 1)],
+            7: [("twice", 1, 1)],
+        },
+    }

@@ -5,13 +5,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+import torch
 import torch.nn.functional as F
 from support.foreign_models import FF, FOREIGN, Attention, C, Decoder, T, V, reading
+from support.graphs import Layer, graph_of
 from torch import nn
 
 from gptinit.forward.blocks import stream_width
 from gptinit.forward.observe import observe
-from gptinit.forward.roles import WeightUse, weight_uses
+from gptinit.forward.roles import WeightUse, _added_tables, _lookups, weight_uses
 from gptinit.trace.record.tracing import trace
 
 # Pattern of a name to (role, (fan_in, fan_out), whether it writes to the stream); first match.
@@ -210,3 +212,49 @@ def test_a_matrix_for_two_sides_of_attention_is_a_fused_one() -> None:
 
     assert uses["h.0.attn.query.weight"].roles == ("q",)
     assert uses["h.0.attn.both.weight"].roles == ("qkv",)
+
+
+def of_graph(find: Any, use: Any, ids: tuple[int, ...] = (3, 1, 4, 0)) -> list[Any]:
+    """What is found in the pass of a layer, but for the lookup of its tokens."""
+    graph = graph_of(lambda: Layer(use), ids)
+    return [found for found in find(graph, torch.tensor(ids)) if found != ("wte.weight", "tok_emb")]
+
+
+@pytest.mark.parametrize(
+    ("use", "ids", "found"),
+    [
+        (lambda x, w, _: x + F.embedding(torch.tensor([0, 1, 2, 3]), w), (3, 1, 4, 0), "pos_emb"),
+        (lambda x, w, _: x + w[torch.tensor([1, 2, 3, 4])], (3, 1, 4, 0), "pos_emb"),
+        (lambda x, w, _: x + w.index_select(0, torch.tensor([0, 1])), (3, 1), "pos_emb"),
+        (lambda x, w, _: x + w[torch.tensor([1, 0, 2, 3])], (3, 1, 4, 0), None),
+        (lambda x, w, _: x + w[torch.tensor([0, 2, 4])], (3, 1, 4), None),
+        (lambda x, w, _: x + w[torch.tensor([0])], (3,), None),
+        (lambda x, w, _: x + w[torch.tensor([3, 1, 4, 0])], (3, 1, 4, 0), "tok_emb"),
+        (lambda x, w, _: x + w[torch.tensor([[3], [1]])][:, 0], (3, 1), "tok_emb"),
+    ],
+    ids=["embedding", "index", "two", "mixed", "apart", "one", "tokens", "tokens in a column"],
+)
+def test_a_table_is_for_what_it_is_looked_up_by(
+    use: Any, ids: tuple[int, ...], found: str | None
+) -> None:
+    assert of_graph(_lookups, use, ids) == ([] if found is None else [("up.weight", found)])
+
+
+@pytest.mark.parametrize(
+    ("use", "ids", "found"),
+    [
+        (lambda x, w, _: x + w, (3, 1, 4, 0, 2, 1), "up.weight"),
+        (lambda x, w, _: x + w[:4], (3, 1, 4, 0), "up.weight"),
+        (lambda x, w, _: x * w, (3, 1, 4, 0, 2, 1), None),
+        (lambda x, w, _: x * (w + w), (3, 1, 4, 0, 2, 1), None),
+        (lambda x, _, b: x + b, (3, 1, 4, 0), None),
+        (lambda x, _, b: x + b, (3,), None),  # a bias of one token is as large as it
+    ],
+    ids=["whole", "rows", "product", "sum of weights", "bias", "bias of one token"],
+)
+def test_a_table_of_all_positions_may_be_added_as_it_is(
+    use: Any, ids: tuple[int, ...], found: str | None
+) -> None:
+    told = of_graph(lambda graph, _: _added_tables(graph), use, ids)
+
+    assert told == ([] if found is None else [(found, "pos_emb")])

@@ -62,8 +62,10 @@ def test_parameters_are_counted_once_however_often_they_are_used() -> None:
         (F.relu, "relu"),
         (F.silu, "silu"),
         (torch.tanh, "tanh"),
+        (lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.045 * x**3))), "gelu_tanh"),
+        (lambda x: torch.tanh(x) ** 2, "tanh"),
     ],
-    ids=["gelu", "gelu_tanh", "relu", "silu", "tanh"],
+    ids=["gelu", "gelu_tanh", "relu", "silu", "tanh", "by hand", "squared"],
 )
 def test_the_activation_is_named(function: Any, name: str) -> None:
     class Other(MLP):
@@ -91,6 +93,18 @@ class Grouped(nn.Module):
         return self.c_proj(y.transpose(1, 2).flatten(2))
 
 
+class FourByHand(nn.Module):
+    """Four heads, narrower than tokens are many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c_attn, self.c_proj = nn.Linear(C, 3 * C), nn.Linear(C, C)
+
+    def forward(self, x: Any) -> Any:
+        q, k, v = self.c_attn(x).unflatten(-1, (12, C // 4)).transpose(1, 2).split(4, 1)
+        return self.c_proj(softmax(scores_of(q, k), v).transpose(1, 2).flatten(2))
+
+
 class GroupedDecoder(Decoder):
     """Blocks of them."""
 
@@ -102,8 +116,12 @@ class GroupedDecoder(Decoder):
     [
         (with_attention(lambda q, k, v: softmax(scores_of(q, k), v)), (NH, NH, C // NH)),
         (GroupedDecoder, (4, 2, C // 4)),
+        (
+            type("Model", (Decoder,), {"block": staticmethod(lambda: Block(attn=FourByHand))}),
+            (4, 4, C // 4),
+        ),
     ],
-    ids=["by hand", "grouped"],
+    ids=["by hand", "grouped", "four by hand"],
 )
 def test_heads_of_a_fused_matrix_are_those_of_its_attention(
     build: type[Decoder], heads: tuple[int, int, int]

@@ -10,8 +10,8 @@ FILES = {
     "lab/__init__.py": "from .gone import x\nimport nowhere_a\n",
     "lab/model.py": "import torch, nowhere_b.part\nfrom .parts import y\nfrom lab import sizes\n",
     "lab/parts.py": "from ..lab.also_gone import z\nif True:\n    import nowhere_c\n",
-    "lab/sizes.py": "import lab.parts.deeper, plain\n",
-    "plain/data.txt": "",
+    "lab/sizes.py": "import lab.parts.deeper, plain\nfrom plain import inner\n",
+    "plain/inner.py": "import nowhere_d\n",  # in a folder without __init__.py
 }
 
 
@@ -27,7 +27,8 @@ def test_missing_modules_of_a_file_its_package_and_what_they_import_are_named(la
     found = missing_modules(lab / "lab" / "model.py", [str(lab), str(lab / "lab")])
 
     assert set(found) == {
-        "lab.gone", "nowhere_a", "nowhere_b", "lab.also_gone", "nowhere_c", "lab.parts.deeper"
+        "lab.gone", "nowhere_a", "nowhere_b", "lab.also_gone", "nowhere_c", "nowhere_d",
+        "lab.parts.deeper",
     }  # fmt: skip
 
 

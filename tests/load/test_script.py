@@ -374,3 +374,14 @@ def test_a_main_body_that_draws_no_weights_is_not_accused(folder: Path, text: st
     notes = script(folder, f"{MODEL}\n{text}").notes()
 
     assert not any("draws or fills" in note.message for note in notes)
+
+
+def test_what_reads_the_one_statement_that_waits_waits_too(folder: Path) -> None:
+    text = "size = 3\ndata = torch.load('x')\nrows = data\nmore = rows\nother = size\n"
+    (folder / "train.py").write_text(text, encoding="utf-8")
+
+    found = read_script(folder / "train.py", nullcontext)
+
+    assert found is not None
+    assert [stmt.lineno for stmt in found.waiting] == [2, 3, 4]
+    assert [stmt.lineno for stmt in found.first] == [1, 5]

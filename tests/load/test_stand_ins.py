@@ -1,5 +1,6 @@
 """Stand-ins for modules that are missing: inert while a file loads, spoken of where they matter."""
 
+import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -417,3 +418,118 @@ def test_what_a_launcher_gives_is_named(load: Load, line: str, told: str) -> Non
         load(f"import os\n{line}\n")
 
     assert str(caught.value) == f"model.py must load without an error, got {told}"
+
+def used_of(use: Callable[[Any], object], *, loading: bool = False) -> list[str]:
+    """What is said to be used of a stand-in called lab.part."""
+    stand_ins = StandIns(names=("lab",), is_loading=loading)
+    use(StandIn(stand_ins, "lab.part"))
+    return list(stand_ins.used)
+
+
+def test_a_stand_in_is_nothing() -> None:
+    whole: Any = StandIn(StandIns(names=("lab",)), "lab")
+
+    assert not isinstance(3, whole)
+    assert not issubclass(int, whole)
+    assert not whole
+    assert not any((whole < 1, whole <= 1, whole > 1, whole >= 1))
+    assert copy.deepcopy([whole]) == [whole]
+    with whole.context() as entered:
+        assert repr(entered) == "<stand-in for lab.context()>"
+    with pytest.raises(KeyError), whole.context():
+        raise KeyError
+    with pytest.raises(AttributeError, match=r"^__wrapped__$"):
+        _ = whole.__wrapped__
+
+
+def test_a_stand_in_decorates_functions_and_classes_and_nothing_else() -> None:
+    whole: Any = StandIn(StandIns(names=("lab",)), "lab")
+
+    assert whole.jit(used_of) is used_of
+    assert whole.typed(int) is int
+    assert [repr(whole.call(*args)) for args in ((), (3,), (int, int))] == [
+        "<stand-in for lab.call()>"
+    ] * 3
+    assert repr(whole.call(int, by=3)(3)) == "<stand-in for lab.call()>"
+
+
+@pytest.mark.parametrize(
+    ("use", "used"),
+    [
+        (lambda s: s(), ["lab.part()"]),
+        (lambda s: s.more(1), ["lab.part.more()"]),
+        (lambda s: s + 1, ["lab.part"]),
+        (lambda s: 1 @ s, ["lab.part"]),
+        (lambda s: -s, ["lab.part"]),
+        (lambda s: s >= 1, ["lab.part"]),
+        (lambda s: s[3], ["lab.part"]),
+        (bool, ["lab.part"]),
+        (lambda s: s.more, []),
+        (lambda s: isinstance(3, s), []),
+        (lambda s: type("Sub", s.__mro_entries__((s,)), {})(1, by=2), ["lab.part"]),
+    ],
+)
+def test_calls_and_computations_are_uses_after_loading(
+    use: Callable[[Any], object], used: list[str]
+) -> None:
+    assert used_of(use) == used
+    assert used_of(use, loading=True) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [("abcd", "a, b, c, d, which"), ("abcdef", "a, b, c, d and 2 more, which")],
+)
+def test_four_uses_are_listed(names: str, said: str) -> None:
+    (note,) = StandIns(names=("lab",), used=dict.fromkeys(names)).notes()
+
+    assert f"the model used {said} did nothing" in note.message
+
+
+def test_of_several_bases_that_are_missing_one_stands_in() -> None:
+    first, second = (StandIn(StandIns(names=("lab",)), f"lab.{name}") for name in ("A", "B"))
+
+    bases = (first, second)
+
+    (base,) = first.__mro_entries__(bases)
+    assert base.__name__ == "A"
+    assert not issubclass(base, nn.Module)
+    assert second.__mro_entries__(bases) == first.__mro_entries__((first, int)) == ()
+
+
+def test_loading_within_loading_does_not_end_it() -> None:
+    stand_ins = StandIns(names=("lab",))
+
+    with stand_ins.loading():
+        with stand_ins.loading():
+            pass
+        assert stand_ins.is_loading
+    assert not stand_ins.is_loading
+
+
+def test_a_module_is_covered_by_its_own_name_and_by_a_package_around_it() -> None:
+    stand_ins = StandIns.of(["lab.ops", " other "])
+
+    covered = ("lab.ops", "lab.ops.triton", "other", "lab", "lab.opsize", "ops")
+    assert [stand_ins.covers(name) for name in covered] == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a..b", "torch", "torch.nn"])
+def test_a_stand_in_is_named_by_a_module_other_than_torch(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^stub must be .*, got '{name}'"):
+        StandIns.of(["lab", name])
+
+
+def test_an_import_of_a_part_gives_the_whole_and_from_it_gives_what_it_names(load: Load) -> None:
+    text = (
+        "import wandy.inner.deep\nfrom wandy.ops import f\nimport wandy.named as w\n"
+        "from torch import nn\nclass Model(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        wandy.other.g(), f(), w.h()\n"
+    )
+    factory = load(text, "wandy")
+
+    factory.build()
+
+    assert "the model used wandy.other.g(), wandy.ops.f(), wandy.named.h(), " in (
+        factory.notes()[0].message
+    )

@@ -11,6 +11,7 @@ from support.recognised import scores_of, softmax, subject_of, with_attention
 from torch.nn import functional as F
 
 from gptinit.recognise.architecture import Forwarding
+from gptinit.recognise.longer import _continues
 
 
 def with_logits(change: Callable[[Any, int], Any]) -> type[Decoder]:
@@ -74,6 +75,7 @@ ALIKE: dict[str, tuple[type[Decoder], int]] = {
         with_logits(lambda y, n: y * (torch.ones(V) if n > 12 else torch.ones(1, 1, V))),
         12,
     ),
+    "numbers that are drawn": (with_logits(lambda y, n: y * torch.rand(V) if n > 12 else y), 12),
     "a flag": (
         with_attention(
             lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] <= 12)
@@ -95,3 +97,41 @@ def test_tokens_are_known_up_to_the_last_pass_that_is_alike(name: str) -> None:
 
     assert isinstance(recognised, Forwarding)
     assert recognised.tokens == longest
+
+
+def mask(size: int, shown: float = 0.0, barred: float = -1.0) -> torch.Tensor:
+    """A causal mask, (1, 1, T, T)."""
+    later = torch.ones(size, size, dtype=torch.bool).triu(1)
+    return torch.where(later, barred, shown)[None, None]
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "goes_on"),
+    [
+        (mask(8), mask(16), True),
+        (mask(8), mask(16).triu(-7), True),  # 0 either way
+        (mask(8, 2.0), mask(16, 2.0).triu(-7), False),  # a window
+        (mask(8) == 0, mask(16) == 0, True),
+        (mask(8) == 0, (mask(16) == 0).triu(-7), False),
+        (mask(8), mask(16).tril(), False),
+        (mask(8)[0, 0], mask(16)[0, 0], True),
+        (mask(8).expand(1, 2, 8, 8), mask(16).expand(1, 2, 16, 16), True),
+        # A table that is as wide as tokens are many, or as there were few.
+        (torch.arange(256.0).view(16, 16)[:8], torch.arange(256.0).view(16, 16), True),
+        (torch.arange(64.0).view(8, 8), torch.arange(128.0).view(16, 8), True),
+        (torch.arange(8.0), torch.arange(16.0), True),
+        (torch.arange(8.0), torch.arange(16.0) + 1e-6, False),
+        (torch.arange(8), torch.arange(16), True),
+        (torch.arange(8), torch.arange(16).flip(0), False),
+        (torch.ones(8, 4), torch.ones(16, 3), False),
+        (torch.ones(8), torch.ones(1, 8), False),
+        (True, 1, False),
+        (0.5, 0.5, True),
+        ("mul", "div", False),
+        (0.5, None, False),
+    ],
+)  # fmt: skip
+def test_what_more_tokens_read_goes_on_as_it_began(
+    short: object, long: object, goes_on: bool
+) -> None:
+    assert _continues(short, long, 8, 16) is goes_on

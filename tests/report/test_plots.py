@@ -17,6 +17,7 @@ from gptinit.report.plots import check_plot_path, save_profile_plot
 from gptinit.results.profile import Place, Profile
 
 mpl: Any = pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib.figure")
 
 _TITLES = (
     "Residual stream and what each layer adds",
@@ -209,3 +210,61 @@ def test_a_file_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path:
     with pytest.raises(ConfigError, match="plot must be a file that can be written, got"):
         save_profile_plot(small_profile(), tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def _spread(profile: Profile, n_layer: int) -> Profile:
+    """The profile with its first layer so many times."""
+    return replace(profile, layers=(profile.layers[0],) * n_layer)
+
+
+@pytest.mark.parametrize(("n_layer", "markers"), [(32, ["o", "s", "^"]), (33, ["None"] * 3)])
+def test_markers_stand_at_the_layers_of_a_model_that_is_not_too_deep(
+    n_layer: int, markers: list[str]
+) -> None:
+    axis, *_ = _panels(_spread(make_profile(), n_layer))
+
+    assert [line.get_marker() for line in axis.lines] == markers
+
+
+@pytest.mark.parametrize(
+    ("n_layer", "step"),
+    [
+        (8, 1), (9, 2), (16, 2), (17, 5), (40, 5), (41, 10), (81, 20), (161, 50), (400, 50),
+        (401, 100), (801, 200), (1601, 500), (4001, 1000),
+    ],
+)  # fmt: skip
+def test_at_most_eight_layers_are_marked_at_round_numbers(n_layer: int, step: int) -> None:
+    axes = mpl.figure.Figure().subplots()
+
+    plots._mark_layers(axes, n_layer)
+
+    ticks = axes.get_xticks().tolist()
+    assert ticks == [-1, *range(0 if step == 1 else step, n_layer, step)]
+
+
+@pytest.mark.parametrize(("low", "bottom"), [(0.5, -0.03), (-0.5, None)])
+def test_a_share_is_drawn_from_zero_to_one_and_further_where_it_is_negative(
+    low: float, bottom: float | None
+) -> None:
+    profile = with_value(make_profile(), "layer 1", "token_cosine", low)
+
+    *_, shares = _panels(profile)
+
+    found = shares.get_ylim()
+    assert found[1] == 1.03
+    assert found[0] == bottom if bottom else found[0] < low
+
+
+@pytest.mark.parametrize(
+    ("high", "label"), [(1.9, "1"), (19.0, "1"), (21.0, "$\\mathdefault{10^{0}}$")]
+)
+def test_an_axis_of_about_one_decade_has_plain_numbers(high: float, label: str) -> None:
+    axes = mpl.figure.Figure().subplots()
+    axes.set_ylim(1.0, high)
+
+    plots._scale_by_decades(axes)
+
+    assert axes.yaxis.get_major_formatter()(1.0, 0) == label
+    if high < 20:
+        marks = [axes.yaxis.get_minor_formatter()(y, 0) for y in (0.002, 3.0, 4.0, 50.0, 6.0)]
+        assert marks == ["0.002", "3", "", "50", ""]
