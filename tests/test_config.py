@@ -131,3 +131,13 @@ def test_weights_are_traced_unless_the_model_s_own_are_asked_for() -> None:
 def test_another_name_says_what_else_a_model_can_be() -> None:
     with pytest.raises(ConfigError, match=r"path/model\.py:NAME, package\.module:NAME or a config"):
         get_config("llama")
+
+
+@pytest.mark.parametrize(
+    ("n_embd", "n_head", "nearest"), [(3, 64, 64), (100, 64, 128), (90, 64, 64), (160, 64, 128)]
+)
+def test_a_width_that_heads_do_not_divide_is_told_the_nearest(
+    n_embd: int, n_head: int, nearest: int
+) -> None:
+    with pytest.raises(ConfigError, match=rf"multiple of n_head={n_head}, .*multiple: {nearest}\.$"):
+        GPTConfig(n_embd=n_embd, n_head=n_head)

@@ -45,6 +45,7 @@ _IDLE = (
         (TruncatedNormal(0.0, 0.25, -9.0, 1.5), False),
         (TruncatedNormal(3.0, 0.25, 1.5, 4.5), False),
         (TruncatedNormal(3.0, 0.25, 1.0, 5.0), True),
+        (TruncatedNormal(3.0, 0.25, 1.5, 9.0), False),
         (TruncatedNormal(0.0, 0.25, -1.75, float("inf")), False),  # no bounds to speak of
         (TruncatedNormal(0.0, 0.0, -1.75, 1.75), False),
         (Mixture(((1, Normal(0.0, 0.1)), (1, TruncatedNormal(0.0, 0.25, -1.75, 1.75)))), True),

@@ -8,7 +8,7 @@ import torch
 from support.programs import gpt2, matrix
 from torch import Tensor, nn
 
-from gptinit.auditing.drawn_values import findings_in_values
+from gptinit.auditing.drawn_values import _atoms, _equal_tensors, findings_in_values
 from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Uniform
 from gptinit.results.profile import Finding
 from gptinit.results.program import ModelProgram
@@ -201,3 +201,34 @@ def test_parameters_that_the_module_has_not_are_passed_over() -> None:
     program = replace(gpt2(), parameters=(matrix("gone", "mlp_up", Normal(0.0, STD), 4, 4),))
 
     assert findings_in_values(nn.Linear(2, 2), program) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "count", "piled", "found"),
+    [
+        (2.5, 1000, 2, True),
+        (2.0, 1000, 2, False),  # not far enough
+        (2.5, 4000, 3, False),  # less than one in a thousand
+        (2.5, 999, 2, False),  # too few values
+        (10.5, 999, 1, True),  # no draw comes there
+        (9.5, 999, 1, False),
+    ],
+)
+def test_a_pile_is_of_many_values_or_where_none_can_be(
+    end: float, count: int, piled: int, found: bool
+) -> None:
+    values = torch.linspace(-1.9, 1.9, count, dtype=torch.bfloat16)
+    values[:piled] = end
+
+    told = _atoms(matrix("a", "q", Normal(0.0, 1.0), count, 1), values)
+
+    assert (told is not None) is found
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, False), (2, True)])
+def test_two_numbers_are_enough_to_be_the_same(count: int, found: bool) -> None:
+    values = {name: torch.arange(float(count)) for name in "ab"}
+    law = Normal(0.0, 1.0)
+    program = replace(gpt2(), parameters=tuple(matrix(n, "q", law, count, 1) for n in values))
+
+    assert bool(list(_equal_tensors(program, values))) is found

@@ -317,3 +317,24 @@ def test_an_init_that_nothing_calls_is_told_whether_or_not_it_can_run(
     assert [u.call.call for u in found] == ([call] if call else [])
     assert all((u.module is not None) is ran for u in found)
     assert all(("must take nothing but the model" in u.obstacle) is not ran for u in found)
+
+
+NEEDS_MORE = """
+from torch import nn
+class Model(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+    def init_weights(self, std):
+        nn.init.normal_(self.weight, std=std)
+    def _init_weights(self, gain):
+        nn.init.zeros_(self.weight)
+"""
+
+
+def test_of_inits_that_need_more_one_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(NEEDS_MORE, encoding="utf-8")
+    factory = find_factory(f"{tmp_path}/model.py:Model", init="none")
+
+    found = left_uncalled(factory, factory.build())
+
+    assert [u.call.call for u in found] == ["_init_weights(gain=?)"]

@@ -13,7 +13,7 @@ from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
 from gptinit.measure.builtin_subject import builtin_subject
 from gptinit.measure.memory import Workload, required_bytes
-from gptinit.measure.plan import _why_fastest, plan_run
+from gptinit.measure.plan import _choose_engine, _why_fastest, plan_run
 from gptinit.measure.subject import Subject
 
 
@@ -179,3 +179,23 @@ def test_the_fastest_engine_is_compared_with_the_next(
     seconds: dict[Engine, float], why: str
 ) -> None:
     assert why in _why_fastest("lazy", seconds)
+
+
+def test_where_nothing_fits_the_engine_is_the_one_that_needs_least(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "gptinit.measure.plan.required_bytes", lambda _, work, engine: needed[engine]
+    )
+    engines: tuple[Engine, ...] = ("dense", "stream", "lazy")
+    works = dict.fromkeys(engines, work(48))
+    subject = tiny_subject(scheme="pytorch-default")  # lazy would be an approximation
+
+    found = []
+    for needed in (
+        {"dense": 90, "stream": 60, "lazy": 70},
+        {"dense": 90, "stream": 80, "lazy": 50},
+    ):
+        found.append(_choose_engine(subject, works, "cpu", 1, 100)[0])
+
+    assert found == ["stream", "lazy"]
