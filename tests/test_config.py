@@ -139,5 +139,7 @@ def test_another_name_says_what_else_a_model_can_be() -> None:
 def test_a_width_that_heads_do_not_divide_is_told_the_nearest(
     n_embd: int, n_head: int, nearest: int
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"multiple of n_head={n_head}, .*multiple: {nearest}\.$"):
+    with pytest.raises(
+        ConfigError, match=rf"multiple of n_head={n_head}, .*multiple: {nearest}\.$"
+    ):
         GPTConfig(n_embd=n_embd, n_head=n_head)

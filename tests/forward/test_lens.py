@@ -120,7 +120,7 @@ class Long(Decoder):
         self.ln_g, self.drop = nn.LayerNorm(C), nn.Identity()
 
     def forward(self, ids: Any) -> Any:
-        x = self.ln_g(self.drop(self.ln_f(self.stream(ids)))) * 0.5
+        x = self.drop(self.ln_g(self.ln_f(self.stream(ids))) * 0.5)
         return self.lm_head(x) * THREE - 1.0
 
 

@@ -419,6 +419,7 @@ def test_what_a_launcher_gives_is_named(load: Load, line: str, told: str) -> Non
 
     assert str(caught.value) == f"model.py must load without an error, got {told}"
 
+
 def used_of(use: Callable[[Any], object], *, loading: bool = False) -> list[str]:
     """What is said to be used of a stand-in called lab.part."""
     stand_ins = StandIns(names=("lab",), is_loading=loading)

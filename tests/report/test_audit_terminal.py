@@ -325,17 +325,6 @@ def test_the_closest_scheme_is_told_with_what_differs() -> None:
     assert words(differs=("q",), is_close=False) == "none is close"
     assert closest_words(None) == "none"
 
-    assert closest_words(clean_audit()) == "nanogpt (exact)"
-    assert closest_words(clean_audit(closest=several)) == "plain, except q, mlp_down"
-    assert closest_words(clean_audit(closest=None)) == "none"
-    for differs, words in (
-        ((), "plain"),
-        (tuple("qkvx"), "plain, except q, k, v, x"),
-        (tuple("qkvxy"), "none is close (nearest: plain)"),
-    ):
-        alike = ClosestScheme(name="plain", exact=False, differs=differs)
-        assert closest_words(clean_audit(closest=alike)) == words
-
 
 @pytest.mark.parametrize(
     ("build", "told"),

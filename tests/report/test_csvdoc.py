@@ -4,12 +4,13 @@ import csv
 import io
 import math
 
+from support.audit_reports import small_audit
 from support.report_profiles import bound_result, small_comparison, small_profile, small_report
 
 from gptinit.facts.distributions import Constant, Normal
 from gptinit.facts.schemes import get_scheme, load_schemes
 from gptinit.gate.judge import CheckReport
-from gptinit.report.csvdoc import check_csv, comparison_csv, profile_csv, schemes_csv
+from gptinit.report.csvdoc import audit_csv, check_csv, comparison_csv, profile_csv, schemes_csv
 from gptinit.results.profile import Place
 
 
@@ -111,3 +112,19 @@ def test_every_formula_of_every_scheme_is_in_the_table() -> None:
         for slug, scheme in load_schemes().items()
         for role, rule in scheme.rules.items()
     }
+
+
+def test_an_audit_is_one_row_a_tensor_with_what_is_expected_of_it_where_it_is_known() -> None:
+    header, embedding, *others = audit_csv(small_audit()).splitlines()
+
+    assert header == (
+        "name,kind,role,layer,shape,dtype,drawn_from,mean,std,expected,expected_mean,"
+        "expected_std,ratio,hint"
+    )
+    assert embedding == (
+        'wte.weight,parameter,tok_emb,,1000x64,float32,"N(0, 0.02)",0.0,0.02,"N(0, 0.02)",0.0,'
+        "0.02,1.0,"
+    )
+    assert others[3] == "h.0.attn.c_proj.bias,parameter,linear_bias,0,64x64,float32,0,0.0,0.0,,,,,"
+    assert others[6].startswith("h.0.attn.mask,buffer,other,0,64x64,float32,")
+    assert others[6].endswith(",nan,nan,,,,,")

@@ -111,8 +111,8 @@ def _pairs(flag: str, values: list[str] | None, form: str) -> dict[str, str]:
     """
     found = {}
     for value in values or ():
-        key, equals, text = value.rpartition("=")
-        if not key or not equals or not text:
+        key, _, text = value.rpartition("=")
+        if not key or not text:
             raise ConfigError(f"{flag} must be {form}, got {value!r}.")
         found[key] = text
     return found

@@ -169,7 +169,7 @@ def observe_longer(
         length: number of tokens.
         weights: traced tensors in place of the parameters and buffers of a live one.
     """
-    ids = seen.ids.repeat(1, -(-length // seen.ids.shape[1]))[:, :length]
+    ids = seen.ids.repeat(1, length)[:, :length]
     try:
         with _left_as_found(module), _without_values():
             logits = call_model(module, seen.call, ids, weights)
