@@ -164,6 +164,7 @@ def test_moved_settings_show_who_does_not_follow() -> None:
 
     ignored = {f.where: f.severity for f in audit.findings if f.rule == "setting-ignored"}
     assert ignored == {"embed_init_std": "error", "init_std": "warning"}
+    assert not [note for note in audit.notes if note.where == "perturb"]
     assert audit_factory(with_settings(init_std=0.02, embed_init_std=0.02)).findings == ()
 
 

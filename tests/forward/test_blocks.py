@@ -21,13 +21,14 @@ from support.foreign_models import (
     reading,
     some_ids,
 )
+from support.graphs import Layer, graph_of
 from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 from gptinit.forward.blocks import Decoder as Found
-from gptinit.forward.blocks import block_of, find_decoder, stream_width
+from gptinit.forward.blocks import _block_around, block_of, find_decoder, stream_width
 from gptinit.forward.graph import MATMULS
-from gptinit.forward.observe import observe
+from gptinit.forward.observe import ModuleCall, observe
 from gptinit.forward.sites import Site
 from gptinit.measure.hooks import hook_site
 from gptinit.trace.record.tracing import trace
@@ -428,3 +429,30 @@ def test_blocks_ten_and_one_are_not_confused() -> None:
 
     assert [s.attn for s in sites] == [Site(path=f"h.{i}.attn") for i in range(12)]
     assert sites[1] == replace(sites[1], path="h.1")
+
+
+@pytest.mark.parametrize(
+    ("vertex", "inputs", "outputs", "is_inside"),
+    [
+        ("cos", ["sin"], ["exp"], True),
+        ("exp", ["sin"], ["exp"], True),
+        ("sin", ["sin"], ["exp"], False),  # it was there before
+        ("embedding", ["sin"], ["exp"], False),
+        ("exp", ["sin"], ["cos"], False),  # it came later
+        ("cos", ["sin", "tanh"], ["exp"], True),  # tanh is of something else
+        ("cos", ["tanh"], ["exp"], False),
+        ("cos", ["embedding", "cos"], ["exp"], False),
+        ("cos", ["sin"], ["tanh", "exp"], True),
+    ],
+)
+def test_a_node_is_computed_in_a_call_after_an_input_and_before_an_output(
+    vertex: str, inputs: list[str], outputs: list[str], is_inside: bool
+) -> None:
+    graph = graph_of(lambda: Layer(lambda x, *_: x.sin().cos().exp() + x.tanh()))
+    index = {v.name: v.index for v in graph.vertices}
+    takes, gives = (tuple(enumerate(index[n] for n in names)) for names in (inputs, outputs))
+
+    call = ModuleCall(path="h.0", inputs=takes, outputs=gives)
+    found = _block_around(graph, [call], index[vertex])
+
+    assert found == ("h.0" if is_inside else None)

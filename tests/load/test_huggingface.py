@@ -7,20 +7,26 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from torch import nn
 
-from gptinit.load.huggingface import huggingface_factory
+from gptinit.errors import SubjectError
+from gptinit.load.huggingface import (
+    _builder,
+    _entries_of_sizes,
+    _scalars,
+    huggingface_factory,
+)
 
 
 class Config:
     """A config that keeps whatever it is given; four layers and four heads unless it says so."""
 
     attribute_map = {"num_hidden_layers": "n_layer"}  # noqa: RUF012 # as transformers has it
-    architectures = None
+    architectures: tuple[str, ...] | None = None
 
     def __init__(self, entries: dict[str, Any]) -> None:
         self.entries = {"n_layer": 4, "n_head": 4, **entries}
@@ -130,3 +136,50 @@ def test_a_setting_of_a_nested_config_is_changed_in_its_place(built_with: Entrie
     assert entries["text_config"] == {"hidden_size": 16, "n_head": 2}
     assert entries["hidden_size"] == 4
     assert nested["hidden_size"] == 8
+
+
+def test_settings_are_the_plain_entries_of_a_config_and_of_those_within_it() -> None:
+    config = Config({
+        "std": 0.02, "bias": True, "name": "gelu", "none": None, "sizes": [1, 2],
+        "model_type": "small", "transformers_version": "5", "_name_or_path": "x",
+        "id2label": {"0": "LABEL_0"}, "text_config": {"model_type": "a", "width": 8},
+    })  # fmt: skip
+
+    assert _scalars(config) == {
+        "n_layer": 4, "n_head": 4, "std": 0.02, "bias": True, "name": "gelu", "none": None,
+        "text_config.width": 8,
+    }  # fmt: skip
+
+
+class Decoding(Config):
+    """A config with an encoder too: which text is meant must be said."""
+
+    num_hidden_layers = 3
+
+    def get_text_config(self, *, decoder: bool | None = None) -> Config:
+        """The decoder's part."""
+        if decoder is not True:
+            raise ValueError
+        return self
+
+
+def test_sizes_are_those_of_the_decoder_under_their_usual_names_too() -> None:
+    found = _entries_of_sizes(Decoding({"sizes": [1]}), {"n_head": 7, "kept": 5})
+
+    assert found == {"n_head": 4, "kept": 5, "n_layer": 4, "num_hidden_layers": 3}
+
+
+def test_a_model_class_that_a_config_names_builds_it_where_no_auto_class_does() -> None:
+    class Other(Config):
+        architectures = ("gone", "version", "Named")
+        model_type = "other"
+
+    named = type("Named", (), {"_from_config": staticmethod(lambda config: config)})
+    library: Any = SimpleNamespace(__version__="5", AutoModelForCausalLM=Auto, version="5")
+    file, config = Path("config.json"), Other({})
+
+    with pytest.raises(SubjectError, match=r"got model_type 'other'\. transformers 5 has no model"):
+        _builder(library, file, config)
+    library.Named = named
+    assert _builder(library, file, config)(config) is config
+    assert isinstance(_builder(library, file, Config({}))(Config({})), nn.Module)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.lazy_models import program_of
 from support.subjects import tiny_subject
 
 import gptinit
+from gptinit.facts.distributions import Normal
 from gptinit.measure import memory
 from gptinit.measure.memory import Workload, available_bytes, required_bytes
+from gptinit.results.program import ParameterProgram
 
 CPU = torch.device("cpu")
 
@@ -63,6 +66,26 @@ def test_the_estimate_is_the_formula(engine: str, grad: bool, expected: int) -> 
 BLOCK_SIDES = (96 + 32) + (32 + 32) + (128 + 32) + (32 + 128)
 OUTSIDE_SIDES = (101 + 32) + (48 + 32)
 """Outputs and inputs of a block's matrices and of the tables: so many values a query."""
+
+
+def test_experts_are_asked_one_by_one_and_vectors_never() -> None:
+    def part(*shape: int, layer: int | None = 0) -> ParameterProgram:
+        return program_of(shape, Normal(0.0, 0.02), layer=layer)
+
+    experts = 2 * (20 + 8)  # outputs and inputs of each
+    layers = (part(2, 20, 8), part(30), part(6, 30, layer=1), part(4, 4, layer=None))
+    subject = replace(tiny_subject(), program=layers)
+
+    held = [
+        memory._query_bytes(subject, work(tokens=n, grad=g)) for n in (16, 3) for g in (False, True)
+    ]
+
+    outside = 4 * 8 * 4
+    assert held[:2] == [4 * experts * 8 + outside, 4 * 2 * (experts * 8 + 36 * 6) + outside]
+    assert held[2:] == [
+        4 * 3 * (experts + 8),
+        4 * 3 * (2 * (experts + 36) + 8),
+    ]
 
 
 @pytest.mark.parametrize(
