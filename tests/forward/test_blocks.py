@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.foreign_models import (
     FOREIGN,
     MLP,
@@ -26,9 +27,10 @@ from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 from gptinit.forward.blocks import Decoder as Found
-from gptinit.forward.blocks import _block_around, block_of, find_decoder, stream_width
+from gptinit.forward.blocks import _block_around, _placement, block_of, find_decoder, stream_width
 from gptinit.forward.graph import MATMULS
 from gptinit.forward.observe import ModuleCall, observe
+from gptinit.forward.residual import Addition
 from gptinit.forward.sites import Site
 from gptinit.measure.hooks import hook_site
 from gptinit.trace.record.tracing import trace
@@ -456,3 +458,25 @@ def test_a_node_is_computed_in_a_call_after_an_input_and_before_an_output(
     found = _block_around(graph, [call], index[vertex])
 
     assert found == ("h.0" if is_inside else None)
+
+
+def stream(x: Any, *_: Any) -> Any:
+    """A stream that is added to three times, with a norm between the last two."""
+    x = x + x.sin()
+    x = x + x.cos()
+    return F.layer_norm(x, (6,)) + x.exp()
+
+
+def test_most_norms_on_the_stream_make_a_model_post_norm() -> None:
+    graph = graph_of(lambda: Layer(stream))
+    first, second, third = (v.index for v in graph.vertices if v.name == "add")
+    norm = next(v.index for v in graph.vertices if v.name == "native_layer_norm")
+    plain = Addition(vertex=second, stream=first, branch=0)
+    normed = Addition(vertex=third, stream=norm, branch=0)
+
+    placements = [
+        _placement(graph, chain)
+        for chain in ([plain], [plain, normed], [plain, plain], [plain, normed, plain])
+    ]
+
+    assert placements == ["pre", "post", "pre", "pre"]

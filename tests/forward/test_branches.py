@@ -8,9 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.foreign_models import FF, NH, Attention, Block, C, Decoder
+from support.graphs import Layer, graph_of
 from torch import Tensor, nn
 
 from gptinit.forward.blocks import find_decoder, stream_width
+from gptinit.forward.branches import _rows, fans_of, matrices_behind
+from gptinit.forward.graph import Graph
 from gptinit.forward.observe import observe
 from gptinit.forward.roles import weight_uses
 from gptinit.trace.record.tracing import trace
@@ -315,3 +318,56 @@ def test_a_norm_that_closes_a_branch_writes_to_the_stream() -> None:
     assert uses["h.0.closing"].roles == ("norm_weight",)
     assert uses["h.0.closing"].writes_stream
     assert not uses["h.0.ln_2.weight"].writes_stream
+
+
+def last_of(use: Any) -> tuple[Graph, int]:
+    """The graph of a layer, and its last node."""
+    graph = graph_of(lambda: Layer(use))
+    assert graph.last is not None
+    return graph, graph.last
+
+
+@pytest.mark.parametrize(
+    ("use", "fans"),
+    [
+        (lambda x, w, _: F.linear(x, w[:4]), (6, 4)),
+        (lambda x, w, _: x @ w[:, :4], (6, 4)),
+        (lambda x, w, _: w[:4] @ x[0].T, (6, 4)),
+        (lambda x, w, _: torch.bmm(x, w[:, :4].unsqueeze(0)), (6, 4)),
+        (lambda x, w, _: torch.bmm(w[:4].unsqueeze(0), x.mT), (6, 4)),
+        (lambda x, w, b: torch.addmm(b[:4], x[0], w[:, :4]), (6, 4)),
+        (lambda x, w, _: torch.mv(x[0], w[0]), None),
+        (lambda x, w, _: (w @ w)[:4] * x, None),
+    ],
+    ids=["linear", "right", "left", "batch", "batch from the left", "bias", "vector", "weights"],
+)
+def test_fans_are_what_one_output_sums_and_how_many_there_are(
+    use: Any, fans: tuple[int, int] | None
+) -> None:
+    graph, last = last_of(use)
+
+    assert dict(fans_of(graph, graph.vertices[last])) == ({"up.weight": fans} if fans else {})
+
+
+def test_the_nearest_matrices_are_found_inside_a_set_with_what_stands_on_the_way() -> None:
+    graph, last = last_of(lambda x, w, b: F.linear(x, w).relu() + F.linear(x, w).exp() * x.cos())
+    products = {v.index for v in graph.vertices if v.name == "mm"}
+    inside = graph.ancestors[last] | 1 << last
+
+    (source,) = matrices_behind(graph, [last], inside).values()
+
+    assert source.vertices == products
+    assert source.crossings == {True}
+    for product in products:
+        kept = matrices_behind(graph, [last], inside & ~(1 << product))
+        assert kept["up.weight"].vertices == products - {product}
+    assert matrices_behind(graph, [last], inside & ~(1 << last)) == {}
+
+
+@pytest.mark.parametrize(
+    ("use", "rows"),
+    [(lambda x, *_: x.sin(), 4), (lambda x, *_: x.sum(-1), 1), (lambda x, *_: x[..., :0] * 2, 0)],
+    ids=["tokens", "numbers", "nothing"],
+)
+def test_a_node_holds_as_many_vectors_as_its_last_dimension_leaves(use: Any, rows: int) -> None:
+    assert _rows(*last_of(use)) == rows

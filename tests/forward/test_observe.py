@@ -229,8 +229,10 @@ def test_a_longer_pass_leaves_no_cache_behind() -> None:
     seen = observe(module)
     table = module.table
 
-    assert observe_longer(module, seen, 16) is not None
+    longer = observe_longer(module, seen, 20)
 
+    assert longer is not None
+    assert (1, 20, C) in {v.node.shape for v in longer.vertices if v.name == "embedding"}
     assert module.table is table
     assert module.length == 8
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from gptinit.facts.distributions import Constant, Copy, Distribution, Normal, Piecewise
 from gptinit.forward.flow import Flow
+from gptinit.forward.roles import WeightUse
 from gptinit.read.parameters import (
     ParameterReader,
+    _fans,
     is_float,
     read_of,
     with_copies,
@@ -249,3 +251,37 @@ def test_rows_that_repeat_no_others_are_no_copies(
 
     assert law is None or found == law
     assert not any(isinstance(d, Copy) for _, d in getattr(found, "pieces", ()))
+
+
+class Conv1D(nn.Module):
+    """A matrix stored as (in, out), as transformers' module of this name does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(3, 5)), nn.Parameter(torch.ones(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "use", "fans"),
+    [
+        ("linear.weight", None, (3, 5)),
+        ("linear.bias", None, (3, 5)),
+        ("conv.weight", None, (3, 5)),
+        ("conv.bias", None, (3, 5)),
+        ("experts", None, (7, 4)),
+        ("norm.weight", None, (None, None)),
+        ("norm.bias", None, (None, None)),
+        ("scale", None, (None, None)),
+        ("linear.weight", WeightUse(roles=("other",), fan_in=30, fan_out=50), (30, 50)),
+        ("linear.weight", WeightUse(roles=("other",)), (3, 5)),
+    ],
+)
+def test_fans_are_those_of_the_use_or_of_the_module_that_stores_a_matrix(
+    name: str, use: WeightUse | None, fans: tuple[int | None, int | None]
+) -> None:
+    module = nn.Module()
+    module.linear, module.conv, module.norm = nn.Linear(3, 5), Conv1D(), nn.LayerNorm(5)
+    module.experts = nn.Parameter(torch.ones(2, 4, 7))
+    module.scale = nn.Parameter(torch.ones(5))
+
+    assert _fans(module, name, module.get_parameter(name), use) == fans

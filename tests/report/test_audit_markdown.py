@@ -1,7 +1,10 @@
 """Audits as Markdown."""
 
-from support.audit_reports import clean_audit, documented, parameter, small_audit
+from dataclasses import replace
 
+from support.audit_reports import FACTS, clean_audit, documented, parameter, small_audit
+
+from gptinit.config import InitCall
 from gptinit.facts.distributions import Constant, Normal, Piecewise
 from gptinit.report.audit_markdown import audit_markdown, rule_markdown
 from gptinit.report.numbers import ROUNDING
@@ -80,3 +83,26 @@ def test_a_rule_is_a_page_with_a_heading_a_chapter() -> None:
         "## Where it happened\n\nGPT-2: huggingface/transformers#47458.\n\n"
         "## How to fix it\n\nScale it.\n"
     )
+
+
+def test_what_an_init_changed_is_a_table_a_role() -> None:
+    drawn = Normal(0.0, 0.02)
+    made = {
+        "h.0.q": ("q", Normal(0.0, 1.0)), "h.1.q": ("q", Normal(0.0, 1.0)),
+        "wte": ("tok_emb", Constant(0.0)), "h.0.k": ("k", None),
+    }  # fmt: skip
+    parts = tuple(parameter(n, drawn, role=r, constructed=c) for n, (r, c) in made.items())
+    call = InitCall(
+        call="init_weights()", name="init_weights", file="model.py", line=7, chosen_by="found"
+    )
+    model = replace(FACTS, init=call)
+
+    assert (
+        "## What the init changed\n\n"
+        "| role | tensors | as constructed | after `init_weights()` |\n"
+        "| :-- | :-- | :-- | :-- |\n"
+        "| tok_emb | 1 | 0 | N(0, 0.02) |\n"
+        "| q | 2 | N(0, 1) | N(0, 0.02) |\n\n"
+    ) in audit_markdown(small_audit(model=model, parameters=parts))
+    for other in ({"model": model}, {"parameters": parts}):
+        assert "What the init changed" not in audit_markdown(small_audit(**other))

@@ -16,7 +16,7 @@ from gptinit.results.program import ParameterProgram
 from gptinit.weights.dense import install_dense
 from gptinit.weights.draws import Draws
 from gptinit.weights.lazy.policy import LazyPolicy
-from gptinit.weights.policy import WeightsPolicy, tied_names
+from gptinit.weights.policy import WeightsPolicy, put_parameter, tied_names
 from gptinit.weights.stream import install_stream
 from gptinit.weights.tensor import WeightTensor
 
@@ -205,3 +205,13 @@ def test_dense_draws_anew_in_another_type() -> None:
     install_dense(module, subject.program, cpu_draws(0, torch.bfloat16))
 
     assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+
+
+def test_a_parameter_is_put_under_all_its_names_without_a_gradient() -> None:
+    module = nn.ModuleDict({"wte": nn.Embedding(3, 2), "head": nn.Linear(2, 3)})
+
+    put_parameter(module, ("wte.weight", "head.weight"), torch.full((3, 2), 5.0))
+
+    assert module.get_parameter("wte.weight") is module.get_parameter("head.weight")
+    assert module.get_parameter("wte.weight")[2, 1] == 5
+    assert not module.get_parameter("head.weight").requires_grad
