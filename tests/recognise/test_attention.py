@@ -101,6 +101,10 @@ HALF = C // NH // 2
 REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "negated": (lambda q, k, v: fused(-q, -k, v), "are not just the outputs of their matrices"),
     "values twice": (lambda q, k, v: fused(q, k, v * 2), "its values are not just the outputs"),
+    "values against each other": (
+        lambda q, k, v: fused(q, k, 2 * v - v.flip(-1)),
+        "are not just the outputs of their matrices",
+    ),
     "values turned": (lambda q, k, v: fused(q, k, turned(v, 1)), "its values are not just"),
     "queries turned": (lambda q, k, v: fused(turned(q, 1), k, v), "are rotated differently"),
     "turned by other angles": (

@@ -8,7 +8,7 @@ import pytest
 from support.programs import vector
 
 from gptinit.facts.distributions import Constant, Distribution, Normal
-from gptinit.recognise.blocks import Norm, _require_gain, shared
+from gptinit.recognise.blocks import Norm, _require_gain, read_blocks, shared
 from gptinit.theory.parameters import NoFormula
 
 
@@ -49,3 +49,11 @@ def test_a_value_that_blocks_share_is_one() -> None:
     for values in (set[float](), {1.0, 2.0}):
         with pytest.raises(NoFormula, match="its blocks differ in width"):
             shared(values, "width")
+
+
+@pytest.mark.parametrize(("n_layer", "n_runs"), [(0, 0), (None, 2), (3, 1), (3, 6)])
+def test_blocks_each_run_once(n_layer: int | None, n_runs: int) -> None:
+    view: Any = SimpleNamespace(facts=SimpleNamespace(n_layer=n_layer), n_runs=n_runs)
+
+    with pytest.raises(NoFormula, match="its blocks do not each run once"):
+        read_blocks(view)

@@ -121,6 +121,7 @@ def mask(size: int, shown: float = 0.0, barred: float = -1.0) -> torch.Tensor:
         (torch.arange(64.0).view(8, 8), torch.arange(128.0).view(16, 8), True),
         (torch.arange(8.0), torch.arange(16.0), True),
         (torch.arange(8.0), torch.arange(16.0) + 1e-6, False),
+        (torch.arange(8.0).double(), torch.arange(16.0).double() + 1e-10, True),
         (torch.arange(8), torch.arange(16), True),
         (torch.arange(8), torch.arange(16).flip(0), False),
         (torch.ones(8, 4), torch.ones(16, 3), False),

@@ -73,6 +73,6 @@ def _continues(short: object, long: object, few: int, most: int) -> bool:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    if a.dtype == torch.bool or not a.is_floating_point():
+    if not a.is_floating_point():
         return bool((a == b).all())
     return torch.allclose(a, b, rtol=1e-9, atol=1e-9)
