@@ -108,6 +108,7 @@ def test_new_width_brings_heads_of_64() -> None:
             r"n_embd must be a multiple of 64 unless n_head is given, .*multiple: 768\.$",
         ),
         ("gpt2", {"n_embd": 10}, r"Nearest multiple: 64\.$"),
+        ("gpt2", {"n_embd": 1}, "^n_embd must be a multiple of 64"),
         ("gpt2", {"n_embd": 0}, "^n_embd must be"),
         ("gpt2", {"n_embd": -64}, "^n_embd must be"),
         ("gpt2", {"head_dim": 0}, r"^head_dim must be a positive integer, got 0\."),

@@ -4,10 +4,10 @@ import math
 from dataclasses import replace
 
 import pytest
-from support.programs import by_role, every, llama
+from support.programs import by_role, every, gpt2, llama, redrawn
 
 from gptinit.audit_rules.context import make_context
-from gptinit.facts.distributions import Measured, Normal
+from gptinit.facts.distributions import Constant, Measured, Normal
 
 PLAIN = 0.02
 WANG = 1 / math.sqrt(256)
@@ -106,3 +106,12 @@ def test_the_unit_of_a_block_is_the_median_of_its_input_matrices_by_each_rule() 
             0.03 * 16,  # of 0.23, 0.32, 0.48, 0.64: k alone has more inputs than outputs
         )
     )
+
+
+def test_matrices_of_zeros_tell_nothing_of_a_layer() -> None:
+    program = redrawn(gpt2(n_layer=1), "attn.c_proj.weight", Constant(0.0))
+
+    (layer,) = make_context(program).layers
+
+    assert layer.of("attn_out") == ()
+    assert [p.role for p in layer.of("mlp_down", "attn_out", "qkv")] == ["qkv", "mlp_down"]

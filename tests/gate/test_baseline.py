@@ -334,3 +334,9 @@ def test_a_broken_file_is_one_line(old: str, new: str, message: str) -> None:
 def test_a_file_that_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="baseline must be"):
         compare_to_baseline(text, {"a": make_profile()})
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.1, 0.5, 0.7, math.nan])
+def test_a_chance_of_a_false_alarm_is_above_zero_and_below_a_half(alpha: float) -> None:
+    with pytest.raises(ConfigError, match=r"^alpha must be above 0 and below 0\.5, got"):
+        compare_to_baseline("{}", {}, alpha=alpha)

@@ -7,6 +7,8 @@ import pytest
 
 from gptinit.errors import SubjectError
 from gptinit.load.python_file import file_factory
+from gptinit.load.stand_ins import StandIns
+from gptinit.load.surroundings import Surroundings
 
 
 def test_a_namespace_package_without_its_parent_does_not_hide_the_users_error(
@@ -86,3 +88,30 @@ def test_a_file_is_run_from_the_folder_around_it_that_holds_what_it_imports(
 
     assert dict(factory.build().named_parameters())["weight"].shape == (3, 2)
     assert str(tmp_path) not in sys.path
+
+@pytest.mark.parametrize(("is_package", "first"), [(False, 0), (True, 1)])
+def test_absolute_imports_begin_beside_the_file_or_at_the_root_of_its_package(
+    is_package: bool, first: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "lab" / "model.py"
+    file.parent.mkdir()
+    file.write_text("from .parts import x\n", encoding="utf-8")
+    if is_package:
+        (file.parent / "__init__.py").touch()
+
+    found = Surroundings.of(file, StandIns())
+
+    around = [str(file.parent), str(tmp_path)]
+    assert found.paths == (around[first], around[1 - first])
+    assert found.package == (file.parent,)
+    assert found.cpu is None
+
+
+def test_a_file_alone_has_its_own_folder(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    file.write_text("device = 'cuda'\n", encoding="utf-8")
+
+    found = Surroundings.of(file, StandIns())
+
+    assert (found.paths, found.package) == ((str(tmp_path),), ())
+    assert found.cpu is not None

@@ -9,11 +9,12 @@ from torch import nn
 
 from gptinit.config import Engine, RunConfig
 from gptinit.errors import ConfigError, MeasureError
+from gptinit.facts.distributions import Distribution, Normal, Uniform
 from gptinit.facts.presets import get_config
 from gptinit.facts.schemes import get_scheme
 from gptinit.measure.builtin_subject import builtin_subject
 from gptinit.measure.memory import Workload, required_bytes
-from gptinit.measure.plan import _choose_engine, _why_fastest, plan_run
+from gptinit.measure.plan import _choose_engine, _is_exact, _why_fastest, plan_run
 from gptinit.measure.subject import Subject
 
 
@@ -198,3 +199,21 @@ def test_where_nothing_exact_fits_lazy_does_or_the_one_that_needs_least(
 
     assert found == best
     assert why == "dense would take 9e-08 GB, over half of what is free."
+
+
+@pytest.mark.parametrize(
+    ("matrices", "vectors", "exact"),
+    [
+        (Normal(0.0, 0.02), Uniform(-0.1, 0.1), True),  # of vectors there are no products
+        (Uniform(-0.1, 0.1), Normal(0.0, 0.02), False),
+    ],
+)
+def test_products_of_normal_matrices_are_exact_whatever_the_biases(
+    matrices: Distribution, vectors: Distribution, exact: bool
+) -> None:
+    subject = tiny_subject()
+    laws = tuple(
+        replace(p, distribution=matrices if len(p.shape) > 1 else vectors) for p in subject.program
+    )
+
+    assert _is_exact(replace(subject, program=laws)) is exact

@@ -473,3 +473,17 @@ class Held(nn.Module):
     def __init__(self, values: Tensor) -> None:
         super().__init__()
         self.w = nn.Parameter(values)
+
+
+def test_what_is_asked_for_on_the_meta_device_has_the_shape_that_was_asked_for() -> None:
+    with recording():
+        drawn = torch.randn(3, 4)
+        made = (
+            drawn.new_zeros((2, 5), device="meta"),
+            torch.empty_like(drawn, device="meta"),
+            drawn.to("meta"),
+        )
+
+    assert [(t.is_meta, tuple(t.shape)) for t in made] == [
+        (True, (2, 5)), (True, (3, 4)), (True, (3, 4)),
+    ]  # fmt: skip
