@@ -229,3 +229,20 @@ def test_what_is_unscaled_by_one_rule_of_width_alone_is_not_missing_its_scaling(
     told = findings_of(replace(program, architecture="gpt2"))
 
     assert any(f.rule == "residual-scaling-missing" for f in told) is found
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_matrix_of_unknown_fans_is_not_known_to_be_scaled(known: bool) -> None:
+    def law(role: str, _layer: int) -> Distribution:
+        outside = role in ("tok_emb", "lm_head")
+        return Normal(0.0, PLAIN if outside else D**-0.5 / math.sqrt(6))
+
+    program = every(
+        llama(law, n_layer=3, d_ff=D),
+        lambda p: p.role == "v",
+        lambda p: replace(p, fan_in=p.fan_in if known else None),
+    )
+
+    told = {f.rule for f in findings_of(program)}
+
+    assert ("residual-scaling-wrong-tensor" in told) is known

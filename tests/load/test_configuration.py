@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gptinit.errors import ConfigError, SubjectError
+from gptinit.load.configuration import _nested
 from gptinit.load.factory import Factory
 from gptinit.load.python_file import file_factory
 
@@ -289,3 +290,12 @@ def test_a_dtype_may_be_named(load: Load, given: str) -> None:
     assert shape(factory) == (1, 2)
     with pytest.raises(ConfigError, match=r"^dtype must be a dtype of torch, got 'float31'"):
         load(config, "cfg['{}']", dtype="float31")
+
+
+@pytest.mark.parametrize(("level", "found"), [(3, {"inner": {"width"}}), (4, {})])
+def test_settings_inside_settings_are_read_four_levels_deep(
+    level: int, found: dict[str, set[str]]
+) -> None:
+    nested = _nested({"inner": {"width": 8}, "plain": 3, "empty": {}}, {}, level)
+
+    assert {name: set(made.settings) for name, made in nested.items()} == found

@@ -89,6 +89,7 @@ def test_a_file_is_run_from_the_folder_around_it_that_holds_what_it_imports(
     assert dict(factory.build().named_parameters())["weight"].shape == (3, 2)
     assert str(tmp_path) not in sys.path
 
+
 @pytest.mark.parametrize(("is_package", "first"), [(False, 0), (True, 1)])
 def test_absolute_imports_begin_beside_the_file_or_at_the_root_of_its_package(
     is_package: bool, first: int, tmp_path: Path

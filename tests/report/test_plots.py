@@ -268,3 +268,11 @@ def test_an_axis_of_about_one_decade_has_plain_numbers(high: float, label: str) 
     if high < 20:
         marks = [axes.yaxis.get_minor_formatter()(y, 0) for y in (0.002, 3.0, 4.0, 50.0, 6.0)]
         assert marks == ["0.002", "3", "", "50", ""]
+
+
+def test_one_panel_is_a_figure_too() -> None:
+    only = Place(values={"resid_var": 0.5})
+
+    (axis,) = _panels(make_profile(embedding=only, layers=(only,) * 3))
+
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["emb", "0", "1", "2"]

@@ -225,6 +225,27 @@ def test_a_sample_is_small_and_within_the_tensor(shape: tuple[int, ...]) -> None
     assert 0 <= int(positions.min()) <= int(positions.max()) < math.prod(shape)
 
 
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        ((100, 10_000), 100, 655),  # 2^16 of 10^6 entries: as large a share of each row
+        ((3, 100_000), 3, 21_845),
+        ((100_000, 3), 21_845, 3),
+        ((10_000, 10_000), 256, 256),
+        ((70_000,), 1, 65_536),
+        ((256, 256), 256, 256),
+    ],
+)
+def test_a_sample_is_of_some_columns_of_some_rows(
+    shape: tuple[int, ...], rows: int, columns: int
+) -> None:
+    positions = sample_positions(shape)
+
+    assert (positions // shape[-1]).unique().numel() == rows
+    assert (positions % shape[-1]).unique().numel() == columns
+    assert positions.numel() == rows * columns
+
+
 @pytest.mark.parametrize("index", [(slice(None), slice(1, 5, 2)), (slice(2, 3), 4), (Ellipsis, 0)])
 def test_positions_in_a_view_and_in_its_storage_are_inverse(index: tuple[object, ...]) -> None:
     base = torch.arange(60).view(6, 10)
