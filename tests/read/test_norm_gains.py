@@ -1,6 +1,7 @@
 # ruff: noqa: D102 # small methods are documented by their class
 """Norms are known by what they do to a vector, not by their weight."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from gptinit.facts.distributions import Constant, Distribution
 from gptinit.forward.flow import Flow
-from gptinit.read.norm_gains import norm_gains
+from gptinit.read.norm_gains import _bias_of, norm_gains
 from gptinit.trace.laws.laws import Laws
 from gptinit.trace.record.tensor import TracedTensor, traced
 from gptinit.trace.record.tracing import trace
@@ -111,3 +112,29 @@ def test_equal_norms_are_run_once() -> None:
 
     assert len(found) == 4
     assert len(calls) == 1
+
+
+def test_a_module_that_only_multiplies_has_its_weight_as_gain() -> None:
+    class Scale(NeedsMore):
+        def forward(self, x: Any, residual: Any = None) -> Any:
+            return -3.0 * x * self.weight
+
+    assert gains(only=Scale) == {"only.weight": pytest.approx(3.0, rel=1e-6)}
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "bias", "found"),
+    [
+        ("h.5.ln.weight", "h.0.ln.weight", "h.0.ln.bias", "h.5.ln.bias"),
+        ("h.5.ln.weight", "h.0.ln.weight", "shared.bias", "shared.bias"),
+        ("h.5.ln.weight", "h.0.ln.weight", None, ""),
+        ("weight", "weight", "shift", "shift"),
+        ("weight", "weight", "h.0.shift", "h.0.shift"),
+    ],
+)
+def test_the_bias_of_a_norm_stands_beside_its_weight_or_where_it_is(
+    name: str, weight: str, bias: str | None, found: str
+) -> None:
+    norm: Any = SimpleNamespace(weight=weight, bias=bias)
+
+    assert _bias_of(name, norm) == found

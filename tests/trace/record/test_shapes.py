@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from gptinit.trace.record.shapes import broadcast_shape, results_like
+from gptinit.trace.record.shapes import _ones, broadcast_shape, dummy_results, results_like
+from gptinit.trace.record.tracing import recording
 
 aten = torch.ops.aten
 LEFT, RIGHT = torch.ones(2, 300, 250), torch.ones(2, 250, 7)
@@ -57,7 +58,6 @@ LARGE: dict[str, tuple[torch._ops.OpOverload, tuple[object, ...]]] = {
     "qr of tall ones": (aten.linalg_qr.default, (LAST.mT, "reduced")),
     # Without a rule: on the meta device.
     "maximum": (aten.max.dim, (LAST, 1)),
-    "r alone": (aten.linalg_qr.default, (LAST, "r")),
 }
 
 
@@ -103,3 +103,32 @@ def test_shapes_are_broadcast_from_the_last_dimension(
     shapes: list[tuple[int, ...]], common: tuple[int, ...] | None
 ) -> None:
     assert broadcast_shape(shapes) == common
+
+
+def test_traced_operands_are_run_as_ones_with_their_strides() -> None:
+    with recording():
+        drawn = torch.randn(4, 6)
+        parts = (drawn[1::2, ::3], drawn.t(), drawn[:0], drawn.expand(3, 4, 6))
+
+    for part in parts:
+        made = _ones(part)  # type: ignore[arg-type] # recorded, so traced
+        assert (made.shape, made.stride()) == (part.shape, part.stride())
+        assert bool((made == 1).all())
+
+
+def test_without_a_meta_kernel_zeros_of_moderate_size_are_run() -> None:
+    error = NotImplementedError("no kernel")
+    with recording():
+        left, experts, large = (
+            torch.randn(5, 4),
+            torch.randn(3, 4, 6),
+            torch.randn(1 << 13, 1 << 13),
+        )
+
+    product = dummy_results(aten.mm.default, (left, torch.ones(4, 2)), {}, error)
+    assert torch.equal(product, torch.zeros(5, 2))
+    if hasattr(aten, "_grouped_mm"):
+        grouped = dummy_results(aten._grouped_mm.default, (left, experts), {}, error)
+        assert (grouped.shape, grouped.is_meta) == ((5, 6), True)
+    with pytest.raises(NotImplementedError, match="no kernel"):
+        dummy_results(aten.exp.default, (large,), {}, error)
