@@ -246,3 +246,15 @@ def test_a_matrix_of_unknown_fans_is_not_known_to_be_scaled(known: bool) -> None
     told = {f.rule for f in findings_of(program)}
 
     assert ("residual-scaling-wrong-tensor" in told) is known
+
+
+@pytest.mark.parametrize(("off", "found"), [(1.0, True), (1.0009, True), (1.01, False)])
+def test_a_branch_is_scaled_beside_one_that_is_not_only_where_that_is_sure(
+    off: float, found: bool
+) -> None:
+    unscaled = redrawn(gpt2(), "attn.c_proj.weight", Normal(0.0, PLAIN))
+    program = redrawn(unscaled, "mlp.c_proj.weight", Normal(0.0, off * PLAIN / DEPTH))
+
+    told = {f.rule for f in findings_of(program)}
+
+    assert bool(told & {"residual-branches-unequal", "residual-scaling-missing"}) is found

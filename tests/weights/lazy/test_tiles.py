@@ -45,3 +45,12 @@ def test_other_views_are_no_rectangle(
     size: tuple[int, int], stride: tuple[int, int], offset: int, area: Rectangle | None
 ) -> None:
     assert rectangle(size, stride, offset, COLUMNS) == area
+
+
+def test_one_row_or_column_is_a_step_of_one() -> None:
+    column, row = rectangle((6, 1), (8, 5), 3, COLUMNS), rectangle((1, 4), (3, 1), 8, COLUMNS)
+
+    assert column is not None
+    assert (column.rows, column.columns.step) == (range(6), 1)
+    assert row is not None
+    assert (row.columns, row.rows.step) == (range(4), 1)
