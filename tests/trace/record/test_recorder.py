@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gptinit.errors import SubjectError
 from gptinit.facts.distributions import Measured, Normal, Unset
+from gptinit.trace.graph import Read, mark_looked
 from gptinit.trace.laws.laws import Laws
 from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor, current_handler
@@ -487,3 +488,21 @@ def test_what_is_asked_for_on_the_meta_device_has_the_shape_that_was_asked_for()
     assert [(t.is_meta, tuple(t.shape)) for t in made] == [
         (True, (2, 5)), (True, (3, 4)), (True, (3, 4)),
     ]  # fmt: skip
+
+
+def traced_read(tensor: Tensor) -> Read:
+    """A read of a recorded tensor."""
+    assert isinstance(tensor, TracedTensor)
+    return tensor.read()
+
+
+def test_a_look_marks_what_is_drawn_and_all_draws_behind_it() -> None:
+    with recording():
+        drawn, other, plain = torch.randn(3), torch.randn(3), torch.ones(3)
+        made = drawn * 2 + plain
+    storages = [traced_read(t).storage for t in (drawn, other, plain, made)]
+
+    mark_looked(traced_read(plain))
+    assert not any(s.looked for s in storages)
+    mark_looked(traced_read(made))
+    assert [s.looked for s in storages] == [True, False, False, True]

@@ -188,8 +188,10 @@ def test_a_part_that_is_asked_alone_becomes_a_matrix_of_its_own(law: str) -> Non
     with torch.no_grad():
         F.linear(some(3, 20), weight[8:16])
 
-    areas = [(t.area.rows.start, t.area.rows.stop) for t in owner_of(weight).tiles]
+    tiles: list[Any] = list(owner_of(weight).tiles)
+    areas = [(t.area.rows.start, t.area.rows.stop) for t in tiles]
     assert sorted(areas) == [(0, 8), (8, 16), (16, 24)]
+    assert all(t.randomness.name == f"h.0.w lazy {t.area.key}" for t in tiles)
 
 
 def test_what_runs_again_is_cut_as_in_its_rehearsal() -> None:
