@@ -18,6 +18,7 @@ from gptinit.facts.distributions import (
     Copy,
     Distribution,
     Fixed,
+    Measured,
     Mixture,
     Normal,
     Orthogonal,
@@ -122,3 +123,15 @@ def test_a_map_that_is_not_finite_leaves_nothing_known() -> None:
     assert isinstance(found, Fixed)
     assert math.isnan(found.mean)
     assert (found.low, found.high) == (-math.inf, math.inf)
+
+
+def test_a_measured_law_is_moved_with_its_errors_and_ends() -> None:
+    law = Measured(
+        mean=1.0, std=0.5, mean_stderr=0.25, std_stderr=0.125, low=-2.0, high=3.0, kurtosis=2.5,
+        count=7,
+    )  # fmt: skip
+
+    assert affine_distribution(law, -2.0, 0.5) == Measured(
+        mean=-1.5, std=1.0, mean_stderr=0.5, std_stderr=0.25, low=-5.5, high=4.5, kurtosis=2.5,
+        count=7,
+    )  # fmt: skip
