@@ -1,11 +1,14 @@
 """What a check passes on from its configuration to the models that it measures and audits."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.profiles import make_profile, with_value
 
 import gptinit
+from gptinit.api.check import _unbounded_nonfinite
 from gptinit.config import RunConfig
 from gptinit.errors import SubjectError
 from gptinit.facts.bounds import Bound
@@ -87,3 +90,18 @@ def test_a_model_is_audited_against_its_claim_with_the_roles_of_its_entry(
     report = checked(**claim)
 
     assert [finding.location for finding in report.findings] == found
+
+
+@pytest.mark.parametrize(
+    ("stats", "told"), [((), True), (("loss",), True), (("loss", "nonfinite"), False)]
+)
+def test_values_that_are_not_finite_are_an_error_where_no_bound_watches_them(
+    stats: tuple[str, ...], told: bool
+) -> None:
+    bounds = [SimpleNamespace(stat=stat) for stat in stats]
+    config: Any = SimpleNamespace(bounds_for=lambda name: bounds)
+    broken = with_value(make_profile(), "layer 1", "nonfinite", 3.0)
+
+    found = list(_unbounded_nonfinite(config, {"mine": broken}))
+
+    assert [(f.model, f.severity) for f in found] == [("mine", "error")] * told

@@ -3,6 +3,8 @@
 import io
 import re
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
@@ -20,12 +22,14 @@ from support.audit_reports import (
 
 from gptinit.facts.distributions import Constant, Normal, TruncatedNormal
 from gptinit.facts.step import Step
+from gptinit.facts.vocabulary import Severity
 from gptinit.report.audit_rows import Row, pattern_of, rows_of, shown_parameters
-from gptinit.report.audit_terminal import AuditLayout, audit_view, rule_view
+from gptinit.report.audit_terminal import AuditLayout, _columns, _verdict, audit_view, rule_view
 from gptinit.report.audit_words import closest_words, explain_hint, how_read, verdict_of
 from gptinit.report.origins import is_about, origin_of, place_of
+from gptinit.report.terminal import SEVERITY_STYLE
 from gptinit.results.audit import Audit, ClosestScheme
-from gptinit.results.profile import Note
+from gptinit.results.profile import Finding, Note
 
 
 def shown(made: RenderableType, width: int = 120) -> str:
@@ -434,3 +438,26 @@ def test_a_rule_is_told_in_chapters() -> None:
         "How to fix it\n"
         "  Scale it.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("severities", "style"),
+    [((), "green"), (("note",), "green"), (("note", "warning"), "warning"), (("error",), "error")],
+)
+def test_a_verdict_has_the_style_of_the_worst_finding_above_a_note(
+    severities: tuple[Severity, ...], style: str
+) -> None:
+    found = tuple(Finding(rule="x", severity=s, where="*", fact="Odd.") for s in severities)
+
+    verdict = _verdict(clean_audit(findings=found))
+
+    assert verdict.spans[-1].style == SEVERITY_STYLE.get(style, style)
+
+
+def test_a_column_that_is_empty_in_every_row_is_left_out() -> None:
+    empty = dict.fromkeys(("severity", "role", "layers", "names", "std", "expected", "ratio"), "")
+    rows: list[Any] = [
+        SimpleNamespace(**{**empty, "count": 1, "drawn": drawn}) for drawn in ("", "N(0, 1)")
+    ]
+
+    assert _columns(rows) == ["count", "names", "drawn"]
