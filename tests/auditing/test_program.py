@@ -25,7 +25,6 @@ def test_every_parameter_and_buffer_stands_beside_the_closest_scheme() -> None:
 
     audit = audit_program(program, torch="2.13.0")
 
-    assert (audit.claim, audit.against) == (None, "nanogpt")
     assert [p.program.name for p in audit.parameters] == [
         *(p.name for p in program.parameters),
         "mask",

@@ -471,8 +471,8 @@ def test_most_norms_on_the_stream_make_a_model_post_norm() -> None:
     graph = graph_of(lambda: Layer(stream))
     first, second, third = (v.index for v in graph.vertices if v.name == "add")
     norm = next(v.index for v in graph.vertices if v.name == "native_layer_norm")
-    plain = Addition(vertex=second, stream=first, branch=0)
-    normed = Addition(vertex=third, stream=norm, branch=0)
+    plain = Addition(vertex=second, stream=first, start=first, branch=0)
+    normed = Addition(vertex=third, stream=norm, start=norm, branch=0)
 
     placements = [
         _placement(graph, chain)

@@ -335,6 +335,6 @@ def test_of_inits_that_need_more_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(NEEDS_MORE, encoding="utf-8")
     factory = find_factory(f"{tmp_path}/model.py:Model", init="none")
 
-    found = left_uncalled(factory, factory.build())
+    found = left_uncalled(factory, built(factory, factory.build, watch=True))
 
     assert [u.call.call for u in found] == ["_init_weights(gain=?)"]

@@ -482,7 +482,7 @@ def test_calls_and_computations_are_uses_after_loading(
     [("abcd", "a, b, c, d, which"), ("abcdef", "a, b, c, d and 2 more, which")],
 )
 def test_four_uses_are_listed(names: str, said: str) -> None:
-    (note,) = StandIns(names=("lab",), used=dict.fromkeys(names)).notes()
+    (note,) = StandIns(names=("lab",), wanted={"lab"}, used=dict.fromkeys(names)).notes()
 
     assert f"the model used {said} did nothing" in note.message
 
