@@ -195,7 +195,8 @@ def slow_but(*quick: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("path", slow_but("inspect_gpt2.py"))
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_runs_alone(path: Path, tmp_path: Path) -> None:
     done = run_python(str(path), cwd=tmp_path)
 

@@ -237,7 +237,9 @@ def of_graph(find: Any, use: Any, ids: tuple[int, ...] = (3, 1, 4, 0)) -> list[A
 def test_a_table_is_for_what_it_is_looked_up_by(
     use: Any, ids: tuple[int, ...], found: str | None
 ) -> None:
-    assert of_graph(lambda graph, its: _lookups(graph, its, outside=-1), use, ids) == ([] if found is None else [("up.weight", found)])
+    assert of_graph(lambda graph, its: _lookups(graph, its, outside=-1), use, ids) == (
+        [] if found is None else [("up.weight", found)]
+    )
 
 
 @pytest.mark.parametrize(
