@@ -421,10 +421,11 @@ def constant_logits(name: str) -> ModelProgram:
     return replace(program, constant_logits=(name,))
 
 
-def asks(meant: tuple[str, ...]) -> ModelProgram:
+def asks(meant: tuple[str, ...], missed: tuple[str, ...] = ()) -> ModelProgram:
     branch = NameBranch(
-        file="model.py", line=7, test="name == 'o_proj.weight'", asked=111, meant=meant
-    )
+        file="model.py", line=7, test="name == 'o_proj.weight'", asked=111, meant=meant,
+        missed=missed,
+    )  # fmt: skip
     return replace(llama(), never_taken=(branch,))
 
 
@@ -850,6 +851,15 @@ def test_a_branch_that_asks_for_a_name_that_no_parameter_has_is_a_note() -> None
         "*",
     )
     assert "`if name == 'o_proj.weight'` at model.py:7" in finding.message
+
+
+def test_a_branch_that_is_never_asked_about_the_names_it_is_for_is_a_warning() -> None:
+    (finding,) = findings_of(asks((), missed=("model.layers.0.self_attn.o_proj.weight",)))
+
+    assert (finding.rule, finding.severity) == ("init-branch-never-taken", "warning")
+    assert finding.message.endswith(
+        "none of them is called so, and model.layers.0.self_attn.o_proj.weight was not among them."
+    )
 
 
 def by_layer(*roles: str) -> ModelProgram:

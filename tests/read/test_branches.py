@@ -259,11 +259,28 @@ def test_what_is_asked_about_and_what_is_meant(
 
 
 @pytest.mark.parametrize(
+    ("test", "missed"),
+    [
+        ("n == 'wo.weight'", [FIRST]),  # a module's own names: weight, not wo.weight
+        ("n == 'w3.weight'", []),
+        ("n == 'bias' or n == 'weight'", []),  # every module has them: nobody is meant
+    ],
+)
+def test_names_of_the_model_that_it_was_never_asked_about_are_kept(
+    test: str, missed: list[str]
+) -> None:
+    (found,) = never_taken([asked(test, {"n": "scale"})], [*NAMES, "scale"])
+
+    assert (found.asked, found.meant, list(found.missed)) == (1, (), missed)
+
+
+@pytest.mark.parametrize(
     "branch",
     [
         asked("kind == 'Conv1d'", {"kind": "Linear", "n": FIRST}),
         asked("mode == 'scaled'", {"mode": "plain"}),
         asked("f(n)", {"n": FIRST}),  # no text to compare with
+        asked("n == f'h.{i}.attn'", {"n": FIRST}),  # whatever it was, it is not known
         asked("n == 'wo'", {}),
     ],
 )

@@ -9,6 +9,9 @@ from gptinit.trace.record.branches import Branch, Condition
 
 __all__ = ["never_taken"]
 
+_OF_ALL = frozenset({"weight", "bias"})
+"""Names that say nothing of which module is meant."""
+
 _IS_PATTERN = re.compile(r"[\\^$*+?()\[{|]")
 
 
@@ -19,12 +22,14 @@ def never_taken(branches: Iterable[Branch], names: Iterable[str]) -> tuple[NameB
         branches: of the init code, whose test ran and whose code did not.
         names: of every parameter and module of the model.
     """
-    endings = {ending for name in names if name for ending in _endings(name)}
+    known = [name for name in names if name]
+    endings = {ending for name in known for ending in _endings(name)}
     found = []
     for branch in branches:
         asked = [_asked(condition, endings) for condition in branch.conditions]
         if all(texts and about for texts, about in asked):
             meant = {n for texts, about in asked for n in about if any(_has(n, t) for t in texts)}
+            texts = {text for texts, _ in asked for text in texts} - _OF_ALL
             found.append(
                 NameBranch(
                     file=branch.file,
@@ -32,6 +37,7 @@ def never_taken(branches: Iterable[Branch], names: Iterable[str]) -> tuple[NameB
                     test=branch.test,
                     asked=len({name for _, about in asked for name in about}),
                     meant=tuple(sorted(meant)),
+                    missed=tuple(n for n in known if any(_has(n, text) for text in texts)),
                 )
             )
     return tuple(found)
@@ -42,8 +48,10 @@ def _asked(condition: Condition, endings: Set[str]) -> tuple[set[str], set[str]]
 
     A name that is asked about varies; what it is compared with is a constant, or does not. Where
     only a part of a name is compared, as in `name.split(".")[0] == "wte"`, the name is among the
-    function's other variables.
+    function's other variables. What an f-string was is not known: it compares with no text.
     """
+    if any(isinstance(part, ast.FormattedValue) for part in ast.walk(condition.test)):
+        return set(), set()
     values: dict[str, set[tuple[str, ...]]] = {}
     for asked in condition.asked:
         for name, texts in asked.own:

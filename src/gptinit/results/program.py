@@ -120,6 +120,7 @@ class NameBranch:
         test: its condition, as Python writes it.
         asked: how many names of the model it was asked about.
         meant: those of them that have a text that it compares with as a part.
+        missed: names of the model that have one, whether or not it was asked about them.
     """
 
     file: str
@@ -127,6 +128,7 @@ class NameBranch:
     test: str
     asked: int
     meant: tuple[str, ...]
+    missed: tuple[str, ...] = ()
 
 
 Program = tuple[ParameterProgram, ...]
