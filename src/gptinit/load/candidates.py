@@ -22,6 +22,7 @@ from gptinit.load.initialiser import (
     method_init,
     names_in,
 )
+from gptinit.load.script import source_tree
 from gptinit.trace.record.provenance import shown_file
 
 __all__ = [
@@ -119,15 +120,12 @@ def functions_beside(file: Path) -> list[str]:
 
 def _run_in(file: Path) -> Iterator[str]:
     """The init functions of a file that take a model and that the file itself calls."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        body = ast.parse(text).body if INIT_NAME.search(text) else []
-    except (OSError, ValueError, SyntaxError):
-        return
-    for node in body:
+    tree = source_tree(file, INIT_NAME.pattern)
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef) and INIT_NAME.fullmatch(node.name):
             takes = {argument.arg for argument in node.args.args} & MODULE_NAMES
-            if takes and len(re.findall(rf"\b{node.name}\(", text)) > 1:  # beside its definition
+            if takes and node.name in calls:
                 yield node.name
 
 

@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -94,7 +93,7 @@ def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = Non
     """
     here = file.resolve()
 
-    def load(stand_ins: StandIns, also: Sequence[str] = ()) -> Loaded:
+    def load(stand_ins: StandIns, also: Sequence[str]) -> Loaded:
         around = Surroundings.of(here, stand_ins, also)
         around = around.joined(beside) if beside else around
         script = read_script(here, around.entered)
@@ -104,11 +103,7 @@ def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = Non
             module=module, place=file.name, source=str(file), around=around, script=script
         )
 
-    try:
-        return load(stand_ins)
-    except MissingModulesError as error:
-        also = folders_with(error.names, here)
-    return _with_all_missing_named(partial(load, also=also), stand_ins)
+    return _with_all_missing_named(load, stand_ins, here)
 
 
 def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
@@ -119,7 +114,7 @@ def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
         SubjectError: if it fails.
     """
 
-    def load(stand_ins: StandIns) -> Loaded:
+    def load(stand_ins: StandIns, _: Sequence[str]) -> Loaded:
         around = Surroundings.here(module, stand_ins)
         with around.entered(), loading(module, stand_ins, around.paths):
             importlib.invalidate_caches()
@@ -137,29 +132,43 @@ def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
     return _with_all_missing_named(load, stand_ins)
 
 
-def _with_all_missing_named(load: Callable[[StandIns], Loaded], stand_ins: StandIns) -> Loaded:
-    """What `load` loads; an error names all modules that are missing, and not the first ones only.
+def _with_all_missing_named(
+    load: Callable[[StandIns, Sequence[str]], Loaded], stand_ins: StandIns, file: Path | None = None
+) -> Loaded:
+    """What `load` loads; an error names all modules that are missing, and not the first one only.
 
     Python stops at the first: what comes after is found by going on with stand-ins.
+
+    Args:
+        load: takes stand-ins, and folders in which imports are looked up last.
+        stand_ins: those that the user asked for.
+        file: the file, if it is one: a module that is missing may be in a folder around it.
 
     Raises:
         SubjectError: if it cannot be loaded.
     """
-    try:
-        return load(stand_ins)
-    except MissingModulesError as error:
-        first, found = error, list(error.names)
-    more: Sequence[str] = found
-    while more:
-        more = ()
+    first: MissingModulesError | None = None
+    missing: list[str] = []
+    also: list[str] = []
+    while True:
+        asked = StandIns.of([*stand_ins.names, *missing]) if missing else stand_ins
         try:
-            load(StandIns.of([*stand_ins.names, *found]))
+            loaded = load(asked, also)
         except MissingModulesError as error:
-            more = [name for name in error.names if name not in found]
-            found += more
-        except GptInitError:  # which the user will see once these are there
-            break
-    raise MissingModulesError(first.place, first.line, found) from first
+            near = folders_with(error.names, file) if file else []
+            new = [folder for folder in near if folder not in also]
+            also += new
+            if not new:
+                first = first or error
+                missing += error.names
+            continue
+        except GptInitError:  # with stand-ins: which the user will see once the modules are there
+            if first is None:
+                raise
+        else:
+            if first is None:
+                return loaded
+        raise MissingModulesError(first.place, first.line, missing) from first
 
 
 def load_function(

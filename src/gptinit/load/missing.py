@@ -1,24 +1,16 @@
-"""Which modules a file needs that this machine lacks: all of them at once, before it runs."""
+"""Which modules code needs that this machine lacks, and where around a file they may be."""
 
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 
 from gptinit.errors import SubjectError
-from gptinit.load.script import never_runs
+from gptinit.load.script import source_tree
 
-__all__ = [
-    "MissingModulesError",
-    "failed_import",
-    "folders_with",
-    "is_guarded",
-    "missing_modules",
-    "missing_name",
-]
+__all__ = ["MissingModulesError", "failed_import", "folders_with", "is_guarded", "missing_name"]
 
 _GUARDS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 _EXITS = ("exit", "quit", "_exit")
@@ -60,34 +52,6 @@ def failed_import(error: BaseException | None) -> ImportError | None:
     return error
 
 
-def missing_modules(file: Path, folders: Sequence[str]) -> list[str]:
-    """Names of modules that a file, or one of the same folders that it imports, cannot import.
-
-    Counted are imports that run whenever the file loads: none inside a function, in a `try` that
-    expects them to fail, or for type checkers only.
-
-    Args:
-        file: the file.
-        folders: where its imports are looked up before the installed packages.
-    """
-    missing: dict[str, None] = {}
-    around = [folder / "__init__.py" for folder in file.parents]
-    inside = takewhile(Path.is_file, around)  # packages that are imported before the file
-    waiting = [file, *inside]
-    seen = set(waiting)
-    while waiting:
-        here = waiting.pop()
-        for module, names, level in _imports(here):
-            found, is_whole = _local(module, names, level, here, folders)
-            waiting += [path for path in found if path not in seen]
-            seen |= set(found)
-            whole = _absolute(module, level, here, folders)
-            top = whole.partition(".")[0]
-            if not is_whole and (found or level or not _is_there(top, folders)):
-                missing.setdefault(whole if found or level else top)
-    return list(missing)
-
-
 def folders_with(names: Sequence[str], file: Path) -> list[str]:
     """Folders around a file, or their src, that hold modules of these names: it is run from there.
 
@@ -97,7 +61,7 @@ def folders_with(names: Sequence[str], file: Path) -> list[str]:
     """
     outside = [f for f in file.parents[:-1] if not (f / "__init__.py").is_file()]
     around = [place for folder in outside for place in (folder, folder / "src")]
-    imported = {module for module, _, level in _imports(file) if not level}
+    imported = _imported(file)
     found: dict[str, None] = {}
     for top in dict.fromkeys(name.partition(".")[0] for name in names):
         # All of it: a folder may be called like a package that is meant and not there.
@@ -114,13 +78,9 @@ def _has_code(stem: Path) -> bool:
 
 @cache
 def _guarded_lines(file: str) -> tuple[range, ...]:
-    try:
-        tree = ast.parse(Path(file).read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return ()
     return tuple(
         range(node.body[0].lineno, (node.body[-1].end_lineno or 0) + 1)
-        for node in ast.walk(tree)
+        for node in ast.walk(source_tree(Path(file)))
         if isinstance(node, ast.Try) and any(map(_expects_a_failure, node.handlers))
     )
 
@@ -146,24 +106,11 @@ def _not_in(error: ImportError) -> str:
     return getattr(error, "name_from", None) or (found[1] if found else "")
 
 
-def _imports(file: Path) -> Iterator[tuple[str, list[str], int]]:
-    """(module, names from it, level) for every import that runs when a file loads."""
-    try:
-        waiting: list[ast.AST] = [*ast.parse(file.read_bytes()).body]
-    except (SyntaxError, ValueError, OSError):
-        return  # running it gives a better error
-    while waiting:
-        node = waiting.pop(0)
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, [], 0) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module or "", [alias.name for alias in node.names], node.level
-        elif isinstance(node, ast.If) and never_runs(node.test):
-            waiting = [*node.orelse, *waiting]
-        elif isinstance(node, ast.Try) and any(map(_expects_a_failure, node.handlers)):
-            waiting = [*node.finalbody, *waiting]
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            waiting = [*ast.iter_child_nodes(node), *waiting]
+def _imported(file: Path) -> set[str]:
+    """The modules that a file imports by their whole names, wherever in it."""
+    nodes = list(ast.walk(source_tree(file)))
+    plain = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    return plain | {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
 
 
 def _expects_a_failure(handler: ast.ExceptHandler) -> bool:
@@ -177,28 +124,6 @@ def _expects_a_failure(handler: ast.ExceptHandler) -> bool:
             return is_guard and name not in _EXITS
         case _:
             return is_guard
-
-
-def _local(
-    module: str, names: Sequence[str], level: int, file: Path, folders: Sequence[str]
-) -> tuple[list[Path], bool]:
-    """Files of the same folders that an import runs, and whether its module is among them."""
-    parts = module.split(".") if module else []
-    roots = [file.parents[level - 1]] if level else [Path(folder) for folder in folders]
-    for root in roots:
-        steps = [root.joinpath(*parts[: i + 1]) for i in range(len(parts))] or [root]
-        inner = [steps[-1] / name for name in names if name != "*"]
-        found = [path for step in (*steps, *inner) for path in _files(step)]
-        if found:
-            return found, bool(_files(steps[-1])) or steps[-1].is_dir()
-    return [], False
-
-
-def _absolute(module: str, level: int, file: Path, folders: Sequence[str]) -> str:
-    """The full name of a module that a file imports."""
-    around = file.parents[level - 1] if level else None
-    inside = [around.relative_to(f).parts for f in folders if around and around.is_relative_to(f)]
-    return ".".join([*max(inside, key=len, default=()), module])
 
 
 def _files(stem: Path) -> list[Path]:

@@ -20,10 +20,9 @@ sets is an error that names the line. A note says that the main body did not run
 of it did.
 """
 
-import __future__
-
 import ast
 import builtins
+import codeop
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -37,7 +36,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from gptinit.load.isolation import blamed_on
 from gptinit.results.profile import Note
 
-__all__ = ["Script", "main_guard_notes", "never_runs", "read_script"]
+__all__ = ["Script", "main_guard_notes", "read_script", "source_tree"]
 
 _FORBIDDEN = frozenset(
     {
@@ -81,7 +80,6 @@ class Script:
         waiting: those that run when a name that they set is asked for, and not before.
         refused: those of them that never run.
         within: the context that its code needs.
-        flags: what its `from __future__` imports mean to the compiler.
         drawing: the first line of the main body that draws weights; 0 where none does.
         ran: lines of waiting statements that ran, first and last.
     """
@@ -91,9 +89,9 @@ class Script:
     waiting: list[ast.stmt]
     refused: list[ast.stmt]
     within: Callable[[], AbstractContextManager[None]]
-    flags: int = 0
     drawing: int = 0
     ran: list[tuple[int, int]] = field(default_factory=list)
+    _compile: codeop.Compile = field(default_factory=codeop.Compile)  # keeps `from __future__`
 
     def run(self, module: ModuleType) -> None:
         """Run the statements that define, in the namespace of a module."""
@@ -148,7 +146,8 @@ class Script:
 
     def _execute(self, statements: Sequence[ast.stmt], namespace: dict[str, object]) -> None:
         tree = ast.Module(body=list(statements), type_ignores=[])
-        exec(compile(tree, self.file, "exec", self.flags, dont_inherit=True), namespace)
+        # It takes trees too, as `compile` does.
+        exec(self._compile(tree, str(self.file), "exec"), namespace)  # type: ignore[arg-type]
 
 
 class _Names(dict[str, object]):
@@ -164,6 +163,20 @@ class _Names(dict[str, object]):
         raise KeyError(name)
 
 
+def source_tree(file: Path, naming: str = "") -> ast.Module:
+    """A file's syntax tree; an empty one where it cannot be read, or nothing in it is so named.
+
+    Args:
+        file: the file.
+        naming: a pattern; files without it are not parsed.
+    """
+    try:
+        text = file.read_bytes()
+        return ast.parse(text if re.search(naming.encode(), text) else "")
+    except (OSError, SyntaxError, ValueError):  # running it gives a better error
+        return ast.parse("")
+
+
 def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) -> Script | None:
     """A file as a script; None if it is an ordinary module.
 
@@ -171,10 +184,7 @@ def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) 
         file: the file.
         within: the context in which its waiting statements run.
     """
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return None  # running it gives a better error
+    tree = source_tree(file)
     body = [stmt for part in tree.body for stmt in _imported_part(part)]
     loose = [stmt for stmt in body if not isinstance(stmt, _DEFINITIONS)]
     makers = list(_makers(tree))
@@ -189,7 +199,6 @@ def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) 
         waiting=waiting,
         refused=[s for s in waiting if isinstance(s, _LOOPS) or _calls(s) & forbidden],
         within=within,
-        flags=_future_flags(tree),
         drawing=_first_drawing(tree, [*waiting, *_guarded(tree)]),
     )
 
@@ -198,15 +207,15 @@ def _exits(stmt: ast.stmt) -> bool:
     return isinstance(stmt, ast.Expr | ast.Raise) and bool(_calls(stmt) & _EXITS)
 
 
-def never_runs(test: ast.expr) -> bool:
+def _never_runs(test: ast.expr) -> bool:
     """Whether a condition is that of a type checker, or of a file that is run and not imported."""
     match test:
         case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
             return True
         case ast.BoolOp(op=ast.And()):
-            return any(map(never_runs, test.values))
+            return any(map(_never_runs, test.values))
         case ast.BoolOp(op=ast.Or()):
-            return all(map(never_runs, test.values))
+            return all(map(_never_runs, test.values))
         case ast.Compare(ops=[ast.Eq() | ast.In()]):
             parts = list(ast.walk(test))
             is_of_name = any(isinstance(n, ast.Name) and n.id == "__name__" for n in parts)
@@ -219,16 +228,12 @@ def never_runs(test: ast.expr) -> bool:
 
 def _imported_part(stmt: ast.stmt) -> list[ast.stmt]:
     """What of a statement at module level can run where the file is imported."""
-    return stmt.orelse if isinstance(stmt, ast.If) and never_runs(stmt.test) else [stmt]
+    return stmt.orelse if isinstance(stmt, ast.If) and _never_runs(stmt.test) else [stmt]
 
 
 def main_guard_notes(file: Path) -> tuple[Note, ...]:
     """A note where an ordinary module draws weights under `if __name__ == "__main__"`."""
-    try:
-        text = file.read_bytes()
-        tree = ast.parse(text) if b"__main__" in text else ast.Module(body=[], type_ignores=[])
-    except (SyntaxError, ValueError):
-        return ()  # running it gives a better error
+    tree = source_tree(file, "__main__")
     return _drawn_in(file, _first_drawing(tree, _guarded(tree)))
 
 
@@ -244,7 +249,7 @@ def _drawn_in(file: Path, line: int) -> tuple[Note, ...]:
 
 
 def _guarded(tree: ast.Module) -> list[ast.stmt]:
-    guards = (s for s in tree.body if isinstance(s, ast.If) and never_runs(s.test))
+    guards = (s for s in tree.body if isinstance(s, ast.If) and _never_runs(s.test))
     return [stmt for guard in guards for stmt in guard.body]
 
 
@@ -408,12 +413,3 @@ def _root(node: ast.expr) -> str:
 
 def _changes_search_path(value: ast.expr) -> bool:
     return isinstance(value, ast.Call) and ast.unparse(value.func).startswith("sys.path.")
-
-
-def _future_flags(tree: ast.Module) -> int:
-    flags = 0
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-            for alias in node.names:
-                flags |= getattr(__future__, alias.name).compiler_flag
-    return flags

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import resolve_name
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -74,7 +75,8 @@ class StandIns:
             name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
         ) -> Any:
             names = globals or {}
-            whole = _absolute(name, names.get("__package__") or "", level)
+            package = names.get("__package__") if level else ""
+            whole = resolve_name("." * level + name, package) if package else name
             parts = [part for part in fromlist or () if self.covers(f"{whole}.{part}")]
             if not names.get("__file__") or not (parts or self.covers(whole)):
                 return original(name, globals, locals, fromlist, level)
@@ -167,16 +169,3 @@ def _expects_failure(frame: FrameType | None) -> bool:
 
 def _is_inside(module: str, package: str) -> bool:
     return f"{module}.".startswith(f"{package}.")
-
-
-def _absolute(name: str, package: str, level: int) -> str:
-    """The full name of a module that is imported relative to a package.
-
-    Example:
-        >>> _absolute("ops", "lab.models", 2), _absolute("", "lab.models", 1)
-        ('lab.ops', 'lab.models')
-    """
-    if not level:
-        return name
-    around = package.split(".")[: len(package.split(".")) - level + 1]
-    return ".".join([*around, name] if name else around)

@@ -15,11 +15,10 @@ from gptinit.load.isolation import blamed_on, isolated
 from gptinit.load.missing import (
     MissingModulesError,
     failed_import,
-    missing_modules,
     missing_name,
 )
 from gptinit.load.no_cuda import CpuForCuda
-from gptinit.load.script import Script
+from gptinit.load.script import Script, source_tree
 from gptinit.load.stand_ins import StandIns
 from gptinit.results.profile import Note
 from gptinit.user_code import failed_module, is_installed, one_line, place_of, remedy_for
@@ -137,7 +136,7 @@ def loading(
         place: what is loaded, in errors.
         stand_ins: those that are imported.
         folders: where its imports are looked up first.
-        file: the file, whose imports are all looked up then.
+        file: the file, if it is one.
 
     Raises:
         SubjectError: if the code fails.
@@ -149,11 +148,9 @@ def loading(
             raise
         except Exception as error:
             lacking = failed_import(error)
-            found = missing_modules(file, folders) if file and lacking else []
-            found += [missing_name(lacking, folders)] if lacking else []
-            names = [name for name in dict.fromkeys(found) if not stand_ins.covers(name)]
-            if lacking and names:
-                raise MissingModulesError(place, place_of(lacking), names) from error
+            name = missing_name(lacking, folders) if lacking else ""
+            if lacking and not stand_ins.covers(name):
+                raise MissingModulesError(place, place_of(lacking), [name]) from error
             failed, where = failed_module(error)
             own = place.removesuffix(".py").rpartition(".")[2]
             is_own = failed.rpartition(".")[2].rstrip("_") in ("", own.rstrip("_"))
@@ -196,13 +193,8 @@ def _origin(module: ModuleType) -> str | None:
 
 def _relative_level(file: Path) -> int:
     """Number of folders that the relative imports of a file go up."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return 0  # running it gives a better error
-    return max(
-        (node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0
-    )
+    nodes = ast.walk(source_tree(file))
+    return max((node.level for node in nodes if isinstance(node, ast.ImportFrom)), default=0)
 
 
 def execute(file: Path, package: tuple[Path, ...], script: Script | None) -> ModuleType:
