@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gptinit.load.python_file import file_factory
+from gptinit.load.python_file import code_factory
 
 TEXT = """
 from torch import nn
@@ -27,7 +27,7 @@ def test_its_own_init_says_what_can_be_set_and_not_the_fields_of_its_base(tmp_pa
     # Defect 3: transformers 5 made the base a dataclass, and its fields were all that was taken.
     (tmp_path / "model.py").write_text(TEXT, encoding="utf-8")
 
-    factory = file_factory(tmp_path / "model.py", "My", {"n_layers": "4", "n_head": 4})
+    factory = code_factory(tmp_path / "model.py", "My", {"n_layers": "4", "n_head": 4})
 
     assert len(factory.build().layers) == 4  # type: ignore[arg-type]
     assert (factory.n_layer, factory.n_embd, factory.n_head) == (4, 64, 4)

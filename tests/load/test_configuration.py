@@ -8,7 +8,7 @@ import pytest
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.load.configuration import _nested
 from gptinit.load.factory import Factory
-from gptinit.load.python_file import file_factory
+from gptinit.load.python_file import code_factory
 
 Load = Callable[..., Factory]
 
@@ -31,7 +31,7 @@ def load(tmp_path: Path) -> Load:
         )
         file = tmp_path / "model.py"
         file.write_text(HEAD + text + model, encoding="utf-8")
-        return file_factory(file, "GPT", {k.replace("__", "."): v for k, v in given.items()})
+        return code_factory(file, "GPT", {k.replace("__", "."): v for k, v in given.items()})
 
     return loaded
 
@@ -99,7 +99,7 @@ def test_the_default_configuration_of_a_model_takes_settings(tmp_path: Path) -> 
     file = tmp_path / "model.py"
     file.write_text(HEAD + NODE + model + DEFAULT, encoding="utf-8")
 
-    factory = file_factory(
+    factory = code_factory(
         file, "GPT", {"n_embd": "4", "config.n_layers": 2, "optimizer.lr": "0.5"}
     )
 

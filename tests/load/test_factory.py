@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from gptinit.load.factory import Factory, called_by
+from gptinit.load.factory import Factory
+from gptinit.load.forward_function import called_by
 
 
 def call(model: nn.Module, ids: Tensor) -> object:

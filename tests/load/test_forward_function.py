@@ -45,7 +45,7 @@ def test_a_function_of_a_module_or_at_hand_is_taken_as_it_is() -> None:
     ("named", "error", "message"),
     [
         ("how.py", ConfigError, r"^forward must be path\.py:FUNC or package\.module:FUNC, got "),
-        ("none.py:run", ConfigError, r"^forward must name a file that exists, got 'none\.py:run'"),
+        ("none.py:run", ConfigError, r"^forward must be a file that exists, got 'none\.py'"),
         ("HERE:stop", ConfigError, r"^forward must name a function of .*how\.py, got 'stop'\."),
         ("HERE:number", ConfigError, r"^forward must name a function of .*, got 'number'\."),
         ("no.such:run", ConfigError, r"^forward must be a module that can be imported, got 'no\."),
@@ -92,3 +92,11 @@ def test_a_file_beside_the_model_that_lacks_a_module_says_so(tmp_path: Path) -> 
 
     with pytest.raises(SubjectError, match=r"^how\.py must import .* add --stub nowhere for"):
         find_factory(f"{tmp_path}/model.py:make", forward=f"{path}:run")
+
+
+def test_a_file_that_is_no_python_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "how.txt"
+    file.write_text("def run(model, ids): ...\n")
+
+    with pytest.raises(ConfigError, match=r"^forward must be a Python file ending in \.py, got '"):
+        forward_function(f"{file}:run")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gptinit.load.python_file import file_factory
+from gptinit.load.python_file import code_factory
 from gptinit.read.reading import read_model
 
 TEXT = """
@@ -53,14 +53,14 @@ def test_what_code_puts_on_cuda_is_on_the_cpu_and_drawn_the_same(
     readings = []
     for text in (TEXT.format(**CPU), TEXT.format(**{**CPU, **named})):
         file.write_text(text, encoding="utf-8")
-        readings.append(read_model(file_factory(file, "make", {})))
+        readings.append(read_model(code_factory(file, "make", {})))
 
     on_cpu, on_cuda = readings
     assert on_cuda.program == on_cpu.program
     assert [note.message for note in on_cuda.notes] == [
         "There is no GPU here: what the code puts on cuda was put on the CPU."
     ]
-    assert file_factory(file, "make", {}).build()(torch.arange(3)[None]).shape == (1, 3, 11)
+    assert code_factory(file, "make", {}).build()(torch.arange(3)[None]).shape == (1, 3, 11)
 
 
 def test_code_that_only_mentions_cuda_is_not_spoken_of(tmp_path: Path) -> None:
@@ -68,4 +68,4 @@ def test_code_that_only_mentions_cuda_is_not_spoken_of(tmp_path: Path) -> None:
     text = TEXT.format(**CPU) + "def train():\n    return make().to('cuda')\n"
     file.write_text(text, encoding="utf-8")
 
-    assert read_model(file_factory(file, "make", {})).notes == ()
+    assert read_model(code_factory(file, "make", {})).notes == ()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gptinit.errors import ConfigError, SubjectError
-from gptinit.load.python_file import file_factory, module_factory
+from gptinit.load.python_file import code_factory
 
 MODELS = Path(__file__).resolve().parents[1] / "support" / "models"
 
@@ -36,7 +36,7 @@ def write(tmp_path: Path) -> Write:
 def test_a_model_file_in_a_style_of_its_own_loads_unchanged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    factory = file_factory(MODELS / "nano.py", "GPT", {"n_layer": "2", "init_std": 0.01})
+    factory = code_factory(MODELS / "nano.py", "GPT", {"n_layer": "2", "init_std": 0.01})
 
     module = factory.build()
 
@@ -52,7 +52,7 @@ def test_a_model_file_in_a_style_of_its_own_loads_unchanged(
 
 
 def test_a_model_with_foreign_names_of_sizes_takes_ours_too() -> None:
-    factory = file_factory(MODELS / "llama.py", "Transformer", {"n_layer": 2, "n_kv_head": 2})
+    factory = code_factory(MODELS / "llama.py", "Transformer", {"n_layer": 2, "n_kv_head": 2})
 
     module = factory.build()
 
@@ -65,7 +65,7 @@ def test_a_model_with_foreign_names_of_sizes_takes_ours_too() -> None:
 
 @pytest.mark.parametrize(("file", "name"), [("nano.py", "GPT"), ("llama.py", "Transformer")])
 def test_the_model_that_no_other_class_is_made_of_needs_no_name(file: str, name: str) -> None:
-    assert file_factory(MODELS / file, None, {}).name == f"{file}:{name}"
+    assert code_factory(MODELS / file, None, {}).name == f"{file}:{name}"
 
 
 def test_several_models_without_a_name_are_listed(write: Write) -> None:
@@ -76,12 +76,12 @@ def test_several_models_without_a_name_are_listed(write: Write) -> None:
 
     message = r"model\.py must be given with the name of its model, got several: A, B, C\."
     with pytest.raises(SubjectError, match=message):
-        file_factory(file, None, {})
+        code_factory(file, None, {})
 
 
 def test_a_file_without_a_model_says_so(write: Write) -> None:
     with pytest.raises(SubjectError, match="got no model class in it"):
-        file_factory(write(model="x = 1\n"), None, {})
+        code_factory(write(model="x = 1\n"), None, {})
 
 
 def test_a_file_without_the_name_says_what_it_has(write: Write) -> None:
@@ -92,7 +92,7 @@ def test_a_file_without_the_name_says_what_it_has(write: Write) -> None:
 
     message = r"^model\.py must define 'GTP', got only GPT, make_gpt\. Did you mean GPT\?$"
     with pytest.raises(SubjectError, match=message):
-        file_factory(file, "GTP", {})
+        code_factory(file, "GTP", {})
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_a_file_without_the_name_says_what_it_has(write: Write) -> None:
 def test_a_name_that_cannot_build_is_refused(write: Write, text: str, told: str) -> None:
     message = f"model.py:model must be a model class or a function that returns a model, got {told}"
     with pytest.raises(SubjectError, match=message):
-        file_factory(write(model=text), "model", {})
+        code_factory(write(model=text), "model", {})
 
 
 def test_a_class_that_is_no_module_is_refused(write: Write) -> None:
-    factory = file_factory(write(model="class GPT: ...\n"), "GPT", {})
+    factory = code_factory(write(model="class GPT: ...\n"), "GPT", {})
 
     with pytest.raises(SubjectError, match=r"must build a torch\.nn\.Module, got an object of"):
         factory.build()
@@ -117,7 +117,7 @@ def test_a_class_that_is_no_module_is_refused(write: Write) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model must be a file that exists, got '.*model\.py'"):
-        file_factory(tmp_path / "model.py", "GPT", {})
+        code_factory(tmp_path / "model.py", "GPT", {})
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 )
 def test_a_file_that_fails_is_told_in_one_line(write: Write, text: str, told: str) -> None:
     with pytest.raises(SubjectError) as caught:
-        file_factory(write(model=text), "GPT", {})
+        code_factory(write(model=text), "GPT", {})
 
     assert str(caught.value) == f"model.py must load without an error, got {told}."
     assert "model" not in sys.modules
@@ -143,13 +143,13 @@ def test_a_file_that_is_no_text_is_told_in_one_line(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\x00\x01")
 
     with pytest.raises(SubjectError, match=r"^model.py must load without an error, got .*$"):
-        file_factory(file, "GPT", {})
+        code_factory(file, "GPT", {})
 
 
 def test_a_factory_that_raises_shows_its_own_message(write: Write) -> None:
     text = "def make():\n    raise RuntimeError('width must\\ndivide')\n"
 
-    factory = file_factory(write(model=text), "make", {})
+    factory = code_factory(write(model=text), "make", {})
 
     with pytest.raises(SubjectError) as caught:
         factory.build()
@@ -168,7 +168,7 @@ def test_a_configuration_that_refuses_a_value_shows_its_own_message(write: Write
     )
 
     with pytest.raises(SubjectError, match=r"AssertionError: not three \(model\.py:7\)"):
-        file_factory(write(model=text), "GPT", {"n_head": 3})
+        code_factory(write(model=text), "GPT", {"n_head": 3})
 
 
 def test_siblings_are_importable_while_loading_and_while_building(write: Write) -> None:
@@ -180,7 +180,7 @@ def test_siblings_are_importable_while_loading_and_while_building(write: Write) 
     )
     path = list(sys.path)
 
-    factory = file_factory(file, "make", {})
+    factory = code_factory(file, "make", {})
 
     assert factory.build().weight.shape == (5, 2)
     assert factory.build().weight.shape == (5, 2)
@@ -195,7 +195,7 @@ def test_files_and_siblings_of_equal_names_in_two_folders_do_not_collide(write: 
         for f, w in (("one", 3), ("two", 4))
     ]
 
-    factories = [file_factory(file, "make", {}) for file in files]
+    factories = [code_factory(file, "make", {}) for file in files]
 
     widths = [factory.build().out_features for factory in (*factories, *factories)]
     assert widths == [3, 4, 3, 4]
@@ -211,14 +211,14 @@ def test_modules_of_the_caller_are_neither_used_nor_lost(
     text = "from parts import width\n" + LINEAR.format(width="width")
     file = write(two__SLASH__model=text, two__SLASH__parts="width = 7\n")
 
-    module = file_factory(file, "make", {}).build()
+    module = code_factory(file, "make", {}).build()
 
     assert module.out_features == 7
     assert sys.modules["parts"] is theirs
 
 
 def test_a_file_named_like_an_installed_module_does_not_replace_it(write: Write) -> None:
-    factory = file_factory(write(random=LINEAR.format(width=3)), "make", {})
+    factory = code_factory(write(random=LINEAR.format(width=3)), "make", {})
 
     assert factory.build().out_features == 3
     assert sys.modules["random"] is random
@@ -238,7 +238,7 @@ def test_relative_imports_work_in_packages_and_plain_folders(write: Write, packa
     }
     inits = {"lab__SLASH____init__": "", "lab__SLASH__gpt__SLASH____init__": ""}
 
-    factory = file_factory(write(**files, **(inits if package else {})), "make", {})
+    factory = code_factory(write(**files, **(inits if package else {})), "make", {})
 
     assert factory.build().out_features == 6
     assert not any(name.partition(".")[0] == "lab" for name in sys.modules)
@@ -252,7 +252,7 @@ def test_a_package_may_import_itself_by_its_name(write: Write) -> None:
         lab__SLASH____init__="from .model import make\n",
     )
 
-    assert file_factory(file, "make", {}).build().out_features == 6
+    assert code_factory(file, "make", {}).build().out_features == 6
 
 
 def test_a_sibling_that_imports_the_model_gets_the_same_class(write: Write) -> None:
@@ -263,7 +263,7 @@ def test_a_sibling_that_imports_the_model_gets_the_same_class(write: Write) -> N
         "    return m\n",
     )
 
-    assert type(file_factory(file, "make", {}).build()).__name__ == "Base"
+    assert type(code_factory(file, "make", {}).build()).__name__ == "Base"
 
 
 def test_a_file_never_sees_our_arguments(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ def test_a_file_never_sees_our_arguments(write: Write, monkeypatch: pytest.Monke
     text = "import sys\nfor arg in sys.argv[1:]:\n    raise ValueError(arg)\n" + LINEAR
 
     file = write(model=text.format(width=2))
-    factory = file_factory(file, "make", {})
+    factory = code_factory(file, "make", {})
 
     assert factory.build().out_features == 2
     assert sys.argv[1:] == ["audit", "--scheme=nanogpt"]
@@ -287,7 +287,7 @@ def test_loading_leaves_nothing_behind(
     file = write(model=text)
     state, mine, folder = torch.get_rng_state(), random.getstate(), Path.cwd()
 
-    file_factory(file, "make", {})
+    code_factory(file, "make", {})
 
     assert capsys.readouterr() == ("", "loading\n")
     assert torch.equal(torch.get_rng_state(), state)
@@ -305,7 +305,7 @@ def test_a_relative_path_is_still_found_after_the_folder_changed(
         parts="from torch import nn\ndef linear():\n    return nn.Linear(2, 3)\n",
     )
     monkeypatch.chdir(tmp_path)
-    factory = file_factory("model.py", "make", {})
+    factory = code_factory("model.py", "make", {})
 
     monkeypatch.chdir("/")
 
@@ -341,7 +341,7 @@ def test_configurations_of_every_kind_take_settings(
 ) -> None:
     file = write(model=config + MODEL.format(argument=argument))
 
-    factory = file_factory(file, "GPT", {"n_embd": "8", "std": "0.5"})
+    factory = code_factory(file, "GPT", {"n_embd": "8", "std": "0.5"})
 
     weight = factory.build().head.weight  # type: ignore[union-attr]
     assert weight.shape == (2, 8)
@@ -352,14 +352,14 @@ def test_configurations_of_every_kind_take_settings(
 def test_a_default_that_is_a_configuration_takes_settings(write: Write) -> None:
     text = CONFIGS["fields"] + MODEL.format(argument="config=GPTConfig()")
 
-    assert file_factory(write(model=text), "GPT", {"n_embd": 8}).n_embd == 8
+    assert code_factory(write(model=text), "GPT", {"n_embd": 8}).n_embd == 8
 
 
 def test_the_configuration_named_after_the_model_is_its_own(write: Write) -> None:
     other = "@dataclass\nclass TrainConfig:\n    steps: int = 1\n"
     text = CONFIGS["fields"] + other + MODEL.format(argument="config")
 
-    assert file_factory(write(model=text), "GPT", {}).settings == {"n_embd": 4, "std": 0.02}
+    assert code_factory(write(model=text), "GPT", {}).settings == {"n_embd": 4, "std": 0.02}
 
 
 def test_several_configurations_that_would_do_are_named(write: Write) -> None:
@@ -371,20 +371,20 @@ def test_several_configurations_that_would_do_are_named(write: Write) -> None:
         r"Annotate its argument 'config'\.$"
     )
     with pytest.raises(SubjectError, match=message):
-        file_factory(write(model=text), "GPT", {})
+        code_factory(write(model=text), "GPT", {})
 
 
 def test_of_several_configurations_the_one_that_has_all_that_is_read_is_taken(write: Write) -> None:
     other = "@dataclass\nclass TrainConfig:\n    n_embd: int = 1\n"
     text = CONFIGS["fields"].replace("GPT", "Model") + other + MODEL.format(argument="config")
 
-    assert file_factory(write(model=text), "GPT", {}).settings == {"n_embd": 4, "std": 0.02}
+    assert code_factory(write(model=text), "GPT", {}).settings == {"n_embd": 4, "std": 0.02}
 
 
 def test_an_imported_configuration_is_found(write: Write) -> None:
     text = "from shape import GPTConfig\n" + MODEL.format(argument="config")
 
-    factory = file_factory(write(model=text, shape=CONFIGS["fields"]), "GPT", {"n_embd": 8})
+    factory = code_factory(write(model=text, shape=CONFIGS["fields"]), "GPT", {"n_embd": 8})
 
     assert factory.build().head.in_features == 8  # type: ignore[union-attr]
 
@@ -395,9 +395,9 @@ def test_a_field_without_a_value_is_named(write: Write) -> None:
 
     message = r"must have a value for every setting, got no value for n_embd\. Use --set n_embd="
     with pytest.raises(ConfigError, match=message):
-        file_factory(file, "GPT", {})
+        code_factory(file, "GPT", {})
 
-    assert file_factory(file, "GPT", {"n_embd": 8}).n_embd == 8
+    assert code_factory(file, "GPT", {"n_embd": 8}).n_embd == 8
 
 
 def test_an_unknown_setting_of_a_file_lists_its_fields() -> None:
@@ -406,14 +406,14 @@ def test_an_unknown_setting_of_a_file_lists_its_fields() -> None:
         "Did you mean n_layer"
     )
     with pytest.raises(ConfigError, match=message):
-        file_factory(MODELS / "nano.py", "GPT", {"n_layr": 2})
+        code_factory(MODELS / "nano.py", "GPT", {"n_layr": 2})
 
 
 def test_keywords_of_a_function_take_settings(write: Write) -> None:
     text = "from torch.nn import Linear\ndef make(width=3, bias=True):\n    return "
     text += "Linear(2, width, bias)\n"
 
-    module = file_factory(write(model=text), "make", {"width": 4, "bias": "false"}).build()
+    module = code_factory(write(model=text), "make", {"width": 4, "bias": "false"}).build()
 
     assert module.out_features == 4
     assert module.bias is None
@@ -426,7 +426,7 @@ def test_a_module_of_the_working_folder_is_found(
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
 
-    factory = module_factory("a_lab_of_tests.zoo", "make", {})
+    factory = code_factory("a_lab_of_tests.zoo", "make", {})
 
     assert factory.build().out_features == 3
     assert (factory.name, factory.source) == (
@@ -438,7 +438,7 @@ def test_a_module_of_the_working_folder_is_found(
 
 
 def test_a_class_of_an_installed_module_takes_settings() -> None:
-    factory = module_factory("torch.nn", "Linear", {"in_features": 3, "out_features": "4"})
+    factory = code_factory("torch.nn", "Linear", {"in_features": 3, "out_features": "4"})
 
     assert factory.build().weight.shape == (4, 3)
 
@@ -447,7 +447,7 @@ def test_a_class_of_an_installed_module_takes_settings() -> None:
 def test_a_module_that_does_not_exist_is_named(module: str) -> None:
     message = f"model must be a module that can be imported, got '{module}'"
     with pytest.raises(ConfigError, match=message):
-        module_factory(module, "GPT", {})
+        code_factory(module, "GPT", {})
 
 
 def test_a_module_that_needs_another_one_says_which(
@@ -458,12 +458,12 @@ def test_a_module_that_needs_another_one_says_which(
 
     message = r"got none named nowhere_to_be_found \(a_needy_module\.py:1\)\. Install .*--stub now"
     with pytest.raises(SubjectError, match=message):
-        module_factory("a_needy_module", "GPT", {})
+        code_factory("a_needy_module", "GPT", {})
 
 
 @pytest.mark.parametrize(("file", "name"), [("nano.py", "GPT"), ("llama.py", "Transformer")])
 def test_the_models_of_these_tests_run(file: str, name: str) -> None:
-    module = file_factory(MODELS / file, name, {}).build()
+    module = code_factory(MODELS / file, name, {}).build()
     tokens = torch.arange(12).reshape(2, 6)
 
     told, trained = module(tokens), module(tokens, tokens)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gptinit.errors import SubjectError
-from gptinit.load.python_file import file_factory
+from gptinit.load.python_file import code_factory
 from gptinit.load.stand_ins import StandIns
 from gptinit.load.surroundings import Surroundings
 
@@ -24,7 +24,7 @@ def test_a_namespace_package_without_its_parent_does_not_hide_the_users_error(
     file.write_text("def build():\n    import lab_of_defect_5\n", encoding="utf-8")
 
     with pytest.raises(SubjectError) as caught:
-        file_factory(file, "build", {}).build()
+        code_factory(file, "build", {}).build()
 
     assert str(caught.value) == (
         "model.py:build must build without an error, got ValueError: the real one (__init__.py:2)."
@@ -40,7 +40,7 @@ def test_a_package_with_a_file_of_its_own_name_is_found_as_a_package(tmp_path: P
     text = "from torch import nn\ndef make():\n    return nn.Linear(2, 3)\n"
     (package / "model.py").write_text(text, encoding="utf-8")
 
-    assert file_factory(package / "model.py", "make", {}).build().out_features == 3
+    assert code_factory(package / "model.py", "make", {}).build().out_features == 3
 
 
 def test_a_file_that_its_own_package_imports_runs_once(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_file_that_its_own_package_imports_runs_once(tmp_path: Path) -> None:
     text += "    return nn.Linear(2, 3)\n"
     (package / "model.py").write_text(text, encoding="utf-8")
 
-    file_factory(package / "model.py", "make", {}).build()
+    code_factory(package / "model.py", "make", {}).build()
 
     assert (package / "model.py.runs").read_text() == "x"
 
@@ -64,7 +64,7 @@ def test_files_of_one_name_are_modules_of_their_own(tmp_path: Path) -> None:
         (tmp_path / folder / "model.py").write_text(text, encoding="utf-8")
 
     first, second, again = (
-        file_factory(tmp_path / folder / "model.py", "make", {}) for folder in "aba"
+        code_factory(tmp_path / folder / "model.py", "make", {}) for folder in "aba"
     )
 
     assert [f.build().out_features for f in (first, second, again)] == [3, 4, 3]
@@ -84,7 +84,7 @@ def test_a_file_is_run_from_the_folder_around_it_that_holds_what_it_imports(
         "from a_lab_at_the_root.parts import Linear\ndef make(): return Linear(2, 3)\n"
     )
 
-    factory = file_factory(app / "model.py", "make", {})
+    factory = code_factory(app / "model.py", "make", {})
 
     assert dict(factory.build().named_parameters())["weight"].shape == (3, 2)
     assert str(tmp_path) not in sys.path

@@ -86,12 +86,9 @@ class Job(ABC):
 
     def _called(self, factory: "Factory") -> "Factory":
         """A factory with the user's way to call its model, if there is one."""
-        from gptinit.load.factory import called_by
-        from gptinit.load.forward_function import forward_function
+        from gptinit.load.forward_function import called_by
 
-        if self.forward is None:
-            return factory
-        return called_by(factory, forward_function(self.forward))
+        return called_by(factory, self.forward)
 
     def predicted(self, run: RunConfig, tokens: "ArrayLike | None" = None) -> Profile:
         """Its profile by theory alone.

@@ -9,11 +9,11 @@ from torch import nn
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.facts.presets import PRESETS
 from gptinit.load.configured import Target, configured_factory
-from gptinit.load.factory import Factory, called_by
-from gptinit.load.forward_function import Forward, forward_function
+from gptinit.load.factory import Factory
+from gptinit.load.forward_function import Forward, called_by
 from gptinit.load.huggingface import huggingface_factory
 from gptinit.load.init_choice import NO_INIT, Code, InitChoice, with_init
-from gptinit.load.python_file import Ways, file_factory, init_outside, module_factory
+from gptinit.load.python_file import code_factory
 from gptinit.load.settings import SCALARS, sizes
 
 __all__ = ["factory_of", "find_factory", "live_factory"]
@@ -44,29 +44,25 @@ def find_factory(  # noqa: PLR0913 - what the user says, by keyword
         SubjectError: if the model's code fails or has no such name.
     """
     head, colon, name = model.rpartition(":")
-    ways = Ways(init=init, forward=forward, stubs=stubs)
-    if not model:
-        raise _no_model(model)
     if colon and not Path(model).exists():  # a path may have a colon of its own
-        if not name or not head:
+        is_module = all(part.isidentifier() for part in head.split("."))
+        if not (name and head and (head.endswith(".py") or Path(head).is_file() or is_module)):
             raise _no_model(model)
-        if head.endswith(".py") or Path(head).is_file():
-            return file_factory(head, name, overrides or {}, ways)
-        if all(part.isidentifier() for part in head.split(".")):
-            return module_factory(head, name, overrides or {}, ways)
-        raise _no_model(model)
-    if model.endswith(".py"):
-        return file_factory(model, None, overrides or {}, ways)
-    if model.endswith(".json") or Path(model).is_dir():
+    elif model.endswith(".py"):
+        head, name = model, ""
+    elif model and (model.endswith(".json") or Path(model).is_dir()):
         if stubs:
             raise ConfigError(
                 f"stub cannot be used with a config, got {', '.join(stubs)} for {model!r}. "
                 "transformers says what it needs."
             )
         made = huggingface_factory(model, overrides, trust_remote_code=trust_remote_code)
-        made = with_init(made, Code(outside=init_outside), init or NO_INIT)
-        return made if forward is None else called_by(made, forward_function(forward))
-    raise _no_model(model)
+        return called_by(with_init(made, Code(), init or NO_INIT), forward)
+    else:
+        raise _no_model(model)
+    return code_factory(
+        head, name or None, overrides or {}, init=init, forward=forward, stubs=stubs
+    )
 
 
 def factory_of(
@@ -106,7 +102,7 @@ def factory_of(
         namespace=namespace,
     )
     kind = call if isinstance(call, type) else None
-    code = Code(kind=kind, namespace=namespace, outside=init_outside)
+    code = Code(kind=kind, namespace=namespace)
     return with_init(configured_factory(target, overrides or {}), code, init)
 
 

@@ -26,6 +26,7 @@ from gptinit.errors import ConfigError, SubjectError, unknown_name
 from gptinit.load.settings import MISSING, SCALARS, Setting, kinds_of
 from gptinit.load.signature import (
     default_of,
+    function_of,
     hints_of,
     parameters,
     reads,
@@ -84,7 +85,7 @@ def find_configuration(
     Raises:
         SubjectError: if several would do.
     """
-    hints = hints_of(call.__init__ if isinstance(call, type) else call)  # type: ignore[misc]
+    hints = hints_of(function_of(call))
     for parameter in parameters(call):
         found = _of_signature(parameter, hints.get(parameter.name))
         if parameter.name in overrides:
@@ -130,7 +131,7 @@ def _of_needed(
     if len(makers) == 1:
         return _of_object(needed.name, makers[0])
     wanted = _wanted(call, needed.name)
-    if not reads(call, needed.name).keys:
+    if not reads(call, needed.name)[0]:
         classes = _classes(call, namespace)
         # Of several the one that has all that is read; if none has, the file does not show it.
         fit = [kind for kind in classes if wanted <= _of_class(needed.name, kind).settings.keys()]
@@ -149,8 +150,9 @@ def _of_needed(
 
 
 def _wanted(call: Callable[..., object], parameter: str) -> frozenset[str]:
-    read = reads(call, parameter)
-    return read.keys or read.attributes
+    """What a call reads of a parameter: keys if it reads any, else attributes."""
+    keys, attributes = reads(call, parameter)
+    return keys or attributes
 
 
 def _constants(wanted: frozenset[str], namespace: Mapping[str, object]) -> dict[str, object]:
@@ -227,7 +229,7 @@ def _of_class(parameter: str, kind: type, level: int = 0) -> Configuration:
         for f in (dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ())
         if f.default_factory is not dataclasses.MISSING
     }
-    hints = {**hints_of(kind), **hints_of(kind.__init__)}  # type: ignore[misc]
+    hints = {**hints_of(kind), **hints_of(function_of(kind))}
     own = {p.name: factories[p.name]() if _is_made(p, factories) else default_of(p) for p in named}
     known = _set_by_any(kind) if takes_any(kind) else {}
     defaults = {**known, **own}
@@ -425,5 +427,4 @@ def _read_by_module(parameter: str, namespace: Mapping[str, object]) -> frozense
     here = namespace.get("__name__")
     own = (v for v in namespace.values() if callable(v) and getattr(v, "__module__", "") == here)
     takers = (v for v in own if any(p.name == parameter for p in required_parameters(v)))
-    found = (reads(taker, parameter) for taker in takers)
-    return frozenset[str]().union(*(read.keys or read.attributes for read in found))
+    return frozenset[str]().union(*(_wanted(taker, parameter) for taker in takers))

@@ -12,7 +12,7 @@ from gptinit.load.configuration import Configuration, find_configuration
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on, guarded, isolated
 from gptinit.load.settings import MISSING, SCALARS, Setting, kinds_of, resolve, sizes, typed
-from gptinit.load.signature import default_of, hints_of, parameters, takes_any
+from gptinit.load.signature import default_of, function_of, hints_of, parameters, takes_any
 from gptinit.results.profile import Note
 
 __all__ = ["Target", "configured_factory"]
@@ -148,7 +148,7 @@ def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:
     call = target.call
     with blamed_on(target.label, "take its configuration"):
         config = find_configuration(call, target.label, target.namespace, overrides)
-    hints = hints_of(call.__init__ if isinstance(call, type) else call)  # type: ignore[misc]
+    hints = hints_of(function_of(call))
     own = {
         p.name: Setting(kinds=kinds_of(hints.get(p.name), default_of(p)), default=default_of(p))
         for p in parameters(call)

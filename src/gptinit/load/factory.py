@@ -14,7 +14,7 @@ from gptinit.results.profile import Note
 from gptinit.trace.record.branches import Watch, watched
 from gptinit.trace.record.tracing import trace
 
-__all__ = ["Built", "Factory", "TrainerInit", "built", "called_by", "seeded"]
+__all__ = ["Built", "Factory", "TrainerInit", "also", "built", "seeded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,16 +123,13 @@ def built(factory: Factory, build: Callable[[], nn.Module], *, watch: bool) -> B
     return Built(module=module, watch=seen)
 
 
-def called_by(factory: Factory, forward: Callable[[nn.Module, Tensor], object]) -> Factory:
-    """The factory with the user's way to call its model, whatever its settings."""
-    change = factory.with_settings
-
-    def with_settings(more: Mapping[str, object]) -> Factory:
-        assert change is not None  # `with_settings` is None then
-        return called_by(change(more), forward)
-
-    changed = None if change is None else with_settings
-    return replace(factory, forward=forward, with_settings=changed)
+def also(factory: Factory, change: Callable[[Factory], Factory]) -> Factory:
+    """What `change` makes of a factory, and will make of it with other settings."""
+    before = factory.with_settings
+    made = change(factory)
+    if before is None:
+        return made
+    return replace(made, with_settings=lambda more: also(before(more), change))
 
 
 def seeded(factory: Factory) -> Callable[[int], nn.Module]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FunctionType
 from typing import TypeAlias
 
 import torch
@@ -27,7 +28,7 @@ from gptinit.load.candidates import (
     methods_of_parts,
     named_in_constructor,
 )
-from gptinit.load.factory import Built, Factory, TrainerInit, built
+from gptinit.load.factory import Built, Factory, TrainerInit, also, built
 from gptinit.load.init_trial import Trial, drawing, left_by_torch, matrices, outer, tried
 from gptinit.load.initialiser import (
     Initialiser,
@@ -35,6 +36,7 @@ from gptinit.load.initialiser import (
     function_init,
     method_init,
 )
+from gptinit.load.loaded import Loaded, load_function
 from gptinit.load.unvalued import Unvalued
 from gptinit.results.profile import Note
 from gptinit.trace.record.tracing import trace
@@ -57,14 +59,12 @@ class Code:
         kind: the class that the factory calls; None where a function builds the model, which says
             itself how it is initialised.
         namespace: the names of its file.
-        file: the file; None for what is no file.
-        outside: from "path.py:FUNCTION" to that function.
+        beside: its file or module, loaded; None where nothing was loaded for it.
     """
 
     kind: type | None = None
     namespace: Mapping[str, object] = field(default_factory=dict)
-    file: Path | None = None
-    outside: Callable[[str], Initialiser]
+    beside: Loaded | None = None
 
 
 def with_init(factory: Factory, code: Code, choice: InitChoice = None) -> Factory:
@@ -79,13 +79,13 @@ def with_init(factory: Factory, code: Code, choice: InitChoice = None) -> Factor
         ConfigError: if there is no such init, several would do, or one needs more than settings.
         SubjectError: if the model cannot be built, or its init fails.
     """
-    functions = (i for i in functions_in(code.namespace) if i.is_named or code.kind)
-    plain = replace(factory, init_functions=tuple(functions))
-    made = _found(plain, code) if choice is None else _named(plain, code, choice)
-    before = factory.with_settings
-    if before is None:
-        return made
-    return replace(made, with_settings=lambda more: with_init(before(more), code, choice))
+
+    def change(factory: Factory) -> Factory:
+        functions = (i for i in functions_in(code.namespace) if i.is_named or code.kind)
+        plain = replace(factory, init_functions=tuple(functions))
+        return _found(plain, code) if choice is None else _named(plain, code, choice)
+
+    return also(factory, change)
 
 
 def _followed_by(factory: Factory, trial: Trial, chosen_by: str) -> Factory:
@@ -235,7 +235,8 @@ def _found(factory: Factory, code: Code) -> Factory:
     if not named:
         plain = _under_another_name(factory, made.module, allowed)
     if plain:
-        rivals = functions_beside(code.file) if code.file else []
+        file = getattr(code.beside and code.beside.module, "__file__", None)
+        rivals = functions_beside(Path(file)) if file else []
         if rivals:  # a method for want of better, as litgpt's, beside what its trainer runs
             raise _several(factory, [plain[0].call(factory).call, *rivals])
         return _followed_by(factory, plain[0], "found")
@@ -295,7 +296,8 @@ def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) ->
     if callable(choice):
         init = function_init(getattr(choice, "__name__", "init"), choice)
     elif ":" in choice:
-        init = code.outside(choice)
+        call, loaded = load_function(choice, "init", code.beside, FunctionType)
+        init = replace(function_init(choice.rpartition(":")[2], call), within=loaded.within)
     else:
         init = _by_name(factory, code, choice)
     if init.takes and not init.is_applied:

@@ -21,7 +21,7 @@ from gptinit.load.stand_ins import StandIns
 from gptinit.load.surroundings import Surroundings, execute, loading
 from gptinit.results.profile import Note
 
-__all__ = ["Loaded", "load_file", "load_function", "load_module"]
+__all__ = ["Loaded", "load", "load_file", "load_function"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Loaded:
         imported = [f.f_globals["__name__"] for f in frames if f.f_code.co_name == "<module>"]
         try:
             if imported:
-                load_module(imported[0], "", StandIns.of([*self.around.stand_ins.names, name]))
+                _load_module(imported[0], "", StandIns.of([*self.around.stand_ins.names, name]))
         except MissingModulesError as more:
             return [name, *more.names]
         except GptInitError:  # which the user will see once this one is there
@@ -85,6 +85,31 @@ class Loaded:
         return (*(self.script.notes() if self.script else of_module), *self.around.notes())
 
 
+def load(
+    place: str | Path, what: str, stand_ins: StandIns, beside: Surroundings | None = None
+) -> Loaded:
+    """A Python file or an importable module, loaded.
+
+    Args:
+        place: the path of a file, or the dotted name of a module.
+        what: what names it, in errors: "model".
+        stand_ins: for modules that are missing.
+        beside: the surroundings of another file, which it shares.
+
+    Raises:
+        ConfigError: if there is no such file or module.
+        SubjectError: if it fails.
+    """
+    file, text = Path(place), str(place)
+    if not (file.suffix == ".py" or "/" in text or file.is_file()):
+        return _load_module(text, what, stand_ins)
+    if not file.is_file():
+        raise ConfigError(f"{what} must be a file that exists, got {text!r}. Check the path.")
+    if file.suffix != ".py":
+        raise ConfigError(f"{what} must be a Python file ending in .py, got {text!r}.")
+    return load_file(file, stand_ins, beside)
+
+
 def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = None) -> Loaded:
     """A Python file, run in its surroundings, or in those and the ones of another file.
 
@@ -93,7 +118,7 @@ def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = Non
     """
     here = file.resolve()
 
-    def load(stand_ins: StandIns, also: Sequence[str]) -> Loaded:
+    def once(stand_ins: StandIns, also: Sequence[str]) -> Loaded:
         around = Surroundings.of(here, stand_ins, also)
         around = around.joined(beside) if beside else around
         script = read_script(here, around.entered)
@@ -103,10 +128,10 @@ def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = Non
             module=module, place=file.name, source=str(file), around=around, script=script
         )
 
-    return _with_all_missing_named(load, stand_ins, here)
+    return _with_all_missing_named(once, stand_ins, here)
 
 
-def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
+def _load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
     """An importable module, loaded; the working folder is importable.
 
     Raises:
@@ -114,7 +139,7 @@ def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
         SubjectError: if it fails.
     """
 
-    def load(stand_ins: StandIns, _: Sequence[str]) -> Loaded:
+    def once(stand_ins: StandIns, _: Sequence[str]) -> Loaded:
         around = Surroundings.here(module, stand_ins)
         with around.entered(), loading(module, stand_ins, around.paths):
             importlib.invalidate_caches()
@@ -129,7 +154,7 @@ def load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
                 raise
         return Loaded(module=imported, place=module, source=f"module {module}", around=around)
 
-    return _with_all_missing_named(load, stand_ins)
+    return _with_all_missing_named(once, stand_ins)
 
 
 def _with_all_missing_named(
@@ -151,8 +176,8 @@ def _with_all_missing_named(
     missing: list[str] = []
     also: list[str] = []
     while True:
-        asked = StandIns.of([*stand_ins.names, *missing]) if missing else stand_ins
         try:
+            asked = StandIns.of([*stand_ins.names, *missing]) if missing else stand_ins
             loaded = load(asked, also)
         except MissingModulesError as error:
             near = folders_with(error.names, file) if file else []
@@ -190,12 +215,7 @@ def load_function(
     if not place or not name.isidentifier():
         raise ConfigError(f"{what} must be path.py:FUNC or package.module:FUNC, got {text!r}.")
     stand_ins = beside.around.stand_ins if beside else StandIns()
-    if place.endswith(".py") or "/" in place or Path(place).is_file():
-        if not Path(place).is_file():
-            raise ConfigError(f"{what} must name a file that exists, got {text!r}. Check the path.")
-        loaded = load_file(Path(place), stand_ins, beside.around if beside else None)
-    else:
-        loaded = load_module(place, what, stand_ins)
+    loaded = load(place, what, stand_ins, beside.around if beside else None)
     with loaded.within(), blamed_on(place, "load without an error"):
         call = loaded.find(name)
     if not callable(call) or not isinstance(call, kind):

@@ -1,8 +1,5 @@
 """Code that puts its tensors on a GPU, on a machine without one: they stay on the CPU."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,26 +11,15 @@ from gptinit.results.profile import Note
 __all__ = ["CpuForCuda"]
 
 
-@dataclass(slots=True, kw_only=True)
-class CpuForCuda:
-    """The CPU in place of cuda, while code runs that names it.
+class CpuForCuda(TorchFunctionMode):
+    """Puts on the CPU what the code that runs in it puts on cuda: by `device=`, `.to()`, `.cuda()`.
 
-    Initial weights have the same distribution on either. Where there is a GPU nothing is changed.
-
-    Attributes:
-        was_named: whether cuda was asked for.
+    Initial weights have the same distribution on either. It is for machines without a GPU.
     """
 
-    was_named: bool = False
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Put on the CPU what the block puts on cuda: by `device=`, `.to()` and `.cuda()`."""
-        if torch.cuda.is_available():
-            yield
-            return
-        with _Mode(self):
-            yield
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_named = False
 
     def notes(self) -> tuple[Note, ...]:
         """A note, if cuda was asked for."""
@@ -42,7 +28,7 @@ class CpuForCuda:
         message = "There is no GPU here: what the code puts on cuda was put on the CPU."
         return (Note(kind="engine", where="device", message=message),)
 
-    def cpu(self, value: Any) -> Any:
+    def _cpu(self, value: Any) -> Any:
         """The value, or the CPU for a device that is a GPU."""
         is_device = isinstance(value, torch.device) and value.type == "cuda"
         if is_device or (isinstance(value, str) and value.partition(":")[0] == "cuda"):
@@ -50,24 +36,15 @@ class CpuForCuda:
             return "cpu"
         return value
 
-
-class _Mode(TorchFunctionMode):
-    """Hands every call of torch on, with another device."""
-
-    def __init__(self, owner: CpuForCuda) -> None:
-        super().__init__()
-        self._owner = owner
-
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        cpu = self._owner.cpu
         if func is Tensor.cuda:
-            cpu("cuda")
+            self.was_named = True
             return args[0]
         if func is Tensor.to:
-            args = tuple(map(cpu, args))
-        kwargs = (
-            {**kwargs, "device": cpu(kwargs["device"])} if "device" in (kwargs or {}) else kwargs
-        )
-        return func(*args, **(kwargs or {}))
+            args = tuple(map(self._cpu, args))
+        given = dict(kwargs or {})
+        if "device" in given:
+            given["device"] = self._cpu(given["device"])
+        return func(*args, **given)

@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 from gptinit.load.settings import MISSING
 
 __all__ = [
-    "Reads",
     "default_of",
+    "function_of",
     "hints_of",
     "parameters",
     "reads",
@@ -51,6 +51,11 @@ def default_of(parameter: Parameter) -> object:
     return MISSING if parameter.default is Parameter.empty else parameter.default
 
 
+def function_of(call: Callable[..., object]) -> Callable[..., object]:
+    """The function whose parameters a call takes: of a class, its `__init__`."""
+    return call.__init__ if isinstance(call, type) else call  # type: ignore[misc]
+
+
 def hints_of(described: object) -> dict[str, Any]:
     """The annotations of a class or function, evaluated; none where that fails."""
     try:
@@ -59,42 +64,31 @@ def hints_of(described: object) -> dict[str, Any]:
         return {}
 
 
-class Reads:
-    """What a function does with one of its parameters.
-
-    Attributes:
-        keys: texts that it is indexed with: {"emb_dim", "model.dim"} of cfg["emb_dim"] and
-            cfg["model"]["dim"].
-        attributes: names that are taken of it: {"emb_dim"} of cfg.emb_dim.
-    """
-
-    def __init__(self, keys: frozenset[str], attributes: frozenset[str]) -> None:
-        self.keys, self.attributes = keys, attributes
-
-
-def reads(call: Callable[..., object], parameter: str) -> Reads:
-    """The keys and attributes of a parameter that the source of a class or function reads.
+def reads(call: Callable[..., object], parameter: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What the source of a class or function reads of one of its parameters.
 
     Args:
         call: of a class, its `__init__` is meant.
         parameter: the name of the parameter.
+
+    Returns:
+        The texts that it is indexed with: {"emb_dim", "model.dim"} of cfg["emb_dim"] and
+        cfg["model"]["dim"]; and the names that are taken of it: {"emb_dim"} of cfg.emb_dim.
     """
-    function = call.__init__ if isinstance(call, type) else call  # type: ignore[misc]
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
+        source = inspect.getsource(inspect.unwrap(function_of(call)))
+        tree = ast.parse(textwrap.dedent(source))
     except (OSError, TypeError, SyntaxError):
-        return Reads(frozenset(), frozenset())
-    keys, attributes = set(), set()
+        return frozenset(), frozenset()
+    keys, attributes = {""}, set()
     for node in ast.walk(tree):
         match node:
             case ast.Subscript():
-                keys |= {_key_of(node, parameter)}
-            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
-                attributes |= {attribute} if name == parameter else set()
-            case _:
-                pass
+                keys.add(_key_of(node, parameter))
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name == parameter:
+                attributes.add(attribute)
     whole = {key for key in keys if key and not any(k.startswith(f"{key}.") for k in keys)}
-    return Reads(frozenset(whole), frozenset(attributes))
+    return frozenset(whole), frozenset(attributes)
 
 
 def _key_of(node: ast.expr, parameter: str) -> str:

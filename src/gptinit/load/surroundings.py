@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from gptinit.errors import GptInitError, SubjectError
 from gptinit.load.isolation import blamed_on, isolated
 from gptinit.load.missing import (
@@ -59,10 +61,11 @@ class Surroundings:
         order = (folders[depth], folders[0]) if inside else (folders[0], folders[depth])
         paths = dict.fromkeys([*map(str, order), *also])
         package = tuple(reversed(folders[:depth]))
-        names_cuda = b"cuda" in file.read_bytes()  # others are not slowed down
+        # Others are not slowed down.
+        needs_cpu = not torch.cuda.is_available() and b"cuda" in file.read_bytes()
         return cls(
             program=str(file), paths=tuple(paths), package=package, stand_ins=stand_ins,
-            cpu=CpuForCuda() if names_cuda else None,
+            cpu=CpuForCuda() if needs_cpu else None,
         )  # fmt: skip
 
     @classmethod
@@ -82,8 +85,7 @@ class Surroundings:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Run code of the file inside the block; the caller's modules stay as they were."""
-        on_cpu = self.cpu.entered() if self.cpu else nullcontext()
-        with isolated(self.program), self.stand_ins.imported(), on_cpu:
+        with isolated(self.program), self.stand_ins.imported(), self.cpu or nullcontext():
             # Two models may both import a `utils`: each sees that of its own folder.
             aside = {name: sys.modules.pop(name) for name in self._colliding()}
             present = set(sys.modules)
