@@ -40,10 +40,9 @@ def is_installed(file: str | Path) -> bool:
 
 def failed_module(error: BaseException) -> tuple[str, Path]:
     """Name and file of the user's module whose code at module level failed; "" if none did."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     failed = [
         (frame.f_globals.get("__name__", ""), Path(frame.f_code.co_filename))
-        for frame in frames
+        for frame, _ in traceback.walk_tb(error.__traceback__)
         if frame.f_code.co_name == "<module>" and not is_installed(frame.f_code.co_filename)
     ]
     return failed[-1] if failed else ("", Path())

@@ -492,7 +492,7 @@ FOREIGN: tuple[tuple[str, str], ...] = (
     ("inspect gpt2 --site blocks=h", r"sites, roles and forward apply to your own model .*"),
     ("inspect gpt2 --forward how.py:run", r"sites, roles and forward apply to your own .*"),
     ("audit NANO --forward run", r"forward must be path\.py:FUNC or .*, got 'run'\."),
-    ("compare models NANO --forward no.py:run", r"forward must name a file that exists, .*"),
+    ("compare models NANO --forward no.py:run", r"forward must be a file that exists, .*"),
     ("inspect NANO --seq-len 65", r"seq_len must be at most block_size=64, got seq_len=65\..*"),
     ("compare models", r"no models to compare: name at least one\."),
     ("compare models gpt2 gpt2", r"models to compare must differ, got gpt2 twice\."),

@@ -11,7 +11,6 @@ from torch import nn
 
 from gptinit.errors import ConfigError, SubjectError
 from gptinit.load import factory as load_factory
-from gptinit.load import init_choice
 from gptinit.load.argument import factory_of, find_factory
 from gptinit.load.factory import Factory, built
 from gptinit.load.init_choice import InitChoice, left_uncalled
@@ -134,8 +133,7 @@ def test_an_init_is_chosen_without_a_build_of_its_own(
         count += 1
         return trace(call)
 
-    for module in (init_choice, load_factory):
-        monkeypatch.setattr(module, "trace", counted)
+    monkeypatch.setattr(load_factory, "trace", counted)
 
     read_model(made(name), brief=True)
 

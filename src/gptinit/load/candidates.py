@@ -129,9 +129,10 @@ def _run_in(file: Path) -> Iterator[str]:
                 yield node.name
 
 
-def is_of_library(module: str | None) -> bool:
-    """Whether a module is one of transformers, whose models' inits are not ours to find."""
-    return _is_of(module, "transformers")
+def is_of_library(code: type | FunctionType) -> bool:
+    """Whether a class or function is one of transformers, whose inits are not ours to find."""
+    parts = code.__mro__ if isinstance(code, type) else (code,)
+    return any(_is_of(part.__module__, "transformers") for part in parts)
 
 
 def _methods(kind: type, *, is_part: bool = False) -> Iterator[Initialiser]:

@@ -11,7 +11,7 @@ from gptinit.facts.names import model_label
 from gptinit.load.configuration import Configuration, find_configuration
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on, guarded, isolated
-from gptinit.load.settings import MISSING, SCALARS, Setting, kinds_of, resolve, sizes, typed
+from gptinit.load.settings import MISSING, SCALARS, Setting, kinds_of, resolved, sizes
 from gptinit.load.signature import default_of, function_of, hints_of, parameters, takes_any
 from gptinit.results.profile import Note
 
@@ -161,22 +161,11 @@ def _plan(target: Target, overrides: Mapping[str, object]) -> _Plan:
 
 
 def _values(target: Target, plan: _Plan, overrides: Mapping[str, object]) -> dict[str, object]:
-    """The overrides by the model's own names and in its types.
-
-    Raises:
-        ConfigError: if one is unknown or of the wrong type, or one that is needed is not given.
-    """
+    """The overrides by the model's own names and in its types."""
     known = plan.settings()
-    values = {}
-    for given, value in overrides.items():
-        name = plan.own_name(given)
-        if plan.chooses(name):
-            continue
-        is_unnamed = plan.anything and name not in known
-        own = name if is_unnamed else resolve(f"setting of {target.label}", name, known)
-        if own in values:
-            raise ConfigError(f"{own} must be given once, got it twice.")
-        values[own] = typed(own, value, known[own].kinds if own in known else frozenset())
+    given = [(plan.own_name(name), value) for name, value in overrides.items()]
+    given = [(name, value) for name, value in given if not plan.chooses(name)]
+    values = resolved(f"setting of {target.label}", given, known, is_open=plan.anything)
     missing = [n for n, s in known.items() if s.default is MISSING and n not in values]
     if missing:
         raise _missing(target, plan, missing)

@@ -14,7 +14,7 @@ from gptinit.errors import ConfigError, SubjectError
 from gptinit.facts.names import model_label
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on, guarded, isolated
-from gptinit.load.settings import SCALARS, kinds_of, resolve, sizes, typed
+from gptinit.load.settings import SCALARS, Setting, kinds_of, resolved, sizes
 
 __all__ = ["huggingface_factory"]
 
@@ -167,11 +167,7 @@ def _offline() -> Iterator[None]:
 def _configurer(
     transformers: ModuleType, file: Path, raw: Raw, *, trust_remote_code: bool
 ) -> Callable[[Raw], Any]:
-    """The function that makes transformers' config object of the entries of a file.
-
-    Raises:
-        SubjectError: if transformers does not know the model type, and its code may not run.
-    """
+    """The function that makes transformers' config object of the entries of a file."""
     kind, version = raw["model_type"], transformers.__version__
     if trust_remote_code and "auto_map" in raw:
         return _remote_class(transformers, file, raw).from_dict  # type: ignore[no-any-return]
@@ -202,14 +198,9 @@ def _remote_class(transformers: ModuleType, file: Path, raw: Raw) -> Any:
 
 
 def _values(label: str, config: Any, overrides: Mapping[str, object]) -> dict[str, object]:
-    entries = _flat(config.to_dict())
-    values = {}
-    for name, value in overrides.items():
-        own = resolve(f"setting of {label}", config.attribute_map.get(name, name), entries)
-        if own in values:
-            raise ConfigError(f"{own} must be given once, got it twice.")
-        values[own] = typed(own, value, kinds_of(None, entries[own]))
-    return values
+    known = {n: Setting(kinds=kinds_of(None, v)) for n, v in _flat(config.to_dict()).items()}
+    given = [(config.attribute_map.get(name, name), value) for name, value in overrides.items()]
+    return resolved(f"setting of {label}", given, known)
 
 
 def _changed(raw: Raw, config: Any, values: Mapping[str, object]) -> Raw:
@@ -286,11 +277,7 @@ def _entries_of_sizes(config: Any, settings: Mapping[str, object]) -> dict[str, 
 
 
 def _builder(transformers: ModuleType, file: Path, config: Any) -> Callable[[Any], object]:
-    """The function that builds the model of a config.
-
-    Raises:
-        SubjectError: if transformers has no model for it.
-    """
+    """The function that builds the model of a config."""
     remote = getattr(config, "auto_map", None) or {}
     for name in _AUTO_CLASSES:
         auto = getattr(transformers, name, None)

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FunctionType
 from typing import TypeAlias
 
-import torch
 from torch import nn
 
 from gptinit.config import InitCall
@@ -32,16 +31,14 @@ from gptinit.load.factory import Built, Factory, TrainerInit, also, built
 from gptinit.load.init_trial import Trial, drawing, left_by_torch, matrices, outer, tried
 from gptinit.load.initialiser import (
     Initialiser,
-    calls_of,
     function_init,
     method_init,
 )
 from gptinit.load.loaded import Loaded, load_function
 from gptinit.load.unvalued import Unvalued
 from gptinit.results.profile import Note
-from gptinit.trace.record.tracing import trace
 
-__all__ = ["NO_INIT", "Code", "InitChoice", "Uncalled", "left_uncalled", "redrawing", "with_init"]
+__all__ = ["NO_INIT", "Code", "InitChoice", "Uncalled", "left_uncalled", "plain_init", "with_init"]
 
 InitChoice: TypeAlias = "str | Callable[..., object] | None"
 """What draws the weights after the constructor: a method or function by its name, path.py:FUNCTION,
@@ -138,7 +135,7 @@ def left_uncalled(factory: Factory, made: Built) -> list[Uncalled]:
     if factory.init is not None:
         return []
     candidates = [*methods_of(module), *factory.init_functions]
-    candidates = [i for i in candidates if not is_of_library(i.function.__module__)]
+    candidates = [i for i in candidates if not is_of_library(i.function)]
     named = [init for init in candidates if init.is_named]
     known = factory.uncalled
     found = _told(factory, module, _uncalled(factory, made, named) if known is None else known)
@@ -173,54 +170,10 @@ def _told(
     return run or failed[:1]  # what needs more may be a part of what does not
 
 
-def redrawing(factory: Factory) -> tuple[str, Callable[[nn.Module], None]]:
-    """What draws all weights of a model again, in words and as a function.
-
-    That is the init after its constructor, else those that its own code calls, else the only one
-    that nobody calls, else `reset_parameters` of every module.
-
-    Raises:
-        ConfigError: if several would do.
-        SubjectError: if the model cannot be built.
-    """
-    if factory.init is not None:
-        return factory.init.call.call, factory.init.draw
-    spare = factory.spare.get(factory.build)
-    module = spare.module if spare else trace(factory.build)
-    inits = [i for i in (*methods_of(module), *factory.init_functions) if i.is_named]
-    with calls_of(inits) as calls:
-        module = trace(factory.build)
-    called = [i for f in calls.outermost for i in inits if i.function is f]
-    settings = factory.settings
-    usable = [i for i in called if not i.missing(module, settings)]
-    uncalled = [i for i in inits if i.function not in calls.all]
-    inits = usable or [trial.init for trial in _plain(factory, module, uncalled)]
-    if not inits:
-        return "reset_parameters() of every module", _reset_all
-
-    def draw(module: nn.Module) -> None:
-        for init in inits:
-            drawing(factory, init)(module)
-
-    return " and ".join(i.facts(module, settings, "found").call for i in inits), draw
-
-
-def _reset_all(module: nn.Module) -> None:
-    with torch.no_grad():
-        for child in module.modules():
-            reset = method_init(type(child), "reset_parameters")
-            if reset is not None and not reset.missing(child, {}):
-                reset.run(child, {})
-
-
 def _found(factory: Factory, code: Code) -> Factory:
-    """The factory with the init that its class leaves to the trainer, if there is one.
-
-    Raises:
-        ConfigError: if several would do.
-    """
+    """The factory with the init that its class leaves to the trainer, if there is one."""
     kind = code.kind
-    if kind is None or _is_of_library(kind):
+    if kind is None or is_of_library(kind):
         return factory
     try:
         made = built(factory, factory.build, watch=True)
@@ -231,7 +184,7 @@ def _found(factory: Factory, code: Code) -> Factory:
     named = [init for init in candidates if init.is_named]
     declined = named_in_constructor(kind)
     allowed = [init for init in candidates if init.name not in declined]
-    plain = _plain(factory, made.module, [init for init in allowed if init.is_named])
+    plain = plain_init(factory, made.module, [init for init in allowed if init.is_named])
     if not named:
         plain = _under_another_name(factory, made.module, allowed)
     if plain:
@@ -266,11 +219,7 @@ def _uncalled(
 def _under_another_name(
     factory: Factory, module: nn.Module, candidates: Sequence[Initialiser]
 ) -> list[Trial]:
-    """The init that draws all matrices that torch's constructors left, if those are most of all.
-
-    Raises:
-        ConfigError: if several do.
-    """
+    """The init that draws all matrices that torch's constructors left, if those are most of all."""
     left, settings = left_by_torch(module), factory.settings
     if 2 * len(left) <= len(matrices(module)):
         return []
@@ -286,11 +235,7 @@ def _under_another_name(
 
 
 def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) -> Factory:
-    """The factory with the init that the user names.
-
-    Raises:
-        ConfigError: if there is none of that name.
-    """
+    """The factory with the init that the user names."""
     if choice == NO_INIT:
         return factory
     if callable(choice):
@@ -312,11 +257,7 @@ def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) ->
 
 
 def _by_name(factory: Factory, code: Code, name: str) -> Initialiser:
-    """The init that the user calls NAME, or CLASS.NAME where modules inside the model have it.
-
-    Raises:
-        ConfigError: if there is none of that name.
-    """
+    """The init that the user calls NAME, or CLASS.NAME where modules inside the model have it."""
     module = built(factory, factory.build, watch=False).module
     found = method_init(type(module), name)
     if found is None and callable(code.namespace.get(name)):
@@ -334,7 +275,9 @@ def _by_name(factory: Factory, code: Code, name: str) -> Initialiser:
     )
 
 
-def _plain(factory: Factory, module: nn.Module, candidates: Sequence[Initialiser]) -> list[Trial]:
+def plain_init(
+    factory: Factory, module: nn.Module, candidates: Sequence[Initialiser]
+) -> list[Trial]:
     """The one among some inits that a trainer could mean; none if none is.
 
     It needs nothing but settings, writes parameters, and no other such init calls it.
@@ -362,7 +305,3 @@ def _several(factory: Factory, names: Sequence[str]) -> ConfigError:
         f"the init of {factory.name} must be one, got {', '.join(names)}, none of which its "
         f"constructor calls. Name what the trainer runs with --init NAME (or --init {NO_INIT})."
     )
-
-
-def _is_of_library(kind: type) -> bool:
-    return any(is_of_library(base.__module__) for base in kind.__mro__)

@@ -132,12 +132,7 @@ def load_file(file: Path, stand_ins: StandIns, beside: Surroundings | None = Non
 
 
 def _load_module(module: str, what: str, stand_ins: StandIns) -> Loaded:
-    """An importable module, loaded; the working folder is importable.
-
-    Raises:
-        ConfigError: if there is none of that name.
-        SubjectError: if it fails.
-    """
+    """An importable module, loaded; the working folder is importable."""
 
     def once(stand_ins: StandIns, _: Sequence[str]) -> Loaded:
         around = Surroundings.here(module, stand_ins)
@@ -168,9 +163,6 @@ def _with_all_missing_named(
         load: takes stand-ins, and folders in which imports are looked up last.
         stand_ins: those that the user asked for.
         file: the file, if it is one: a module that is missing may be in a folder around it.
-
-    Raises:
-        SubjectError: if it cannot be loaded.
     """
     first: MissingModulesError | None = None
     missing: list[str] = []

@@ -6,9 +6,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from gptinit.load.candidates import methods_of
 from gptinit.load.factory import Factory
-from gptinit.load.init_choice import redrawing
+from gptinit.load.init_choice import plain_init
+from gptinit.load.init_trial import drawing
+from gptinit.load.initialiser import calls_of, method_init
 from gptinit.results.profile import Note
+from gptinit.trace.record.tracing import trace
 
 __all__ = ["on_meta"]
 
@@ -30,17 +34,12 @@ def on_meta(factory: Factory, notes: list[Note] | None = None) -> Factory:
         ConfigError: if several inits would do.
         SubjectError: if the model cannot be built.
     """
-    how, draw = redrawing(factory)
+    how, draw = _redrawing(factory)
     constructed = factory.init.constructed if factory.init else factory.build
     if notes is not None:
         message = f"Built on meta, to_empty, {how}."
         notes.append(Note(kind="engine", where="build", message=message))
-    return replace(factory, build=_on_meta(constructed, draw), uncalled=())
 
-
-def _on_meta(
-    constructed: Callable[[], nn.Module], draw: Callable[[nn.Module], None]
-) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         with torch.device("meta"):
             module = constructed()
@@ -48,4 +47,40 @@ def _on_meta(
         draw(module)
         return module
 
-    return build
+    return replace(factory, build=build, uncalled=())
+
+
+def _redrawing(factory: Factory) -> tuple[str, Callable[[nn.Module], None]]:
+    """What draws all weights of a model again, in words and as a function.
+
+    That is the init after its constructor, else those that its own code calls, else the only one
+    that nobody calls, else `reset_parameters` of every module.
+    """
+    if factory.init is not None:
+        return factory.init.call.call, factory.init.draw
+    spare = factory.spare.get(factory.build)
+    module = spare.module if spare else trace(factory.build)
+    inits = [i for i in (*methods_of(module), *factory.init_functions) if i.is_named]
+    with calls_of(inits) as calls:
+        module = trace(factory.build)
+    called = [i for f in calls.outermost for i in inits if i.function is f]
+    settings = factory.settings
+    usable = [i for i in called if not i.missing(module, settings)]
+    uncalled = [i for i in inits if i.function not in calls.all]
+    inits = usable or [trial.init for trial in plain_init(factory, module, uncalled)]
+    if not inits:
+        return "reset_parameters() of every module", _reset_all
+
+    def draw(module: nn.Module) -> None:
+        for init in inits:
+            drawing(factory, init)(module)
+
+    return " and ".join(i.facts(module, settings, "found").call for i in inits), draw
+
+
+def _reset_all(module: nn.Module) -> None:
+    with torch.no_grad():
+        for child in module.modules():
+            reset = method_init(type(child), "reset_parameters")
+            if reset is not None and not reset.missing(child, {}):
+                reset.run(child, {})

@@ -82,11 +82,7 @@ def _target(loaded: Loaded, name: str) -> Target:
 
 
 def _only_model(loaded: Loaded) -> str:
-    """The model class that no other class of the module uses.
-
-    Raises:
-        SubjectError: if there is none, or more than one.
-    """
+    """The model class that no other class of the module uses."""
     models = _models(loaded.module)
     parts = {n for name, kind in models.items() for n in _mentioned(kind) if n != name}
     whole = [name for name in models if name not in parts]

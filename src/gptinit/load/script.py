@@ -120,12 +120,7 @@ class Script:
         return name in namespace
 
     def _run_late(self, stmt: ast.stmt, namespace: dict[str, object]) -> None:
-        """Run a statement as when the file loaded: no tensor of it belongs to the model.
-
-        Raises:
-            SubjectError: if it fails. A KeyError of it must not leave here as one: where a name
-                is looked up, that would mean that there is no such name.
-        """
+        """Run a statement as when the file loaded: no tensor of it belongs to the model."""
         place = self.file.name
         rule = f"run line {stmt.lineno} of its main body, since the model needs what that sets"
         with (
@@ -258,7 +253,8 @@ def _first_drawing(tree: ast.Module, statements: Sequence[ast.stmt]) -> int:
 
     Constructors are left out, and so is what is assigned: a new tensor, or the model itself.
     """
-    makers = [(name, calls) for name, calls in _makers(tree) if name not in _classes(tree)]
+    classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    makers = [(name, calls) for name, calls in _makers(tree) if name not in classes]
     direct = frozenset(c for _, calls in makers for c in calls if _IN_PLACE.search(c))
     drawing = _reaching(makers, direct)
     for stmt in statements:
@@ -271,10 +267,6 @@ def _first_drawing(tree: ast.Module, statements: Sequence[ast.stmt]) -> int:
                 if called & drawing or any(map(_IN_PLACE.search, called)):
                     return node.lineno
     return 0
-
-
-def _classes(tree: ast.Module) -> set[str]:
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
 def _reaching(
@@ -297,19 +289,15 @@ def _makers(tree: ast.Module) -> Iterator[tuple[str, frozenset[str]]]:
                 if isinstance(method, _FUNCTIONS):
                     methods.add(method)
                     name = node.name if method.name == "__init__" else f".{method.name}"
-                    yield name, _calls_in(method.body)
+                    yield name, _calls(*method.body)
         elif isinstance(node, _FUNCTIONS) and node not in methods:
-            yield node.name, _calls_in(node.body)
+            yield node.name, _calls(*node.body)
 
 
-def _calls_in(body: Sequence[ast.stmt]) -> frozenset[str]:
-    return frozenset[str]().union(*map(_calls, body))
-
-
-def _calls(stmt: ast.stmt) -> frozenset[str]:
-    """What a statement calls, but for definitions in it."""
-    calls = (_called(node) for node in _run_by(stmt) if isinstance(node, ast.Call))
-    return frozenset[str]().union(*calls)
+def _calls(*statements: ast.stmt) -> frozenset[str]:
+    """What statements call, but for definitions in them."""
+    nodes = (node for stmt in statements for node in _run_by(stmt))
+    return frozenset[str]().union(*(_called(node) for node in nodes if isinstance(node, ast.Call)))
 
 
 def _called(call: ast.Call) -> frozenset[str]:
@@ -380,18 +368,10 @@ def _defines(stmt: ast.stmt) -> bool:
 def _set_by(stmt: ast.stmt) -> frozenset[str]:
     """Names that a statement sets or changes: x of `x = 1`, `x[0] = 1`, `x.a = 1`, `x.add(1)`."""
     found: set[str] = set()
-    waiting: list[ast.AST] = [stmt]
-    while waiting:
-        node = waiting.pop()
+    for node in _run_by(stmt):
         match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                found.add(name)
-                continue
-            case ast.ClassDef(name=name):
-                found.add(name)
-                continue
-            case ast.Lambda():
-                continue
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                found.add(node.name)
             case ast.Name(ctx=ast.Store()) | ast.Attribute(ctx=ast.Store()):
                 found.add(_root(node))
             case ast.Subscript(ctx=ast.Store()):
@@ -400,7 +380,6 @@ def _set_by(stmt: ast.stmt) -> frozenset[str]:
                 found.add(_root(method))
             case _:
                 pass
-        waiting += ast.iter_child_nodes(node)
     return frozenset(found - {""})
 
 

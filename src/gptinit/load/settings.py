@@ -18,6 +18,7 @@ __all__ = [
     "claimed_tie",
     "kinds_of",
     "resolve",
+    "resolved",
     "setting_called",
     "sizes",
     "typed",
@@ -101,12 +102,9 @@ def claimed_tie(config: object) -> bool | None:
         >>> claimed_tie({"weight_tying": True}), claimed_tie(None)
         (True, None)
     """
-    words = ("tied", *_WORDS["tied"])
-    if isinstance(config, Mapping):
-        said = [config.get(word) for word in words]
-    else:
-        said = [getattr(config, word, None) for word in words]
-    return next((value for value in said if isinstance(value, bool)), None)
+    if not isinstance(config, Mapping):
+        config = {word: getattr(config, word, None) for word in ("tied", *_WORDS["tied"])}
+    return sizes(config)["tied"]  # type: ignore[no-any-return]
 
 
 def resolve(what: str, name: str, known: Iterable[str]) -> str:
@@ -133,6 +131,33 @@ def resolve(what: str, name: str, known: Iterable[str]) -> str:
     if names:
         raise unknown_name(what, name, names)
     raise ConfigError(f"{what} must be one that it takes, got {name!r}. It takes no settings.")
+
+
+def resolved(
+    what: str,
+    given: Iterable[tuple[str, object]],
+    known: Mapping[str, Setting],
+    *,
+    is_open: bool = False,
+) -> dict[str, object]:
+    """What a user gave, by the model's own names and in its types.
+
+    Args:
+        what: the subject of errors.
+        given: names of settings, and values or their texts.
+        known: the settings that the model has.
+        is_open: whether it takes others too.
+
+    Raises:
+        ConfigError: if one is unknown, of the wrong type, or given twice.
+    """
+    values: dict[str, object] = {}
+    for name, value in given:
+        own = name if is_open and name not in known else resolve(what, name, known)
+        if own in values:
+            raise ConfigError(f"{own} must be given once, got it twice.")
+        values[own] = typed(own, value, known[own].kinds if own in known else frozenset())
+    return values
 
 
 def setting_called(name: str, settings: Mapping[str, object]) -> object:
