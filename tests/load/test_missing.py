@@ -96,3 +96,13 @@ def test_a_neighbour_inside_a_package_is_not_what_an_absolute_import_means(lab: 
     assert folders_with(["parts", "sets.text", "nowhere"], file) == [str(lab)]
     file.write_text("import sets.text\nfrom sets.gone import x\n")
     assert folders_with(["sets"], file) == []
+
+
+def test_a_folder_that_one_import_shows_is_where_the_others_are_looked_up(lab: Path) -> None:
+    (lab / "lab" / "__init__.py").write_text("")
+    (lab / "scripts").mkdir()
+    (lab / "scripts" / "common.py").write_text("z = 1\n")
+    file = lab / "scripts" / "train.py"
+    file.write_text("import nowhere_w\nimport lab.gone\nfrom scripts.common import z\n")
+
+    assert missing_modules(file) == ["nowhere_w", "lab.gone"]

@@ -53,17 +53,18 @@ def failed_import(error: BaseException | None) -> ImportError | None:
 
 
 def folders_with(names: Sequence[str], file: Path) -> list[str]:
-    """Folders around a file, or their src, that hold modules of these names: it is run from there.
+    """Folders around a file, or their src, that hold modules that it lacks: it is run from there.
 
     Args:
         names: of modules that are not found.
-        file: the file that imports them.
+        file: the file, whose other imports show too from where it is run.
     """
     outside = [f for f in file.parents[:-1] if not (f / "__init__.py").is_file()]
     around = [place for folder in outside for place in (folder, folder / "src")]
     imported = _imported(file)
+    lacking = [module for module in imported if not _is_there(module.partition(".")[0], ())]
     found: dict[str, None] = {}
-    for top in dict.fromkeys(name.partition(".")[0] for name in names):
+    for top in dict.fromkeys(name.partition(".")[0] for name in (*names, *lacking)):
         # All of it: a folder may be called like a package that is meant and not there.
         inside = {module for module in imported if module.partition(".")[0] == top} or {top}
         paths = ["/".join(module.split(".")) for module in inside]
@@ -106,11 +107,15 @@ def _not_in(error: ImportError) -> str:
     return getattr(error, "name_from", None) or (found[1] if found else "")
 
 
-def _imported(file: Path) -> set[str]:
+def _imported(file: Path) -> list[str]:
     """The modules that a file imports by their whole names, wherever in it."""
-    nodes = list(ast.walk(source_tree(file)))
-    plain = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
-    return plain | {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    found = []
+    for node in ast.walk(source_tree(file)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.append(node.module or "")
+    return found
 
 
 def _expects_a_failure(handler: ast.ExceptHandler) -> bool:
