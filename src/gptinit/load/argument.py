@@ -12,7 +12,7 @@ from gptinit.load.configured import Target, configured_factory
 from gptinit.load.factory import Factory
 from gptinit.load.forward_function import Forward, called_by
 from gptinit.load.huggingface import huggingface_factory
-from gptinit.load.init_choice import NO_INIT, Code, InitChoice, with_init
+from gptinit.load.init_choice import NO_INIT, InitChoice, with_init
 from gptinit.load.python_file import code_factory
 from gptinit.load.settings import SCALARS, sizes
 
@@ -57,7 +57,8 @@ def find_factory(  # noqa: PLR0913 - what the user says, by keyword
                 "transformers says what it needs."
             )
         made = huggingface_factory(model, overrides, trust_remote_code=trust_remote_code)
-        return called_by(with_init(made, Code(), init or NO_INIT), forward)
+        target = Target(call=made.build, label=made.name, source=made.source)
+        return called_by(with_init(made, target, init or NO_INIT), forward)
     else:
         raise _no_model(model)
     return code_factory(
@@ -101,9 +102,7 @@ def factory_of(
         source=f"module {module}",
         namespace=namespace,
     )
-    kind = call if isinstance(call, type) else None
-    code = Code(kind=kind, namespace=namespace)
-    return with_init(configured_factory(target, overrides or {}), code, init)
+    return with_init(configured_factory(target, overrides or {}), target, init)
 
 
 def live_factory(module: nn.Module) -> Factory:

@@ -15,7 +15,7 @@ Settings inside settings have dotted names: `model.n_layers`.
 import copy
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
@@ -236,12 +236,7 @@ def _of_class(parameter: str, kind: type, level: int = 0) -> Configuration:
     nested = _nested(defaults, hints, level)
 
     def make(values: Values) -> object:
-        given = {n: v for n, v in values.items() if "." not in n}
-        given |= {
-            n: inner.make(_below(n, values))
-            for n, inner in nested.items()
-            if _below(n, values) or defaults[n] is MISSING
-        }
+        given = _made_inside(values, nested, [n for n in nested if defaults[n] is MISSING])
         made = kind(**given)
         for name in given.keys() - own.keys():
             if _entry(made, name) != given[name]:
@@ -282,8 +277,7 @@ def _of_object(
     nested = _nested(found, hints or {}, level)
 
     def make(values: Values) -> object:
-        given = {n: v for n, v in values.items() if "." not in n}
-        given |= {n: c.make(_below(n, values)) for n, c in nested.items() if _below(n, values)}
+        given = _made_inside(values, nested)
         made = copy.deepcopy(get())
         if dataclasses.is_dataclass(made) and not isinstance(made, type):
             return dataclasses.replace(made, **given)  # which checks and derives what is new
@@ -332,6 +326,15 @@ def _below(name: str, values: Values) -> dict[str, object]:
     """The values whose dotted names begin with `name`, without it."""
     prefix = f"{name}."
     return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+
+
+def _made_inside(
+    values: Values, nested: Mapping[str, Configuration], needed: Collection[str] = ()
+) -> dict[str, object]:
+    """The values by plain names, those inside nested configurations made into these."""
+    inner = {n: _below(n, values) for n in nested}
+    made = {n: nested[n].make(inside) for n, inside in inner.items() if inside or n in needed}
+    return {n: v for n, v in values.items() if "." not in n} | made
 
 
 def _has_entries(value: object) -> bool:

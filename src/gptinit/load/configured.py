@@ -11,6 +11,7 @@ from gptinit.facts.names import model_label
 from gptinit.load.configuration import Configuration, find_configuration
 from gptinit.load.factory import Factory
 from gptinit.load.isolation import blamed_on, guarded, isolated
+from gptinit.load.loaded import Loaded
 from gptinit.load.settings import MISSING, SCALARS, Setting, kinds_of, resolved, sizes
 from gptinit.load.signature import default_of, function_of, hints_of, parameters, takes_any
 from gptinit.results.profile import Note
@@ -29,6 +30,7 @@ class Target:
         namespace: the names of its module, which is searched for its configuration class.
         within: the context in which its code runs.
         notes: how its code was loaded, see `Factory`.
+        beside: its file or module; None where nothing was loaded for it.
     """
 
     call: Callable[..., object]
@@ -37,6 +39,12 @@ class Target:
     namespace: Mapping[str, object] = field(default_factory=dict)
     within: Callable[[], AbstractContextManager[None]] = isolated
     notes: Callable[[], Sequence[Note]] = tuple
+    beside: Loaded | None = None
+
+    @property
+    def kind(self) -> type | None:
+        """The class; None where a function builds the model, which says itself how it is drawn."""
+        return self.call if isinstance(self.call, type) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

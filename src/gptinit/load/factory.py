@@ -1,7 +1,7 @@
 """What builds a model, and the sizes that its configuration names."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -116,9 +116,7 @@ def built(factory: Factory, build: Callable[[], nn.Module], *, watch: bool) -> B
     spare = factory.spare.pop(build, None)
     if spare is not None:
         return spare
-    if not watch:
-        return Built(module=trace(build), watch=None)
-    with watched() as seen:
+    with watched() if watch else nullcontext() as seen:
         module = trace(build)
     return Built(module=module, watch=seen)
 

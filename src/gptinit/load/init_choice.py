@@ -7,9 +7,9 @@ that still is as torch's constructors left it is an init under another name. One
 of several none is guessed, and what draws less, or needs more, is told (`left_uncalled`).
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
 from typing import TypeAlias
@@ -27,6 +27,7 @@ from gptinit.load.candidates import (
     methods_of_parts,
     named_in_constructor,
 )
+from gptinit.load.configured import Target
 from gptinit.load.factory import Built, Factory, TrainerInit, also, built
 from gptinit.load.init_trial import Trial, drawing, left_by_torch, matrices, outer, tried
 from gptinit.load.initialiser import (
@@ -34,11 +35,11 @@ from gptinit.load.initialiser import (
     function_init,
     method_init,
 )
-from gptinit.load.loaded import Loaded, load_function
+from gptinit.load.loaded import load_function
 from gptinit.load.unvalued import Unvalued
 from gptinit.results.profile import Note
 
-__all__ = ["NO_INIT", "Code", "InitChoice", "Uncalled", "left_uncalled", "plain_init", "with_init"]
+__all__ = ["NO_INIT", "InitChoice", "Uncalled", "left_uncalled", "plain_init", "with_init"]
 
 InitChoice: TypeAlias = "str | Callable[..., object] | None"
 """What draws the weights after the constructor: a method or function by its name, path.py:FUNCTION,
@@ -48,28 +49,12 @@ NO_INIT = "none"
 """What `--init` says where the constructor does it all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Code:
-    """The code around a model.
-
-    Attributes:
-        kind: the class that the factory calls; None where a function builds the model, which says
-            itself how it is initialised.
-        namespace: the names of its file.
-        beside: its file or module, loaded; None where nothing was loaded for it.
-    """
-
-    kind: type | None = None
-    namespace: Mapping[str, object] = field(default_factory=dict)
-    beside: Loaded | None = None
-
-
-def with_init(factory: Factory, code: Code, choice: InitChoice = None) -> Factory:
+def with_init(factory: Factory, target: Target, choice: InitChoice = None) -> Factory:
     """The factory whose `build` is the constructor and the init that a trainer runs after it.
 
     Args:
         factory: the model as its constructor, or the function that builds it, leaves it.
-        code: the code around it.
+        target: what builds it, and the code around that.
         choice: what the user says; None runs the only init that the class leaves to the trainer.
 
     Raises:
@@ -78,9 +63,9 @@ def with_init(factory: Factory, code: Code, choice: InitChoice = None) -> Factor
     """
 
     def change(factory: Factory) -> Factory:
-        functions = (i for i in functions_in(code.namespace) if i.is_named or code.kind)
+        functions = (i for i in functions_in(target.namespace) if i.is_named or target.kind)
         plain = replace(factory, init_functions=tuple(functions))
-        return _found(plain, code) if choice is None else _named(plain, code, choice)
+        return _found(plain, target) if choice is None else _named(plain, target, choice)
 
     return also(factory, change)
 
@@ -170,9 +155,9 @@ def _told(
     return run or failed[:1]  # what needs more may be a part of what does not
 
 
-def _found(factory: Factory, code: Code) -> Factory:
+def _found(factory: Factory, target: Target) -> Factory:
     """The factory with the init that its class leaves to the trainer, if there is one."""
-    kind = code.kind
+    kind = target.kind
     if kind is None or is_of_library(kind):
         return factory
     try:
@@ -188,7 +173,7 @@ def _found(factory: Factory, code: Code) -> Factory:
     if not named:
         plain = _under_another_name(factory, made.module, allowed)
     if plain:
-        file = getattr(code.beside and code.beside.module, "__file__", None)
+        file = getattr(target.beside and target.beside.module, "__file__", None)
         rivals = functions_beside(Path(file)) if file else []
         if rivals:  # a method for want of better, as litgpt's, beside what its trainer runs
             raise _several(factory, [plain[0].call(factory).call, *rivals])
@@ -234,17 +219,17 @@ def _under_another_name(
     return found
 
 
-def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) -> Factory:
+def _named(factory: Factory, target: Target, choice: str | Callable[..., object]) -> Factory:
     """The factory with the init that the user names."""
     if choice == NO_INIT:
         return factory
     if callable(choice):
         init = function_init(getattr(choice, "__name__", "init"), choice)
     elif ":" in choice:
-        call, loaded = load_function(choice, "init", code.beside, FunctionType)
+        call, loaded = load_function(choice, "init", target.beside, FunctionType)
         init = replace(function_init(choice.rpartition(":")[2], call), within=loaded.within)
     else:
-        init = _by_name(factory, code, choice)
+        init = _by_name(factory, target, choice)
     if init.takes and not init.is_applied:
         init = replace(init, unvalued=Unvalued())
     trial = tried(factory, init, [init])
@@ -256,12 +241,12 @@ def _named(factory: Factory, code: Code, choice: str | Callable[..., object]) ->
     return replace(made, notes=lambda: (*made.notes(), note))
 
 
-def _by_name(factory: Factory, code: Code, name: str) -> Initialiser:
+def _by_name(factory: Factory, target: Target, name: str) -> Initialiser:
     """The init that the user calls NAME, or CLASS.NAME where modules inside the model have it."""
     module = built(factory, factory.build, watch=False).module
     found = method_init(type(module), name)
-    if found is None and callable(code.namespace.get(name)):
-        found = function_init(name, code.namespace[name])
+    if found is None and callable(target.namespace.get(name)):
+        found = function_init(name, target.namespace[name])
     parts = {} if found else {init.name: init for init in methods_of_parts(module)}
     if found or name in parts:
         return found or parts[name]

@@ -11,7 +11,7 @@ from gptinit.errors import SubjectError
 from gptinit.load.configured import Target, configured_factory
 from gptinit.load.factory import Factory
 from gptinit.load.forward_function import Forward, called_by
-from gptinit.load.init_choice import Code, InitChoice, with_init
+from gptinit.load.init_choice import InitChoice, with_init
 from gptinit.load.initialiser import names_in
 from gptinit.load.isolation import blamed_on
 from gptinit.load.loaded import Loaded, load
@@ -41,9 +41,9 @@ def code_factory(  # noqa: PLR0913 - what the user says, by keyword
         name: a model class, or a function that returns a model; None for the only model class
             that no other class of the file uses.
         overrides: settings to replace, see `configured_factory`.
-        init: what draws the weights after the constructor, see `InitChoice`.
-        forward: how to call it, see `forward_function`; None tries the usual ways.
-        stubs: modules for which inert stand-ins are imported.
+        init: as of `find_factory`, like what follows.
+        forward: how to call it.
+        stubs: modules that are missing.
 
     Raises:
         ConfigError: if there is no such file or module, or a setting cannot be used.
@@ -51,12 +51,7 @@ def code_factory(  # noqa: PLR0913 - what the user says, by keyword
     """
     loaded = load(place, "model", StandIns.of(stubs))
     target = _target(loaded, _only_model(loaded) if name is None else name)
-    code = Code(
-        kind=target.call if isinstance(target.call, type) else None,
-        namespace=target.namespace,
-        beside=loaded,
-    )
-    made = with_init(configured_factory(target, overrides), code, init)
+    made = with_init(configured_factory(target, overrides), target, init)
     return called_by(made, forward, loaded)
 
 
@@ -77,7 +72,7 @@ def _target(loaded: Loaded, name: str) -> Target:
         )
     return Target(
         call=call, label=label, source=loaded.source, namespace=vars(loaded.module),
-        within=loaded.within, notes=loaded.notes,
+        within=loaded.within, notes=loaded.notes, beside=loaded,
     )  # fmt: skip
 
 
