@@ -1,6 +1,7 @@
 """From a MODEL argument to a `Factory`, which can build the model any number of times.
 
 argument.py          which of these a MODEL argument is
+factory.py           what they all give: how to build the model, and what its configuration says
 python_file.py       path/model.py:NAME or package.module:NAME: finds what builds the model in it
 loaded.py            a file or module, loaded, and a function that is named of one
 surroundings.py      where a file runs: its folders importable, the caller's modules as they were

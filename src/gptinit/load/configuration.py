@@ -76,12 +76,6 @@ def find_configuration(
 ) -> Configuration | None:
     """The configuration that a class or function takes; None if it takes plain settings.
 
-    Args:
-        call: the class or function.
-        label: its name in errors.
-        namespace: the names of its module.
-        overrides: names of settings that are given, and their values.
-
     Raises:
         SubjectError: if several would do.
     """

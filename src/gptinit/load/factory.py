@@ -105,11 +105,6 @@ class Factory:
 def built(factory: Factory, build: Callable[[], nn.Module], *, watch: bool) -> Built:
     """One build of a model under the trace, for nobody else: a spare one, or a new one.
 
-    Args:
-        factory: the model.
-        build: makes it: the factory's `build`, or that of its bare constructor.
-        watch: whether it matters what runs for it.
-
     Raises:
         SubjectError: if it cannot be built.
     """

@@ -109,10 +109,6 @@ def left_uncalled(factory: Factory, made: Built) -> list[Uncalled]:
     Those that another one of them calls are left out. Under other names than those of inits, told
     are those that draw matrices which are as torch's constructors left them.
 
-    Args:
-        factory: the model.
-        made: one build of it.
-
     Raises:
         SubjectError: if the model cannot be built.
     """

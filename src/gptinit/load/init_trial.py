@@ -48,12 +48,6 @@ def tried(
 ) -> Trial:
     """Run an init; a function that does nothing to the whole model is applied to its modules.
 
-    Args:
-        factory: the model.
-        init: what is run.
-        others: inits that it may call.
-        watch: whether it matters what else runs for it.
-
     Raises:
         ConfigError: if nothing says what it needs.
         SubjectError: if the model cannot be built, or the init fails.

@@ -110,13 +110,7 @@ class Initialiser:
                     self._on(target, call)
 
     def facts(self, module: nn.Module, settings: Mapping[str, object], by: str) -> InitCall:
-        """The call as reports show it.
-
-        Args:
-            module: the model.
-            settings: plain values of its configuration.
-            by: who chose it: "found" or "--init".
-        """
+        """The call as reports show it, chosen by "found" or "--init"."""
         given = self.arguments(module, settings).items()
         code = self.function.__code__
         return InitCall(
@@ -145,10 +139,7 @@ class Initialiser:
 def method_init(kind: type, name: str, owner: type | None = None) -> Initialiser | None:
     """A method of a class as an initialiser; None if it has no such method in Python.
 
-    Args:
-        kind: the class.
-        name: the method.
-        owner: the class that defines it, where it is one of modules inside the model.
+    `owner` is the class that defines it, where it is one of modules inside the model.
     """
     raw = inspect.getattr_static(kind, name, None)
     function = function_behind(raw)

@@ -77,13 +77,7 @@ def guarded(
     make: Callable[[], object],
     within: Callable[[], AbstractContextManager[None]],
 ) -> Callable[[], nn.Module]:
-    """A function that calls `make` inside `within()` and raises unless it returns a module.
-
-    Args:
-        subject: the name of the model in errors.
-        make: builds the model.
-        within: the context that it needs, entered at every call.
-    """
+    """A function that calls `make` inside `within()` and raises unless it returns a module."""
 
     def build() -> nn.Module:
         with within(), blamed_on(subject, "build without an error"):

@@ -17,13 +17,7 @@ _EXITS = ("exit", "quit", "_exit")
 
 
 class MissingModulesError(SubjectError):
-    """Code that needs modules that this machine lacks.
-
-    Args:
-        place: the code.
-        line: where it needs the first one.
-        names: the modules.
-    """
+    """Code that needs modules that this machine lacks."""
 
     def __init__(self, place: str, line: str, names: Sequence[str]) -> None:
         super().__init__(

@@ -159,12 +159,7 @@ class _Names(dict[str, object]):
 
 
 def source_tree(file: Path, naming: str = "") -> ast.Module:
-    """A file's syntax tree; an empty one where it cannot be read, or nothing in it is so named.
-
-    Args:
-        file: the file.
-        naming: a pattern; files without it are not parsed.
-    """
+    """A file's syntax tree; an empty one where it cannot be read, or does not match `naming`."""
     try:
         text = file.read_bytes()
         return ast.parse(text if re.search(naming.encode(), text) else "")
@@ -173,12 +168,7 @@ def source_tree(file: Path, naming: str = "") -> ast.Module:
 
 
 def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) -> Script | None:
-    """A file as a script; None if it is an ordinary module.
-
-    Args:
-        file: the file.
-        within: the context in which its waiting statements run.
-    """
+    """A file as a script; None if it is an ordinary module."""
     tree = source_tree(file)
     body = [stmt for part in tree.body for stmt in _imported_part(part)]
     loose = [stmt for stmt in body if not isinstance(stmt, _DEFINITIONS)]

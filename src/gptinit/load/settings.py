@@ -110,11 +110,6 @@ def claimed_tie(config: object) -> bool | None:
 def resolve(what: str, name: str, known: Iterable[str]) -> str:
     """The model's setting for `name`: the one of that name, or the size that we call so.
 
-    Args:
-        what: the subject of the error.
-        name: the name that the user wrote.
-        known: the names that the model has.
-
     Raises:
         ConfigError: if the model has no such setting.
 

@@ -134,12 +134,6 @@ def loading(
 ) -> Iterator[None]:
     """Load code inside the block, and say of a module that is missing how to go on without it.
 
-    Args:
-        place: what is loaded, in errors.
-        stand_ins: those that are imported.
-        folders: where its imports are looked up first.
-        file: the file, if it is one.
-
     Raises:
         SubjectError: if the code fails.
     """
