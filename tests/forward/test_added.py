@@ -10,7 +10,6 @@ from torch import nn
 from gptinit.forward.added import Branch, branches
 from gptinit.forward.blocks import find_decoder
 from gptinit.forward.observe import observe
-from gptinit.forward.residual import writers
 from gptinit.trace.record.tracing import trace
 
 
@@ -85,7 +84,7 @@ def added_by(block: type[nn.Module]) -> tuple[int, list[Branch], dict[str, int]]
     Model.block = block
     seen = observe(trace(Model))
     first = find_decoder(seen, C).chain[0]
-    found = branches(seen.graph, [(first, writers(seen.graph, first))])
+    found = branches(seen.graph, [first])
     outputs = {call.path.removeprefix("h.0."): call.outputs[0][1] for call in seen.calls}
     return first.branch, found, outputs
 
@@ -109,7 +108,7 @@ def test_a_mixer_stands_in_for_attention_where_there_is_none() -> None:
     seen = observe(trace(Model))
     chain = find_decoder(seen, C).chain[:2]
 
-    found = branches(seen.graph, [(a, writers(seen.graph, a)) for a in chain])
+    found = branches(seen.graph, chain)
     assert [branch.kind for branch in found] == ["attn", "mlp"]
     _, found, outputs = added_by(BothMix)
     assert found == [Branch("attn", outputs["attn"]), Branch("mixer", outputs["mlp"])]

@@ -10,7 +10,7 @@ from torch import nn
 
 from gptinit.forward.blocks import stream_width
 from gptinit.forward.observe import Observation, observe
-from gptinit.forward.residual import additions, writers
+from gptinit.forward.residual import additions
 from gptinit.forward.roles import weight_uses
 from gptinit.trace.record.tracing import trace
 
@@ -41,10 +41,9 @@ USUAL = ["h.{}.attn.c_proj.weight", "h.{}.mlp.c_proj.weight"]
 def test_what_is_added_comes_from_the_output_matrices_in_order(name: str) -> None:
     decoder = reading(name).decoder
     assert decoder is not None
-    graph = observed(name).graph
     layers = [0] * L if name.startswith("shared") else range(L)
 
-    written = [sorted(w.weight for w in writers(graph, a)) for a in decoder.chain]
+    written = [sorted(w.weight for w in a.writers) for a in decoder.chain]
 
     flat = [w for group in written for w in group]
     assert flat == [pattern.format(i) for i in layers for pattern in OUT.get(name, USUAL)]
@@ -99,7 +98,7 @@ def test_the_stream_is_what_the_branch_was_computed_from(how: str) -> None:
     (addition,) = additions(graph, 4)
 
     assert addition.stream == embedding
-    assert [w.weight for w in writers(graph, addition)] == ["up.weight"]
+    assert [w.weight for w in addition.writers] == ["up.weight"]
 
 
 class Three(nn.Module):
@@ -121,7 +120,7 @@ def test_three_parallel_branches_are_three_additions_to_the_stream() -> None:
 
     found = additions(graph, 4)
 
-    assert [[w.weight for w in writers(graph, a)] for a in found] == [
+    assert [[w.weight for w in a.writers] for a in found] == [
         ["a.weight"],
         ["b.weight"],
         ["c.weight"],
@@ -131,7 +130,7 @@ def test_three_parallel_branches_are_three_additions_to_the_stream() -> None:
 def test_sums_of_two_states_of_the_stream_are_no_additions_to_it() -> None:
     for name in ("mixed back", "mixed inside"):
         graph = observed(name).graph
-        found = [w.weight for a in additions(graph, C) for w in writers(graph, a)]
+        found = [w.weight for a in additions(graph, C) for w in a.writers]
         assert found == [
             f"h.{i}.{part}.c_proj.weight" for i in range(L) for part in ("attn", "mlp")
         ]
@@ -162,7 +161,7 @@ def test_embeddings_and_biases_are_no_additions_to_the_stream() -> None:
 def test_norm_multiplier_and_experts_are_crossed_on_the_way_to_the_matrix() -> None:
     for name in ("sandwich", "multiplier", "layer scale", "experts"):
         graph = observed(name).graph
-        assert all(writers(graph, a) for a in additions(graph, C)), name
+        assert all(a.writers for a in additions(graph, C)), name
 
 
 def test_an_addition_inside_a_branch_is_not_one_of_the_chain() -> None:
@@ -179,7 +178,7 @@ def test_an_addition_inside_a_branch_is_not_one_of_the_chain() -> None:
     graph = observe(trace(Inner)).graph
     last = additions(graph, C)[-1]
 
-    assert [w.weight for w in writers(graph, last)] == ["inner.weight"]
+    assert [w.weight for w in last.writers] == ["inner.weight"]
 
 
 class Recurrence(nn.Module):
@@ -205,7 +204,7 @@ def test_steps_of_a_recurrence_are_not_taken_for_the_stream() -> None:
     width = stream_width(seen)
 
     assert width == C
-    written = [w.weight for a in additions(seen.graph, C) for w in writers(seen.graph, a)]
+    written = [w.weight for a in additions(seen.graph, C) for w in a.writers]
     ends = ("attn.out.weight", "mlp.c_proj.weight")
     assert written == [f"h.{i}.{end}" for i in range(L) for end in ends]
 
@@ -258,7 +257,7 @@ class ValueEmbedding(Decoder):
 def test_a_table_of_values_is_neither_an_embedding_nor_a_stream() -> None:
     seen = observe(trace(ValueEmbedding))
 
-    written = [w.weight for a in additions(seen.graph, C) for w in writers(seen.graph, a)]
+    written = [w.weight for a in additions(seen.graph, C) for w in a.writers]
     uses = weight_uses(seen.graph, seen.ids, C)
 
     ends = ("attn.o.weight", "mlp.c_proj.weight")

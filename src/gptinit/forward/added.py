@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from gptinit.forward.branches import branch_kind
 from gptinit.forward.graph import Graph
-from gptinit.forward.residual import Addition, Writer
+from gptinit.forward.residual import Addition
 
 __all__ = ["Branch", "branches"]
 
@@ -27,32 +27,26 @@ class Branch:
     vertex: int
 
 
-def branches(graph: Graph, added: Sequence[tuple[Addition, list[Writer]]]) -> list[Branch]:
-    """The branches of a block, in the order in which they are added.
-
-    Args:
-        graph: of the forward pass.
-        added: every addition of the block, with the products that it adds.
-    """
-    found = [branch for addition, ws in added for branch in _branches(graph, addition, ws)]
+def branches(graph: Graph, added: Sequence[Addition]) -> list[Branch]:
+    """The branches that a block adds, in order."""
+    found = [branch for addition in added for branch in _branches(graph, addition)]
     if any(branch.kind == "attn" for branch in found):
         return found
     return [replace(b, kind="attn") if b.kind == "mixer" else b for b in found]
 
 
-def _branches(graph: Graph, addition: Addition, added: list[Writer]) -> Iterator[Branch]:
+def _branches(graph: Graph, addition: Addition) -> Iterator[Branch]:
     """The branch that is added, or both where two are summed first.
 
     What is summed with one but is of no kind itself (an adapter beside a matrix) is a part of it.
     """
-    kinds = [branch_kind(graph, w) for w in added]
+    kinds = {w.vertex: branch_kind(graph, w) for w in addition.writers}
     v = graph.vertices[addition.branch]
     parents = graph.token_parents(addition.branch)
-    if len({*kinds} - {"other"}) > 1 and v.name == "add" and len(parents) == 2:
+    if len({*kinds.values()} - {"other"}) > 1 and v.name == "add" and len(parents) == 2:
         for parent in parents:
-            inside = {branch_kind(graph, w) for w in added if graph.depends(parent, w.vertex)}
-            inside.discard("other")
+            inside = {kind for i, kind in kinds.items() if graph.depends(parent, i)} - {"other"}
             if len(inside) == 1:
                 yield Branch(inside.pop(), parent)
     elif kinds:
-        yield Branch(min(kinds, key=_ORDER.index), addition.branch)
+        yield Branch(min(kinds.values(), key=_ORDER.index), addition.branch)

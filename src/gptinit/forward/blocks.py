@@ -12,7 +12,7 @@ from gptinit.forward.added import branches
 from gptinit.forward.block_sites import block_sites
 from gptinit.forward.graph import Graph
 from gptinit.forward.observe import ModuleCall, Observation
-from gptinit.forward.residual import Addition, Writer, additions, outermost, writers
+from gptinit.forward.residual import Addition, additions, outermost
 from gptinit.forward.sites import BlockSites
 from gptinit.forward.stream import has_norm, way_back
 
@@ -64,7 +64,7 @@ def stream_width(seen: Observation) -> int:
     graph = seen.graph
     shapes = [v.node.shape for v in graph.vertices if v.name == "add" and v.node.shape]
     widths = dict.fromkeys(shape[-1] for shape in shapes)
-    found = [a for width in widths for a in additions(graph, width) if writers(graph, a)]
+    found = [a for width in widths for a in additions(graph, width) if a.writers]
     counted = Counter(graph.vertices[a.vertex].node.shape[-1] for a in outermost(graph, found))
     best = max(counted, key=lambda width: counted[width], default=0)
     if not best:
@@ -81,7 +81,7 @@ def find_decoder(seen: Observation, width: int) -> Decoder:
         SubjectError: if no repeated block adds to the stream.
     """
     graph = seen.graph
-    chain = _chain(graph, [a for a in additions(graph, width) if writers(graph, a)])
+    chain = _chain(graph, [a for a in additions(graph, width) if a.writers])
     runs = _runs(seen, chain)
     if not runs:
         raise SubjectError(
@@ -111,20 +111,22 @@ class _Run:
     """One run of a block, or of the blocks that make up a layer, and what it adds."""
 
     paths: tuple[str, ...]
-    members: list[tuple[Addition, list[Writer]]]
+    members: list[Addition]
 
     @property
     def first(self) -> int:
         """The stream before the first branch."""
-        return self.members[0][0].stream
+        return self.members[0].stream
 
     @property
     def last(self) -> int:
         """The stream after the last branch."""
-        return self.members[-1][0].vertex
+        return self.members[-1].vertex
 
-    def has_any(self, others: list[Writer]) -> bool:
-        return bool({w.weight for _, ws in self.members for w in ws} & {w.weight for w in others})
+    def has_any(self, addition: Addition) -> bool:
+        """Whether a weight that writes to the stream in an addition does so here too."""
+        weights = {w.weight for a in self.members for w in a.writers}
+        return not weights.isdisjoint(w.weight for w in addition.writers)
 
 
 def _sites(seen: Observation, layer: _Run, leaves: int) -> BlockSites:
@@ -136,16 +138,16 @@ def _runs(seen: Observation, chain: list[Addition]) -> list[_Run]:
     """The runs of all blocks. A block whose weights write to the stream again runs again."""
     runs: list[_Run] = []
     latest: dict[str, _Run] = {}
-    for addition, added, path in _placed(seen, chain):
-        if path not in latest or latest[path].has_any(added):
+    for addition, path in _placed(seen, chain):
+        if path not in latest or latest[path].has_any(addition):
             latest[path] = _Run((path,), [])
             runs.append(latest[path])
-        latest[path].members.append((addition, added))
+        latest[path].members.append(addition)
     return runs
 
 
-def _placed(seen: Observation, chain: list[Addition]) -> list[tuple[Addition, list[Writer], str]]:
-    """The additions of all blocks, with what they add and the path of the block.
+def _placed(seen: Observation, chain: list[Addition]) -> list[tuple[Addition, str]]:
+    """The additions of all blocks, with the path of the block.
 
     A block is a module of the outermost list; where these are stages of several blocks, one of the
     stages' own lists. An addition outside of all blocks, such as one of embeddings, is left out.
@@ -154,17 +156,16 @@ def _placed(seen: Observation, chain: list[Addition]) -> list[tuple[Addition, li
     blocks = [call for call in calls if block_of(f"{call.path}.") == call.path]
     outer, inner = [], []
     for addition in chain:
-        added = writers(seen.graph, addition)
-        named = (block_of(w.weight) for w in added)
+        named = (block_of(w.weight) for w in addition.writers)
         around = _block_around(seen.graph, blocks, addition.vertex)
         path = around or next((p for p in named if p), None)
         if path is not None:
-            outer.append((addition, added, path))
+            outer.append((addition, path))
             within = _block_around(seen.graph, calls, addition.vertex)
-            inner.append((addition, added, within or path))
-    sizes = Counter(path for *_, path in inner)
+            inner.append((addition, within or path))
+    sizes = Counter(path for _, path in inner)
     # What adds one branch alone is a part of a block: a list of attention and MLP.
-    are_stages = len(sizes) > len({path for *_, path in outer}) and min(sizes.values()) > 1
+    are_stages = len(sizes) > len({path for _, path in outer}) and min(sizes.values()) > 1
     return inner if are_stages else outer
 
 
@@ -208,7 +209,7 @@ def numbered(name: str) -> list[str]:
 def _chain(graph: Graph, found: list[Addition]) -> list[Addition]:
     """The additions on the way from the embedding to the last one before the logits, in order."""
     by_vertex = {a.vertex: a for a in found}
-    behind = graph.ancestors[graph.last] | 1 << graph.last if graph.last is not None else 0
+    behind = 0 if graph.last is None else graph.cone(graph.last)
     reached = [a for a in found if behind >> a.vertex & 1]
     # Backwards from the last one, so that additions of a branch's own are left out.
     chain: list[Addition] = []

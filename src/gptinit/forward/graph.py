@@ -146,21 +146,13 @@ class Graph:
 
     def weights_of(self, index: int) -> tuple[str, ...]:
         """Names of the weights that a node depends on; meant for nodes that depend on no token."""
-        names: dict[str, None] = {}
-        stack, seen = [index], {index}
-        while stack:
-            v = self.vertices[stack.pop()]
-            for o in v.operands:
-                if o.weight:
-                    names[o.weight] = None
-                stack += [i for i in o.nodes if i not in seen]
-                seen.update(o.nodes)
-        return tuple(names)
+        behind = self.within(self.cone(index))
+        return tuple(dict.fromkeys(o.weight for v in behind for o in v.operands if o.weight))
 
     def picked_from(self, operand: Operand) -> tuple[int, ...]:
         """Size of the weight that an operand holds picked entries of; () if it holds none."""
         for node in operand.nodes:
-            for v in self.within(self.ancestors[node] | 1 << node):
+            for v in self.within(self.cone(node)):
                 if v.name in _LOOKUPS and v.operands and v.operands[0].weight:
                     return v.operands[0].geometry.size
         return ()
@@ -180,9 +172,13 @@ class Graph:
             return []
         return [name for o, name in self.weight_operands(v.index) if len(o.geometry.size) > 1]
 
+    def cone(self, index: int) -> int:
+        """Set of a node and of all that it depends on."""
+        return self.ancestors[index] | 1 << index
+
     def depends(self, index: int, on: int) -> bool:
         """Whether a node is another, or depends on it."""
-        return index == on or bool(self.ancestors[index] >> on & 1)
+        return bool(self.cone(index) >> on & 1)
 
     def within(self, cone: int) -> Iterator[Vertex]:
         """The vertices of a set, in order: its bits from the lowest up."""

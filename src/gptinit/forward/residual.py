@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gptinit.forward.graph import MATMULS, Graph, Vertex
 
-__all__ = ["Addition", "Writer", "additions", "closing", "outermost", "writers"]
+__all__ = ["Addition", "Writer", "additions", "outermost"]
 
 _SCALES = frozenset({"mul", "div", "_to_copy", "clone"})
 """Operators that turn the stream into a multiple of it, where only one operand is of tokens."""
@@ -23,6 +23,21 @@ _LINEAR = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Writer:
+    """A matrix product whose result reaches the stream without passing through another.
+
+    Attributes:
+        vertex: the product.
+        weight: name of its matrix.
+        cone: set of the nodes between the stream that the branch starts from and the product.
+    """
+
+    vertex: int
+    weight: str
+    cone: int
+
+
+@dataclass(frozen=True, slots=True)
 class Addition:
     """One addition to the stream.
 
@@ -32,29 +47,16 @@ class Addition:
         start: the stream that the branch was computed from: that before the first of several
             parallel branches, else `stream`.
         branch: what was added.
+        end: the end of the branch: its last matrix products, and what comes after them.
+        writers: these products.
     """
 
     vertex: int
     stream: int
     start: int
     branch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """A matrix product whose result reaches the stream without passing through another.
-
-    Attributes:
-        vertex: the product.
-        weight: name of its matrix.
-        addition: the addition that it feeds.
-        cone: set of the nodes between the stream that the branch starts from and the product.
-    """
-
-    vertex: int
-    weight: str
-    addition: Addition
-    cone: int
+    end: frozenset[int] = frozenset()
+    writers: tuple[Writer, ...] = ()
 
 
 def additions(graph: Graph, width: int) -> list[Addition]:
@@ -94,7 +96,7 @@ def additions(graph: Graph, width: int) -> list[Addition]:
                     break
                 before[v.index] = stream
                 start = stream if behind >> stream & 1 else origin[stream]
-                chain.append(Addition(v.index, stream, start, branch))
+                chain.append(_addition(graph, v.index, stream, start, branch))
                 origin[v.index] = start
                 break
     return outermost(graph, chain)
@@ -111,7 +113,7 @@ def outermost(graph: Graph, found: Iterable[Addition]) -> list[Addition]:
     for addition in sorted(found, key=lambda a: a.vertex, reverse=True):
         if not any(_is_inside(graph, addition.vertex, other) for other in around):
             kept.append(addition)
-            around += [addition] if writers(graph, addition) else []
+            around += [addition] if addition.writers else []
     return kept[::-1]
 
 
@@ -155,33 +157,22 @@ def _is_later(graph: Graph, index: int, stream: int, before: Mapping[int, int]) 
         index = before[state]
 
 
-def writers(graph: Graph, addition: Addition) -> list[Writer]:
-    """The matrix products that one addition adds to the stream."""
-    last_products = []
-    before = _before(graph, addition)
-    for v in closing(graph, addition):
-        matrices = graph.matrices_of(v)
-        if matrices:
-            cone = (graph.ancestors[v.index] | 1 << v.index) & ~before
-            last_products.append(Writer(v.index, matrices[0], addition, cone))
-    return last_products
-
-
-def closing(graph: Graph, addition: Addition) -> list[Vertex]:
-    """The end of a branch: its last matrix products, and what comes after them."""
-    before = _before(graph, addition)
+def _addition(graph: Graph, vertex: int, stream: int, start: int, branch: int) -> Addition:
+    """An addition, with the end of its branch."""
+    outside = graph.cone(start)
 
     def is_linear(v: Vertex) -> bool:
         # A product of tokens with tokens is one too: the sum of experts, each times its share.
         is_sum = v.name in _LINEAR or (v.name in MATMULS and not graph.matrices_of(v))
-        return is_sum and not before >> v.index & 1
+        return is_sum and not outside >> v.index & 1
 
-    return [v for v in graph.behind([addition.branch], is_linear) if not before >> v.index & 1]
-
-
-def _before(graph: Graph, addition: Addition) -> int:
-    """Set of the stream that a branch starts from, and of all nodes that it depends on."""
-    return graph.ancestors[addition.start] | 1 << addition.start
+    end = [v for v in graph.behind([branch], is_linear) if not outside >> v.index & 1]
+    writers = tuple(
+        Writer(v.index, matrices[0], graph.cone(v.index) & ~outside)
+        for v in end
+        if (matrices := graph.matrices_of(v))
+    )
+    return Addition(vertex, stream, start, branch, frozenset(v.index for v in end), writers)
 
 
 def _token_operands(graph: Graph, v: Vertex) -> list[int]:

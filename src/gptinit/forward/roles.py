@@ -10,7 +10,7 @@ from gptinit.facts.vocabulary import ParameterRole
 from gptinit.forward.branches import branch_roles, fans_of, matrices_behind
 from gptinit.forward.graph import MATMULS, Graph
 from gptinit.forward.norms import Norm, find_norms
-from gptinit.forward.residual import Writer, additions, closing, writers
+from gptinit.forward.residual import Addition, additions
 from gptinit.trace.nested import only
 
 __all__ = ["WeightUse", "weight_uses"]
@@ -44,16 +44,15 @@ def weight_uses(graph: Graph, ids: Tensor, width: int) -> dict[str, WeightUse]:
         ids: the token ids that it ran on, all different.
         width: of the stream.
     """
-    norms = find_norms(graph)
+    norms, added = find_norms(graph), additions(graph, width)
     roles_of: dict[str, dict[ParameterRole, None]] = {}  # dict and not set: in order of use
-    for name, role in _claims(graph, ids, width, norms):
+    for name, role in _claims(graph, ids, norms, added):
         roles_of.setdefault(name, {})[role] = None
     fans = dict(fan for v in graph.vertices for fan in fans_of(graph, v))
     for name in fans:
         roles_of.setdefault(name, {"other": None})
-    written = {w.weight for w in _all_writers(graph, width)}
-    closed = {v.index for a in additions(graph, width) for v in closing(graph, a)}
-    written |= {n.weight for n in norms if n.vertex in closed}
+    written = {w.weight for a in added for w in a.writers}
+    written |= {n.weight for n in norms if any(n.vertex in a.end for a in added)}
     norm_of = {n.weight: n for n in reversed(norms)}  # the first of several
     return {
         name: WeightUse(
@@ -68,27 +67,22 @@ def weight_uses(graph: Graph, ids: Tensor, width: int) -> dict[str, WeightUse]:
 
 
 def _claims(
-    graph: Graph, ids: Tensor, width: int, norms: list[Norm]
+    graph: Graph, ids: Tensor, norms: list[Norm], added: list[Addition]
 ) -> Iterator[tuple[str, ParameterRole]]:
-    written = _all_writers(graph, width)
-    yield from _lookups(graph, ids, _outside_branches(graph, written))
+    yield from _lookups(graph, ids, _outside_branches(graph, added))
     yield from _added_tables(graph)
     for norm in norms:
         yield norm.weight, "norm_weight"
         if norm.bias:
             yield norm.bias, "norm_bias"
-    yield from branch_roles(graph, written)
-    yield from _head(graph, width)
+    yield from branch_roles(graph, [w for a in added for w in a.writers])
+    yield from _head(graph, added)
 
 
-def _all_writers(graph: Graph, width: int) -> list[Writer]:
-    return [w for a in additions(graph, width) for w in writers(graph, a)]
-
-
-def _outside_branches(graph: Graph, written: list[Writer]) -> int:
+def _outside_branches(graph: Graph, added: list[Addition]) -> int:
     """Set of the nodes that reach the stream or the logits without passing through a branch."""
-    ends = {w.vertex for w in written}
-    start = [w.addition.stream for w in written] + ([] if graph.last is None else [graph.last])
+    ends = {w.vertex for a in added for w in a.writers}
+    start = [a.stream for a in added if a.writers] + ([] if graph.last is None else [graph.last])
     return sum(1 << v.index for v in graph.behind(start, lambda v: v.index not in ends))
 
 
@@ -127,10 +121,10 @@ def _added_tables(graph: Graph) -> Iterator[tuple[str, ParameterRole]]:
                     yield name, "pos_emb"
 
 
-def _head(graph: Graph, width: int) -> Iterator[tuple[str, ParameterRole]]:
+def _head(graph: Graph, added: list[Addition]) -> Iterator[tuple[str, ParameterRole]]:
     # No further than the stream: what lies behind it belongs to the blocks. Nor past a product of
     # tokens with tokens: queries and keys that point at earlier tokens are no head.
-    ends = sum(1 << a.vertex for a in additions(graph, width))
+    ends = sum(1 << a.vertex for a in added)
     ends |= sum(
         1 << v.index for v in graph.vertices if v.name in MATMULS and not graph.matrices_of(v)
     )

@@ -32,7 +32,7 @@ def way_back(graph: Graph, index: int, stops: Collection[int] = ()) -> set[int]:
 
 def has_norm(graph: Graph, start: int, end: int) -> bool:
     """Whether a norm stands between two states of the stream: on every way, not in a branch."""
-    cone = (graph.ancestors[end] | 1 << end) & ~graph.ancestors[start] & ~(1 << start)
+    cone = graph.cone(end) & ~graph.cone(start)
     normed = {start: False}
     for v in graph.within(cone):
         states = [normed[i] for i in graph.token_parents(v.index) if i in normed]
