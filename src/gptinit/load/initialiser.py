@@ -3,9 +3,8 @@
 import inspect
 import linecache
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType, FrameType, FunctionType
@@ -21,6 +20,7 @@ from gptinit.load.settings import MISSING, setting_called
 from gptinit.load.signature import hints_of, required_parameters
 from gptinit.load.stand_in import StandIn
 from gptinit.load.unvalued import INSTEAD, Unvalued
+from gptinit.trace.record.calls import profiled
 from gptinit.trace.record.provenance import shown_file
 
 __all__ = [
@@ -236,15 +236,8 @@ def calls_of(watched: Iterable[Initialiser]) -> Iterator[Calls]:
         elif event == "return":
             depth -= 1
 
-    if not by_code:
+    with profiled(seen) if by_code else nullcontext():
         yield calls
-        return
-    before = sys.getprofile()
-    sys.setprofile(seen)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(before)
 
 
 def function_behind(value: object) -> FunctionType | None:

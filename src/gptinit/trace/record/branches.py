@@ -22,6 +22,7 @@ from types import CodeType, FrameType
 from typing import Any, TypeAlias
 
 from gptinit.trace.record.arms import DRAWS, Arm, arms
+from gptinit.trace.record.calls import profiled
 from gptinit.trace.record.provenance import is_of_user, shown_file
 
 __all__ = ["Asked", "Branch", "Condition", "Watch", "watched"]
@@ -105,7 +106,7 @@ def watched() -> Iterator[Watch]:
     watch = Watch()
     codes = watch.codes  # by id: a code object's own hash takes longer than the call
     if sys.gettrace() is not None:
-        with _noted(codes):
+        with profiled(lambda frame, *_: codes.setdefault(id(frame.f_code), frame.f_code)):
             yield watch
         return
     functions: list[_Watched] = []
@@ -130,21 +131,6 @@ def watched() -> Iterator[Watch]:
     finally:
         sys.settrace(None)
         watch.untaken += [branch for function in functions for branch in function.untaken()]
-
-
-@contextmanager
-def _noted(codes: dict[int, CodeType]) -> Iterator[None]:
-    """Note the calls inside the block where the lines are watched by someone else."""
-
-    def seen(frame: FrameType, event: str, _: object) -> None:
-        codes.setdefault(id(frame.f_code), frame.f_code)
-
-    before = sys.getprofile()
-    sys.setprofile(seen)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -285,11 +271,10 @@ def _spans(code: CodeType) -> dict[int, _Span]:
         starts = ((offset, line or 0) for offset, line in dis.findlinestarts(code))
         return {offset: (line * _LINE, line * _LINE) for offset, line in starts}
     found = {}
-    for step in dis.get_instructions(code):
-        place = step.positions
-        if place and place.lineno and place.end_lineno:
-            start = place.lineno * _LINE + (place.col_offset or 0)
-            found[step.offset] = start, place.end_lineno * _LINE + (place.end_col_offset or 0)
+    for number, (line, end_line, column, end_column) in enumerate(code.co_positions()):
+        if line and end_line:
+            start, end = line * _LINE + (column or 0), end_line * _LINE + (end_column or 0)
+            found[2 * number] = start, end  # a step is two bytes
     return found
 
 
