@@ -7,7 +7,7 @@ import torch
 from support.foreign_models import C, Decoder
 from torch import nn
 
-from gptinit.forward.flow import Flow, follow, follow_briefly
+from gptinit.forward.flow import Flow, follow
 from gptinit.trace.record.tracing import trace
 
 DEEP = 7
@@ -26,7 +26,7 @@ class Deep(Decoder):
 def passes(build: type[nn.Module]) -> tuple[Flow, Flow]:
     """A brief pass and a full one, of one build."""
     module = trace(build)
-    return follow_briefly(module, lambda _: False), follow(module, lambda _: False)
+    return follow(module, lambda _: False, brief=True), follow(module, lambda _: False)
 
 
 def layers(flow: Flow) -> int:

@@ -1,6 +1,7 @@
 """All that a forward pass shows of a model, or a note on why it shows nothing."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from gptinit.results.profile import Note
 from gptinit.results.program import FirstGradient
 from gptinit.trace.record.tensor import TracedTensor
 
-__all__ = ["Flow", "follow", "follow_briefly"]
+__all__ = ["Flow", "follow"]
 
 _T = TypeVar("_T")
 
@@ -51,61 +52,42 @@ class Flow:
     failure: SubjectError | None = None
 
 
-def follow_briefly(
-    module: nn.Module, value_of: Callable[[Tensor], float | None], function: Forward | None = None
-) -> Flow:
-    """The flow of a pass through two blocks of every kind, or of all where that is not enough.
-
-    It is not where some blocks alone do not run, or do not show which of them make up a layer; nor
-    where a parameter beside the blocks is not used, as the block that uses it may be left out.
-
-    Args:
-        module: with traced parameters.
-        value_of: the value that all entries of a parameter start with; None where they differ.
-        function: the user's way to call it.
-    """
-    with shortened(module, lambda p: value_of(p) == 0) as left_out:
-        flow = _followed(module, value_of, function=function, with_autograd=True)
-    if left_out and (
-        flow.decoder is None or not flow.decoder.is_plain or _has_unused(flow.gradients, left_out)
-    ):
-        return follow(module, value_of, function=function, with_autograd=True)
-    names = [name for name, _ in module.named_parameters()]
-    flow.gradients = _with_left_out(flow.gradients, names, left_out, _shared_gradient)
-    flow.uses = _with_left_out(flow.uses, names, left_out, _first_use)
-    return _run_at_least(flow, function)
-
-
 def follow(
     module: nn.Module,
     value_of: Callable[[Tensor], float | None],
     weights: Mapping[str, TracedTensor] | None = None,
     function: Forward | None = None,
     *,
-    with_autograd: bool = False,
+    brief: bool = False,
 ) -> Flow:
     """The flow of a forward pass; with a note where it does not run.
+
+    A brief pass is one through two blocks of every kind where that is enough. It is not where they
+    alone do not run, or do not show which blocks make up a layer; nor where a parameter beside the
+    blocks is not used, as the block that uses it may be left out.
 
     Args:
         module: with traced parameters, or a live one.
         value_of: the value that all entries of a parameter start with; None where they differ.
         weights: traced tensors in place of the parameters and buffers of a live one.
         function: the user's way to call it.
-        with_autograd: whether to run it once more, to see what autograd reaches.
+        brief: whether to be brief, and to run it once more, to see what autograd reaches.
 
     Raises:
         SubjectError: if the user's way to call it fails.
     """
-    flow = _followed(module, value_of, weights, function, with_autograd=with_autograd)
-    return _run_at_least(flow, function)
-
-
-def _run_at_least(flow: Flow, function: Forward | None) -> Flow:
-    """The flow; what the user says must run, while a model may be read without running.
-
-    Raises:
-        SubjectError: if the user's way to call the model failed.
-    """
+    whole: AbstractContextManager[Mapping[str, tuple[str, str]]] = nullcontext({})
+    with shortened(module, lambda p: value_of(p) == 0) if brief else whole as left_out:
+        flow = _followed(module, value_of, weights, function, with_autograd=brief)
+    if left_out and (
+        flow.decoder is None or not flow.decoder.is_plain or _has_unused(flow.gradients, left_out)
+    ):
+        flow = _followed(module, value_of, weights, function, with_autograd=True)
+    elif left_out:
+        names = [name for name, _ in module.named_parameters()]
+        flow.gradients = _with_left_out(flow.gradients, names, left_out, _shared_gradient)
+        flow.uses = _with_left_out(flow.uses, names, left_out, _first_use)
+    # What the user says must run, while a model may be read without running.
     if function is not None and flow.seen is None and flow.failure is not None:
         raise flow.failure
     return flow
@@ -114,10 +96,10 @@ def _run_at_least(flow: Flow, function: Forward | None) -> Flow:
 def _followed(
     module: nn.Module,
     value_of: Callable[[Tensor], float | None],
-    weights: Mapping[str, TracedTensor] | None = None,
-    function: Forward | None = None,
+    weights: Mapping[str, TracedTensor] | None,
+    function: Forward | None,
     *,
-    with_autograd: bool = False,
+    with_autograd: bool,
 ) -> Flow:
     flow = Flow()
     try:

@@ -117,12 +117,6 @@ def operator_by_operator() -> Iterator[None]:
 
 
 @contextmanager
-def _without_values() -> Iterator[None]:
-    with torch.no_grad(), _recorded_alone():
-        yield
-
-
-@contextmanager
 def _recorded_alone() -> Iterator[None]:
     with operator_by_operator(), recording(Recorder(dummy=True)):
         yield
@@ -135,6 +129,9 @@ def observe(
 ) -> Observation:
     """The record of a model's forward pass on eight tokens; nothing is computed.
 
+    What modules cache for so many tokens (angles, a length) is restored afterwards, as in every
+    pass here.
+
     Args:
         module: with traced parameters, or a live one.
         weights: traced tensors in place of the parameters and buffers of a live one.
@@ -143,14 +140,8 @@ def observe(
     Raises:
         SubjectError: if no way to call it gives logits.
     """
-    # Every module's own mode: module.train() would undo a part that its code keeps in eval mode.
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
-    try:
+    with _left_as_found(module), torch.no_grad():
         return _observed(module, weights, function)
-    finally:
-        for child, mode in modes:
-            child.training = mode
 
 
 def observe_longer(
@@ -161,8 +152,6 @@ def observe_longer(
 ) -> Graph | None:
     """The graph of a second pass over more tokens; None if it does not run.
 
-    What modules cache for so many tokens (angles, a length) is restored afterwards.
-
     Args:
         module: with traced parameters, or a live one.
         seen: its pass over eight tokens.
@@ -171,7 +160,7 @@ def observe_longer(
     """
     ids = seen.ids.repeat(1, length)[:, :length]
     try:
-        with _left_as_found(module), _without_values():
+        with _left_as_found(module), torch.no_grad(), _recorded_alone():
             logits = call_model(module, seen.call, ids, weights)
     except Exception:  # any error of the model's: so many are too many
         return None
@@ -211,7 +200,8 @@ def reached_by_autograd(module: nn.Module, seen: Observation) -> frozenset[str] 
 @contextmanager
 def _left_as_found(module: nn.Module) -> Iterator[None]:
     """In eval mode for a while; then with the attributes and buffers that it had."""
-    # Buffers apart: they live in a dict of their own, of which vars() copies only the reference.
+    # Every module's own mode, as code may keep a part in eval mode. Buffers apart: they live in a
+    # dict of their own, of which vars() copies only the reference.
     kept = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
     module.eval()
     try:
@@ -236,7 +226,7 @@ def _observed(
         ids = torch.tensor([tokens])
         seen: list[tuple[str, _Reads, _Reads]] = []
         try:
-            with _without_values(), _watched(module, seen):
+            with _recorded_alone(), _watched(module, seen):
                 logits = call_model(module, call, ids, weights)
         except Exception as error:  # any error of the model's: the next way may do
             first = first or error

@@ -11,7 +11,7 @@ from gptinit.errors import ConfigError, SubjectError, unknown_name
 from gptinit.facts.algebra import one_value
 from gptinit.facts.vocabulary import ROLES, Build
 from gptinit.forward.blocks import Decoder
-from gptinit.forward.flow import Flow, follow, follow_briefly
+from gptinit.forward.flow import Flow, follow
 from gptinit.forward.lens import Tail
 from gptinit.forward.observe import Observation
 from gptinit.forward.roles import WeightUse
@@ -86,8 +86,7 @@ def read_model(
     made = built(factory, factory.build, watch=brief)  # under the trace: its size does not matter
     module = made.module
     laws = Laws()
-    run = follow_briefly if brief else follow
-    flow = run(module, lambda p: _drawn_value(p, laws), function=factory.forward)
+    flow = follow(module, lambda p: _drawn_value(p, laws), function=factory.forward, brief=brief)
     recorded = _Recorded(module=module, factory=factory, flow=flow, reads=_reads(module, {}))
     reading = _reading(recorded, _programs(recorded, laws, roles), build)
     names = (n for n, _ in (*module.named_parameters(), *module.named_modules()))
