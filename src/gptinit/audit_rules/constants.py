@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from gptinit.audit_rules.context import Context
 from gptinit.audit_rules.grouping import Hit
-from gptinit.audit_rules.matching import STANDARD_ERRORS
+from gptinit.audit_rules.matching import STANDARD_ERRORS, row_of
 from gptinit.facts.algebra import is_random, one_value, simplified
 from gptinit.facts.distributions import (
     Distribution,
@@ -110,11 +110,6 @@ def padding_row_nonzero(program: ModelProgram, _: Context) -> Iterator[Hit]:
 def _row(d: Distribution, row: int) -> Distribution | None:
     """The distribution of one row; None where only that of all rows together is known."""
     d = simplified(d)
-    if not isinstance(d, Piecewise):
-        return None if isinstance(d, Measured) else d
-    end = 0
-    for rows, part in d.pieces:
-        end += rows
-        if row < end:
-            return part
-    return None
+    if isinstance(d, Piecewise):
+        return row_of(d, row)
+    return None if isinstance(d, Measured) else d

@@ -1,6 +1,7 @@
 """Tensors that start with the values of another tensor, or of another part of themselves."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 from gptinit.audit_rules.context import Context
@@ -17,27 +18,7 @@ _Kind = Literal["layers", "experts", "shards", "tensors"]
 _STACKED = 3  # dimensions of experts that share a tensor; the blocks of a matrix are shards
 
 
-def duplicate_layers(program: ModelProgram, _: Context) -> Iterator[Hit]:
-    """Parameters with the values of the same parameter in another layer."""
-    return _duplicates("layers", program)
-
-
-def duplicate_experts(program: ModelProgram, _: Context) -> Iterator[Hit]:
-    """Experts with the values of another expert of the same layer."""
-    return _duplicates("experts", program)
-
-
-def duplicate_shards(program: ModelProgram, _: Context) -> Iterator[Hit]:
-    """Matrices whose blocks of rows hold the same values."""
-    return _duplicates("shards", program)
-
-
-def duplicate_tensors(program: ModelProgram, _: Context) -> Iterator[Hit]:
-    """Parameters with the values of a parameter of another name."""
-    return _duplicates("tensors", program)
-
-
-def _duplicates(kind: _Kind, program: ModelProgram) -> Iterator[Hit]:
+def _duplicates(kind: _Kind, program: ModelProgram, _: Context) -> Iterator[Hit]:
     """Every parameter that copies random values in this way.
 
     Equal constants and tables are no fault: no seed could make them differ.
@@ -49,6 +30,19 @@ def _duplicates(kind: _Kind, program: ModelProgram) -> Iterator[Hit]:
                 is_matrix = len(p.shape) > 1 and kind != "tensors"
                 yield Hit(p, "error" if is_matrix else "warning", _message(copy, kind), cause=kind)
                 break
+
+
+duplicate_layers = partial(_duplicates, "layers")
+"""Parameters with the values of the same parameter in another layer."""
+
+duplicate_experts = partial(_duplicates, "experts")
+"""Experts with the values of another expert of the same layer."""
+
+duplicate_shards = partial(_duplicates, "shards")
+"""Matrices whose blocks of rows hold the same values."""
+
+duplicate_tensors = partial(_duplicates, "tensors")
+"""Parameters with the values of a parameter of another name."""
 
 
 def _copies(d: Distribution) -> Iterator[Copy]:

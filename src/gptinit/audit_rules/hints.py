@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from gptinit.audit_rules.context import INPUT_ROLES, RESIDUAL_ROLES
 from gptinit.config import ModelFacts
@@ -56,10 +57,8 @@ class Hint:
     """A ratio of a real to an expected std with a known cause.
 
     Attributes:
-        formula: the ratio, as a person writes it.
+        formula: the ratio, as a person writes it; a key of _RATIOS.
         meaning: its cause.
-        value: the ratio for a model and an expected std; not positive or not finite where the model
-            has no such ratio.
         fits: whether the cause can be the one where a parameter has the ratio; other parameters
             have it by coincidence.
         rules: role of a parameter (or ANY_ROLE) to the rule that it breaks by this ratio; empty
@@ -68,9 +67,12 @@ class Hint:
 
     formula: str
     meaning: str
-    value: Callable[[ModelFacts, float], float]
     fits: Callable[[Comparison], bool] = lambda _: True
     rules: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, facts: ModelFacts, std: float) -> float:
+        """The ratio for a model and an expected std; not positive or not finite without one."""
+        return _RATIOS[self.formula](facts, std)
 
 
 def _over(top: float, below: float) -> float:
@@ -83,6 +85,32 @@ def _cut(sigmas: float) -> float:
     mass = math.erf(sigmas / math.sqrt(2))
     edge = 2 * sigmas * math.exp(-sigmas * sigmas / 2) / math.sqrt(2 * math.pi)
     return math.sqrt(1 - edge / mass)
+
+
+_RATIOS: Mapping[str, Callable[[ModelFacts, float], float]] = MappingProxyType(
+    {
+        "sqrt(2 n_layer)": lambda m, _: math.sqrt(2 * m.n_layer),
+        "1/sqrt(2 n_layer)": lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
+        "1/(2 n_layer)": lambda m, _: _over(1, 2 * m.n_layer),
+        "sqrt(n_layer)": lambda m, _: math.sqrt(m.n_layer),
+        "1/sqrt(n_layer)": lambda m, _: _over(1, math.sqrt(m.n_layer)),
+        "sqrt(n_layer/(n_layer + 1))": lambda m, _: math.sqrt(m.n_layer / (m.n_layer + 1)),
+        "sqrt((n_layer + 1)/n_layer)": lambda m, _: math.sqrt(_over(m.n_layer + 1, m.n_layer)),
+        "sqrt(n_embd)": lambda m, _: math.sqrt(m.n_embd),
+        "1/sqrt(n_embd)": lambda m, _: _over(1, math.sqrt(m.n_embd)),
+        "sqrt(2)": lambda _, __: math.sqrt(2),
+        "1/sqrt(2)": lambda _, __: math.sqrt(0.5),
+        "sqrt(3)": lambda _, __: math.sqrt(3),
+        "1/sqrt(3)": lambda _, __: math.sqrt(1 / 3),
+        "0.9866": lambda _, __: _cut(3),
+        "0.8796": lambda _, __: _cut(2),
+        "1/0.8796": lambda _, __: 1 / _cut(2),
+        "0.02": lambda _, __: 0.02,
+        "the expected std": lambda _, std: std if std < 1 else math.nan,
+        "1/sqrt(the expected std)": lambda _, s: _over(1, math.sqrt(s)) if s < 1 else math.nan,
+    }
+)
+"""Ratio, as a person writes it -> its value for a model and an expected std."""
 
 
 def _lacks_depth(c: Comparison) -> bool:
@@ -108,142 +136,62 @@ def _is(*kinds: type[Distribution]) -> Callable[[Distribution], bool]:
 
 _is_uniform, _is_cut = _is(Uniform), _is(TruncatedNormal)
 
+
+def _is_about(number: float) -> Callable[[Comparison], bool]:
+    return lambda c: math.isclose(c.drawn.std, number, rel_tol=AMBIGUOUS)
+
+
+_TWICE = dict.fromkeys(RESIDUAL_ROLES, "scaled-twice")
+_SQUARED = {ANY_ROLE: "std-vs-variance"}
+
 RESIDUAL_MISSING = Hint(
-    "sqrt(2 n_layer)",
-    "residual scaling missing",
-    lambda m, _: math.sqrt(2 * m.n_layer),
-    _lacks_depth,
+    "sqrt(2 n_layer)", "residual scaling missing", _lacks_depth,
     dict.fromkeys(RESIDUAL_ROLES, "residual-scaling-missing"),
-)
+)  # fmt: skip
 RESIDUAL_EXTRA = Hint(
-    "1/sqrt(2 n_layer)",
-    "residual scaling applied where none is expected",
-    lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
-    _has_depth,
-    dict.fromkeys(RESIDUAL_ROLES, "scaled-twice")
-    | dict.fromkeys(INPUT_ROLES, "residual-scaling-wrong-tensor"),
-)
+    "1/sqrt(2 n_layer)", "residual scaling applied where none is expected", _has_depth,
+    _TWICE | dict.fromkeys(INPUT_ROLES, "residual-scaling-wrong-tensor"),
+)  # fmt: skip
 RESIDUAL_TWICE = Hint(
-    "1/(2 n_layer)",
-    "residual scaling applied twice where none is expected",
-    lambda m, _: _over(1, 2 * m.n_layer),
-    _has_depth,
-    dict.fromkeys(RESIDUAL_ROLES, "scaled-twice"),
+    "1/(2 n_layer)", "residual scaling applied twice where none is expected", _has_depth, _TWICE
 )
 
 HINTS: tuple[Hint, ...] = (
     RESIDUAL_MISSING,
     RESIDUAL_EXTRA,
+    Hint("1/sqrt(2 n_layer)", "residual scaling applied twice", _lacks_depth),
+    Hint("sqrt(n_layer)", "residual scaling by 1/sqrt(n_layer) missing", _lacks_depth),
     Hint(
-        "1/sqrt(2 n_layer)",
-        "residual scaling applied twice",
-        lambda m, _: _over(1, math.sqrt(2 * m.n_layer)),
-        _lacks_depth,
-    ),
-    Hint(
-        "sqrt(n_layer)",
-        "residual scaling by 1/sqrt(n_layer) missing",
-        lambda m, _: math.sqrt(m.n_layer),
-        _lacks_depth,
-    ),
-    Hint(
-        "1/sqrt(n_layer)",
-        "residual scaling by 1/sqrt(n_layer) where none is expected",
-        lambda m, _: _over(1, math.sqrt(m.n_layer)),
-        _has_depth,
+        "1/sqrt(n_layer)", "residual scaling by 1/sqrt(n_layer) where none is expected", _has_depth
     ),
     RESIDUAL_TWICE,
+    Hint("sqrt(n_layer/(n_layer + 1))", "n_layer + 1 in place of n_layer", _lacks_depth),
+    Hint("sqrt((n_layer + 1)/n_layer)", "n_layer in place of n_layer + 1", _lacks_depth),
+    Hint("sqrt(2)", "one branch a layer counted where the scheme counts two", _lacks_depth),
+    Hint("1/sqrt(2)", "two branches a layer counted where the scheme counts one", _lacks_depth),
+    Hint("sqrt(2)", "a gain of sqrt(2)", lambda c: not c.by_depth),
     Hint(
-        "sqrt(n_layer/(n_layer + 1))",
-        "n_layer + 1 in place of n_layer",
-        lambda m, _: math.sqrt(m.n_layer / (m.n_layer + 1)),
-        _lacks_depth,
-    ),
-    Hint(
-        "sqrt((n_layer + 1)/n_layer)",
-        "n_layer in place of n_layer + 1",
-        lambda m, _: math.sqrt(_over(m.n_layer + 1, m.n_layer)),
-        _lacks_depth,
-    ),
-    Hint(
-        "sqrt(2)",
-        "one branch a layer counted where the scheme counts two",
-        lambda _, __: math.sqrt(2),
-        _lacks_depth,
-    ),
-    Hint(
-        "1/sqrt(2)",
-        "two branches a layer counted where the scheme counts one",
-        lambda _, __: math.sqrt(0.5),
-        _lacks_depth,
-    ),
-    Hint("sqrt(2)", "a gain of sqrt(2)", lambda _, __: math.sqrt(2), lambda c: not c.by_depth),
-    Hint(
-        "1/sqrt(2)",
-        "q, k and v counted as one matrix of fan_out 3 n_embd",
-        lambda _, __: math.sqrt(0.5),
+        "1/sqrt(2)", "q, k and v counted as one matrix of fan_out 3 n_embd",
         lambda c: c.role == "qkv",
     ),
+    Hint("1/sqrt(3)", "a std used as the bound of a uniform", lambda c: _is_uniform(c.drawn)),
     Hint(
-        "1/sqrt(3)",
-        "a std used as the bound of a uniform",
-        lambda _, __: math.sqrt(1 / 3),
-        lambda c: _is_uniform(c.drawn),
-    ),
-    Hint(
-        "sqrt(3)",
-        "the bound of a uniform used as a std",
-        lambda _, __: math.sqrt(3),
+        "sqrt(3)", "the bound of a uniform used as a std",
         lambda c: _is_uniform(c.expected) and not _is_uniform(c.drawn),
     ),
+    Hint("sqrt(n_embd)", "unit variance where 1/sqrt(n_embd) is expected", _is_about(1.0)),
+    Hint("1/sqrt(n_embd)", "divided by sqrt(n_embd) once more"),
     Hint(
-        "sqrt(n_embd)",
-        "unit variance where 1/sqrt(n_embd) is expected",
-        lambda m, _: math.sqrt(m.n_embd),
-        lambda c: math.isclose(c.drawn.std, 1.0, rel_tol=AMBIGUOUS),
+        "0.9866", "cut at 3 sigma without correction, not a fault", lambda c: _is_cut(c.drawn)
     ),
+    Hint("0.8796", "cut at 2 sigma without correction", lambda c: _is_cut(c.drawn)),
+    Hint("1/0.8796", "a cut at 2 sigma is missing", lambda c: _is_cut(c.expected)),
+    Hint("0.02", "multiplied by 0.02", lambda c: not _is_about(0.02)(c)),
+    Hint("the expected std", "variance given for std", rules=_SQUARED),
     Hint(
-        "1/sqrt(n_embd)",
-        "divided by sqrt(n_embd) once more",
-        lambda m, _: _over(1, math.sqrt(m.n_embd)),
+        "1/sqrt(the expected std)", "square root of the std taken once too often", rules=_SQUARED
     ),
-    Hint(
-        "0.9866",
-        "cut at 3 sigma without correction, not a fault",
-        lambda _, __: _cut(3),
-        lambda c: _is_cut(c.drawn),
-    ),
-    Hint(
-        "0.8796",
-        "cut at 2 sigma without correction",
-        lambda _, __: _cut(2),
-        lambda c: _is_cut(c.drawn),
-    ),
-    Hint(
-        "1/0.8796",
-        "a cut at 2 sigma is missing",
-        lambda _, __: 1 / _cut(2),
-        lambda c: _is_cut(c.expected),
-    ),
-    Hint(
-        "0.02",
-        "multiplied by 0.02",
-        lambda _, __: 0.02,
-        lambda c: not math.isclose(c.drawn.std, 0.02, rel_tol=AMBIGUOUS),
-    ),
-    Hint(
-        "the expected std",
-        "variance given for std",
-        lambda _, std: std if std < 1 else math.nan,
-        rules={ANY_ROLE: "std-vs-variance"},
-    ),
-    Hint(
-        "1/sqrt(the expected std)",
-        "square root of the std taken once too often",
-        lambda _, std: _over(1, math.sqrt(std)) if std < 1 else math.nan,
-        rules={ANY_ROLE: "std-vs-variance"},
-    ),
-)
+)  # fmt: skip
 """Every ratio with a known cause."""
 
 

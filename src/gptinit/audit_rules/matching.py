@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 
 from gptinit.facts.algebra import FAR_CUT, affine_distribution, leaves, simplified
@@ -27,6 +28,7 @@ __all__ = [
     "ratio_of",
     "relative_error",
     "rms",
+    "row_of",
     "same_law",
     "same_moments",
     "tolerance_of",
@@ -135,25 +137,16 @@ def _aligned(a: Distribution, b: Distribution) -> list[tuple[Distribution, Distr
         return [(a, d) for _, d in b.pieces] if isinstance(b, Piecewise) else [(a, b)]
     if not isinstance(b, Piecewise):
         return [(d, b) for _, d in a.pieces]
-    left, right = _ends(a), _ends(b)
-    if left[-1][0] != right[-1][0]:
+    ends = [list(accumulate(rows for rows, _ in whole.pieces)) for whole in (a, b)]
+    if ends[0][-1] != ends[1][-1]:
         return []
-    ends = sorted({end for end, _ in left} | {end for end, _ in right})
-    return [(_law_before(left, end), _law_before(right, end)) for end in ends]
+    return [(row_of(a, end - 1), row_of(b, end - 1)) for end in sorted({*ends[0], *ends[1]})]
 
 
-def _ends(whole: Piecewise) -> list[tuple[int, Distribution]]:
-    """Pairs (row after the piece, its distribution) of every piece."""
-    end, found = 0, []
-    for rows, law in whole.pieces:
-        end += rows
-        found.append((end, law))
-    return found
-
-
-def _law_before(ends: list[tuple[int, Distribution]], row: int) -> Distribution:
-    """The distribution of the row just before `row`."""
-    return next(law for end, law in ends if end >= row)
+def row_of(whole: Piecewise, row: int) -> Distribution:
+    """The distribution of one row."""
+    ends = accumulate(rows for rows, _ in whole.pieces)
+    return next(law for end, (_, law) in zip(ends, whole.pieces, strict=True) if row < end)
 
 
 def _same_shape(actual: Measured, expected: Distribution) -> bool:
@@ -191,12 +184,9 @@ def without_padding(parameter: ParameterProgram, program: ModelProgram) -> Distr
     row, law = program.padding.get(parameter.name), parameter.distribution
     if row is None or not isinstance(law, Piecewise):
         return law
-    row, end, kept = row % parameter.shape[0], 0, []
-    for rows, part in law.pieces:
-        end += rows
-        held = end - rows <= row < end and rows == 1 and part == Constant(0.0)
-        if not held:
-            kept.append((rows, part))
+    ends = accumulate(rows for rows, _ in law.pieces)
+    padding = (row % parameter.shape[0] + 1, (1, Constant(0.0)))
+    kept = [p for end, p in zip(ends, law.pieces, strict=True) if (end, p) != padding]
     return simplified(Piecewise(tuple(kept))) if kept else law
 
 
@@ -226,25 +216,22 @@ class Expectations:
     agreed: frozenset[str]
 
 
-def expectations(
-    scheme: Scheme, program: ModelProgram, *, factor: float = 1.0, cut: float | None = None
-) -> Expectations:
-    """What `scheme` expects of a program, and which parameters match it.
-
-    Args:
-        scheme: the scheme.
-        program: the model.
-        factor: what every std of the scheme is multiplied by.
-        cut: number of stds at which every normal of the scheme is truncated; None for nowhere.
-    """
-    expected = apply_scheme(scheme, program.parameters, program.facts)
-    return _matched(scheme, {n: _varied(d, factor, cut) for n, d in expected.items()}, program)
+def expectations(scheme: Scheme, program: ModelProgram) -> Expectations:
+    """What `scheme` expects of a program, and which parameters match it."""
+    return _matched(scheme, apply_scheme(scheme, program.parameters, program.facts), program)
 
 
 def varied(
     held: Expectations, program: ModelProgram, *, factor: float = 1.0, cut: float | None = None
 ) -> Expectations:
-    """The same with other stds and cuts, as `expectations` has them."""
+    """The same for other stds or a truncation.
+
+    Args:
+        held: what a scheme expects.
+        program: the model.
+        factor: what every std of the scheme is multiplied by.
+        cut: number of stds at which every normal of the scheme is truncated; None for nowhere.
+    """
     expected = {name: _varied(d, factor, cut) for name, d in held.expected.items()}
     return _matched(held.scheme, expected, program)
 

@@ -12,6 +12,7 @@ from gptinit.audit_rules.matching import (
     expectations,
     ratio_of,
     relative_error,
+    varied,
     without_padding,
 )
 from gptinit.facts.schemes import load_schemes
@@ -65,7 +66,8 @@ def _of_closest(closest: ClosestScheme | None, program: ModelProgram) -> Expecta
     if closest is None or not closest.is_close:
         return None
     scheme = load_schemes()[closest.name]
-    return expectations(scheme, program, factor=closest.factor, cut=closest.cut)
+    held = expectations(scheme, program)
+    return varied(held, program, factor=closest.factor, cut=closest.cut)
 
 
 def _audited(program: ModelProgram, held: Expectations | None) -> tuple[AuditedParameter, ...]:
