@@ -245,12 +245,13 @@ def test_a_hook_sees_the_number_of_a_call_where_a_module_runs_more_than_once() -
         ModuleCall(path="twice", inputs=((2, 4),), outputs=((0, 6), (1, 7))),
     )
 
-    assert replace(seen, calls=calls).hook_points == {
-        "input": {3: [("once", 0, None)], 4: [("twice", 0, 0), ("twice", 2, 1)]},
-        "output": {
-            4: [("once", 1, None)],
-            5: [("twice", 0, 0)],
-            6: [("twice", 0, 1)],
-            7: [("twice", 1, 1)],
-        },
+    points = replace(seen, calls=calls).hook_points
+    assert {
+        node: [(s.path, s.side, s.leaf, s.call) for s in sites] for node, sites in points.items()
+    } == {
+        3: [("once", "input", 0, None)],
+        4: [("once", "output", 1, None), ("twice", "input", 0, 0), ("twice", "input", 2, 1)],
+        5: [("twice", "output", 0, 0)],
+        6: [("twice", "output", 0, 1)],
+        7: [("twice", "output", 1, 1)],
     }

@@ -78,13 +78,9 @@ def _only_the_kind(drawn: Distribution, expected: Distribution, ratio: float) ->
 
 def _std_before_cut(d: Distribution) -> float | None:
     """The std of a normal before it is truncated; None for other kinds."""
-    match d:
-        case TruncatedNormal(scale=scale):
-            return scale
-        case Normal(std=std):
-            return std
-        case _:
-            return None
+    if isinstance(d, TruncatedNormal):
+        return d.scale
+    return d.std if isinstance(d, Normal) else None
 
 
 def _causes(

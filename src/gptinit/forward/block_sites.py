@@ -1,14 +1,15 @@
 """Hook points of one layer: at which modules the stream and the branches can be recorded."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
 from gptinit.forward.added import Branch
 from gptinit.forward.graph import Graph, Vertex
 from gptinit.forward.observe import Observation
+from gptinit.forward.residual import has_norm, way_back
 from gptinit.forward.sites import BlockSites, Site
-from gptinit.forward.stream import has_norm, way_back
 from gptinit.forward.values import Uncomputable, Values
 from gptinit.trace.graph import Read
 
@@ -45,12 +46,7 @@ def block_sites(
 
 def _stream_site(seen: Observation, index: int, block: str) -> Site | None:
     """The hook point of a state of the stream: a module that returns it, else one that takes it."""
-    for side in ("output", "input"):
-        hooks = seen.hook_points[side].get(index, ())
-        sites = [Site(path=path, side=side, leaf=leaf, call=n) for path, leaf, n in hooks]
-        if sites:
-            return _outermost(sites, [block])
-    return None
+    return _outermost(seen.hook_points.get(index, ()), [block])
 
 
 def _entry_site(seen: Observation, first: int, block: str) -> Site | None:
@@ -58,13 +54,14 @@ def _entry_site(seen: Observation, first: int, block: str) -> Site | None:
 
     Where the block mixes, scales or normalises it before its first branch, that is its input.
     """
-    inputs = seen.hook_points["input"]
-    own = {node: [s for s in at if s[0] == block] for node, at in inputs.items()}
-    entry = max((node for node in way_back(seen.graph, first) if own.get(node)), default=first)
-    if entry == first:
-        return _stream_site(seen, first, block)
-    path, leaf, number = own[entry][0]
-    return Site(path=path, side="input", leaf=leaf, call=number)
+    own = {
+        node: site
+        for node, sites in seen.hook_points.items()
+        for site in reversed(sites)
+        if site.side == "input" and site.path == block
+    }
+    entry = max((node for node in way_back(seen.graph, first) if node in own), default=first)
+    return _stream_site(seen, first, block) if entry == first else own[entry]
 
 
 def _branch_site(seen: Observation, index: int, blocks: Sequence[str]) -> Site | None:
@@ -74,28 +71,25 @@ def _branch_site(seen: Observation, index: int, blocks: Sequence[str]) -> Site |
     itself, one may have a multiple of it: the factor is kept.
     """
     for node, factor in _scaled_back(seen, index):
-        for side in ("output", "input"):
-            sites = [
-                Site(path=path, side=side, leaf=leaf, call=number, factor=factor)
-                for path, leaf, number in seen.hook_points[side].get(node, ())
-                if side == "output" or _is_inside(path, blocks)
-            ]
-            if sites:
-                return _outermost(sites, blocks)
+        sites = seen.hook_points.get(node, ())
+        known = [s for s in sites if s.side == "output" or _is_inside(s.path, blocks)]
+        if known:
+            return _outermost([replace(site, factor=factor) for site in known], blocks)
     return None
 
 
-def _outermost(sites: Sequence[Site], blocks: Sequence[str]) -> Site:
-    """The site at the outermost module of the blocks, else outside of them.
+def _outermost(sites: Sequence[Site], blocks: Sequence[str]) -> Site | None:
+    """The site at the outermost module of the blocks that returns the tensor, else that takes it.
 
-    Last of all one at a module around the blocks, which returns when they have all run.
+    Else at one outside of them; last of all at one around them, which returns when all have run.
     """
 
-    def key(site: Site) -> tuple[bool, bool, int]:
+    def key(site: Site) -> tuple[bool, bool, bool, int]:
         is_around = any(path != site.path and _is_inside(path, [site.path]) for path in blocks)
-        return is_around, not _is_inside(site.path, blocks), len(site.path)
+        is_outside = not _is_inside(site.path, blocks)
+        return site.side == "input", is_around, is_outside, len(site.path)
 
-    return min(sites, key=key)
+    return min(sites, key=key, default=None)
 
 
 def _is_inside(path: str, blocks: Sequence[str]) -> bool:

@@ -12,9 +12,8 @@ from gptinit.forward.added import branches
 from gptinit.forward.block_sites import block_sites
 from gptinit.forward.graph import Graph
 from gptinit.forward.observe import ModuleCall, Observation
-from gptinit.forward.residual import Addition, additions, outermost
+from gptinit.forward.residual import Addition, additions, has_norm, outermost, way_back
 from gptinit.forward.sites import BlockSites
-from gptinit.forward.stream import has_norm, way_back
 
 __all__ = ["Decoder", "block_of", "find_decoder", "numbered", "stream_width"]
 
@@ -264,17 +263,22 @@ def _leaving(
     output of the norm that closes a post-norm block. Where nobody calls the block, that norm is the
     one on the way to the next layer; after the last layer the first one that follows.
     """
-    graph, returned = seen.graph, seen.hook_points["output"]
+    graph = seen.graph
+    outputs = [
+        (node, site.path)
+        for node, sites in seen.hook_points.items()
+        for site in sites
+        if site.side == "output"
+    ]
     stops = {a.vertex for a in chain}
 
     def follows(node: int) -> bool:
         return graph.depends(node, layer.last) and layer.last in way_back(graph, node, stops)
 
-    own = {n for n, at in returned.items() if any(path == layer.paths[-1] for path, *_ in at)}
-    own = set(filter(follows, own))
+    own = {node for node, path in outputs if path == layer.paths[-1] and follows(node)}
     if own:
         return layer.last if layer.last in own else min(own)
     if placement == "pre":
         return layer.last
-    ways = [following.first] if following else sorted(filter(follows, returned))
+    ways = [following.first] if following else sorted(node for node, _ in outputs if follows(node))
     return next((n for n in ways if has_norm(graph, layer.last, n)), layer.last)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -86,7 +87,9 @@ def follow(
     elif left_out:
         names = [name for name, _ in module.named_parameters()]
         flow.gradients = _with_left_out(flow.gradients, names, left_out, _shared_gradient)
-        flow.uses = _with_left_out(flow.uses, names, left_out, _first_use)
+        flow.uses = _with_left_out(
+            flow.uses, names, left_out, lambda _, first, last: first[1] or last[1]
+        )
     # What the user says must run, while a model may be read without running.
     if function is not None and flow.seen is None and flow.failure is not None:
         raise flow.failure
@@ -175,34 +178,22 @@ def _with_left_out(
 ) -> dict[str, _T]:
     """What is known of parameters, with what holds for those of blocks that were left out.
 
-    Args:
-        known: by the name of a parameter.
-        names: of all parameters.
-        left_out: path of a block -> those of the first and the last of its kind.
-        twin: what holds in a block, from its path and (path, what holds there) of those two.
+    `twin` makes it of the path of such a block, and of (path, what holds there) of the first and
+    the last of its kind.
     """
     found: dict[str, _T | None] = dict(known)
 
     def find(name: str) -> _T | None:
-        if name not in found:
-            dots = (i for i, letter in enumerate(name) if letter == ".")
-            path = next((name[:i] for i in dots if name[:i] in left_out), None)
-            if path is None:
-                return None
+        paths = accumulate(name.split("."), "{}.{}".format)
+        path = next((path for path in paths if path in left_out), None)
+        if name not in found and path is not None:
             inside = name.removeprefix(path)
             first, last = ((end, find(f"{end}{inside}")) for end in left_out[path])
             found[name] = twin(path, first, last)
-        return found[name]
+        return found.get(name)
 
     every = {name: find(name) for name in dict.fromkeys((*known, *names))}
     return {name: value for name, value in every.items() if value is not None}
-
-
-def _first_use(
-    path: str, first: tuple[str, WeightUse | None], last: tuple[str, WeightUse | None]
-) -> WeightUse | None:
-    """The use in the first block of a kind: all of them use their weights alike."""
-    return first[1] or last[1]
 
 
 def _shared_gradient(

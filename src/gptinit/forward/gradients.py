@@ -129,9 +129,15 @@ def constant_logits(graph: Graph, constants: Mapping[str, float]) -> tuple[str, 
             cause = _alike(v, table, constants) if table else pass_.blocked(v, blocked)
             if cause is not None:
                 blocked[v.index] = cause
-    if not all(i in blocked for i in graph.ends) or not graph.ends:
-        return None
-    return tuple(sorted(_CODE.union(*(blocked[i] for i in graph.ends))))
+    cause = _together(map(blocked.get, graph.ends)) if graph.ends else None
+    return None if cause is None else tuple(sorted(cause))
+
+
+def _together(causes: Iterable[_Cause | None]) -> _Cause | None:
+    """What makes several things 0 at once; None if one of them is not."""
+    given = list(causes)
+    known = [cause for cause in given if cause is not None]
+    return _CODE.union(*known) if len(known) == len(given) else None
 
 
 def _alike(v: Vertex, table: tuple[str, ...], constants: Mapping[str, float]) -> _Cause | None:
@@ -179,22 +185,16 @@ class _Pass:
         """Why an operand is 0; None if it is not surely so."""
         if o.weight:
             return frozenset({o.weight}) if o.weight in self._zeros else None
-        if not o.nodes or not all(i in self._of_node for i in o.nodes):
-            return None
-        return _CODE.union(*(self._of_node[i] for i in o.nodes))
+        return _together(map(self._of_node.get, o.nodes)) if o.nodes else None
 
     def _sum(self, operands: Iterable[Operand]) -> _Cause | None:
         """Why all operands are 0; None if one is not."""
-        causes = [self._operand(o) for o in operands]
-        if any(cause is None for cause in causes):
-            return None
-        return _CODE.union(*(cause for cause in causes if cause is not None))
+        return _together(map(self._operand, operands))
 
     def _any(self, operands: Iterable[Operand]) -> _Cause | None:
         """Why a product of the operands is 0, by a parameter of zeros if one is a factor."""
-        known = [(o.weight is None, self._operand(o)) for o in operands]
-        causes = [(late, cause) for late, cause in known if cause is not None]
-        return min(causes, key=lambda pair: pair[0])[1] if causes else None
+        ordered = sorted(operands, key=lambda o: o.weight is None)
+        return next((cause for cause in map(self._operand, ordered) if cause is not None), None)
 
     def _value(self, v: Vertex) -> _Cause | None:
         """Why the value of a node is 0; None if it is not surely so."""
@@ -207,7 +207,7 @@ class _Pass:
             weight, bias = _norm_places(v)
             scaled = self._any(_at(v, 0, *weight))
             shift = self._sum(_at(v, *bias)) if _nonzero_reals(v).isdisjoint(bias) else None
-            return None if scaled is None or shift is None else scaled | shift
+            return _together((scaled, shift))
         if "scaled_dot_product" in name and not node.index:
             return self._any(_at(v, 2))
         if name == "div":
@@ -217,13 +217,12 @@ class _Pass:
         return self._sum(v.operands) if keeps_zero and v.operands else None
 
     def _product(self, v: Vertex) -> _Cause | None:
-        positions = _FACTORS[v.name]
         if _times_zero(v):
             return _CODE
-        product = self._any(_at(v, *positions))
+        positions = _FACTORS[v.name]
         rest = [o for o in v.operands if o.position not in positions]
         added = None if _nonzero_reals(v) - set(positions) else self._sum(rest)
-        return None if product is None or added is None else product | added
+        return _together((self._any(_at(v, *positions)), added))
 
     def stops(self, v: Vertex, operand: Operand) -> _Cause | None:
         """Why a node passes no gradient on to one of its operands; None if it may."""

@@ -16,7 +16,7 @@ from torch.autograd.graph import Node
 from gptinit.errors import GptInitError, SubjectError
 from gptinit.forward.call import Call, Forward, call_model, find_call
 from gptinit.forward.graph import Graph
-from gptinit.forward.sites import tensors_in
+from gptinit.forward.sites import Site, tensors_in
 from gptinit.trace.graph import Read
 from gptinit.trace.record.recorder import Recorder
 from gptinit.trace.record.tensor import TracedTensor
@@ -83,14 +83,9 @@ class Observation:
     constants: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
-    def hook_points(self) -> Mapping[str, Mapping[int, list[tuple[str, int, int | None]]]]:
-        """Side ("input" or "output") -> node -> the modules whose hooks see it there.
-
-        Each as (path, index of the tensor, number of the call), None for the number if the module
-        is called once.
-        """
-        points: dict[str, dict[int, list[tuple[str, int, int | None]]]]
-        points = {"input": {}, "output": {}}
+    def hook_points(self) -> Mapping[int, list[Site]]:
+        """Node -> where hooks on modules see it."""
+        points: dict[int, list[Site]] = {}
         times = Counter(call.path for call in self.calls)
         done: Counter[str] = Counter()
         for call in self.calls:
@@ -98,7 +93,8 @@ class Observation:
             done[call.path] += 1
             for side, tensors in (("input", call.inputs), ("output", call.outputs)):
                 for leaf, node in tensors:
-                    points[side].setdefault(node, []).append((call.path, leaf, number))
+                    site = Site(path=call.path, side=side, leaf=leaf, call=number)
+                    points.setdefault(node, []).append(site)
         return points
 
 

@@ -7,9 +7,9 @@ active operators run on replayed values: nothing ever reads memory that does not
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ __all__ = [
     "traced",
     "unset",
 ]
+
+_T = TypeVar("_T")
 
 
 class Handler(Protocol):
@@ -183,32 +185,31 @@ class TracedTensor(torch.Tensor):
             setattr(made, name, value)
         return made
 
+    def _known(self, use: Callable[[Tensor], _T]) -> _T:
+        """What `use` makes of the values, for code that looks at them."""
+        with no_dispatch():
+            return use(current_handler().values_of(self))
+
     def numpy(self, *, force: bool = False) -> Any:
         """The values, for code that looks at them."""
-        with no_dispatch():
-            return current_handler().values_of(self).numpy(force=force)
+        return self._known(lambda values: values.numpy(force=force))
 
     def __array__(self, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
 
     def tolist(self) -> Any:
         """The values, for code that looks at them."""
-        with no_dispatch():
-            return current_handler().values_of(self).tolist()
+        return self._known(Tensor.tolist)
 
     def apply_(self, function: Any) -> "TracedTensor":
         """Apply a Python function to every value; torch itself would read the memory."""
-        with no_dispatch():
-            values = current_handler().values_of(self).clone().apply_(function)
-        self.copy_(values)
+        self.copy_(self._known(lambda values: values.clone().apply_(function)))
         return self
 
     def map_(self, other: Tensor, function: Any) -> "TracedTensor":
         """Apply a Python function to every value and the one of `other` at its place."""
         other = current_handler().values_of(other) if isinstance(other, TracedTensor) else other
-        with no_dispatch():
-            values = current_handler().values_of(self).clone().map_(other, function)
-        self.copy_(values)
+        self.copy_(self._known(lambda values: values.clone().map_(other, function)))
         return self
 
     def data_ptr(self) -> int:
@@ -217,13 +218,11 @@ class TracedTensor(torch.Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickled by value."""
-        with no_dispatch():
-            return current_handler().values_of(self).__reduce_ex__(protocol)
+        return self._known(lambda values: values.__reduce_ex__(protocol))
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override] # untyped in torch
         try:
-            with no_dispatch():
-                return repr(current_handler().values_of(self))
+            return self._known(repr)
         except Exception:  # a print must not end the program that is traced
             return f"tensor(..., size={tuple(self.shape)}, dtype={self.dtype})"
 
