@@ -55,8 +55,11 @@ def grouped(rule: str, hits: Iterable[Hit], program: ModelProgram) -> Iterator[F
         if len({message for _, message in members}) > 1:
             said.append(f"(Numbers of {members[0][0].name}; they vary.)")
         where, *also = places
+        said += _extent(members, whole, program)
         rest = [place for place in also if place not in said[0]]
-        message = " ".join([*said, *_extent(members, whole, program), *_others(rest)])
+        if rest:  # for those who read the message alone
+            said.append(f"The same goes for {_listed(rest)}.")
+        message = " ".join(said)
         yield Finding(rule=rule, severity=severity, where=where, also=tuple(also), fact=message)
 
 
@@ -66,11 +69,6 @@ def _places(members: Sequence[tuple[ParameterProgram, str]]) -> list[str]:
     for parameter, _ in members:
         by_pattern.setdefault(pattern_of(parameter), []).append(parameter.name)
     return [names[0] if len(names) == 1 else pattern for pattern, names in by_pattern.items()]
-
-
-def _others(places: Sequence[str]) -> list[str]:
-    """Further places in words, for those who read the message alone."""
-    return [f"The same goes for {_listed(places)}."] if places else []
 
 
 def named(parameters: Iterable[ParameterProgram]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from gptinit.forward.added import Branch
+from gptinit.forward.branches import Branch
 from gptinit.forward.graph import Graph, Vertex
 from gptinit.forward.observe import Observation
 from gptinit.forward.residual import has_norm, way_back

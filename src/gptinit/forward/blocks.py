@@ -8,8 +8,8 @@ from itertools import chain as joined
 from itertools import pairwise
 
 from gptinit.errors import SubjectError
-from gptinit.forward.added import branches
 from gptinit.forward.block_sites import block_sites
+from gptinit.forward.branches import branches
 from gptinit.forward.graph import Graph
 from gptinit.forward.observe import ModuleCall, Observation
 from gptinit.forward.residual import Addition, additions, has_norm, outermost, way_back
@@ -87,9 +87,8 @@ def find_decoder(seen: Observation, width: int) -> Decoder:
             "model must have a list of repeated blocks that add to its residual stream, got none."
         )
     placement = _placement(graph, chain)
-    is_flat = _is_flat(graph, runs)
     is_nested = any(block_of(f"{run.paths[0]}.") != run.paths[0] for run in runs)
-    layers = _paired(graph, runs) if is_flat else runs
+    layers, is_flat = _layers(graph, runs)
     following = [*layers[1:], None]
     followed = [
         _leaving(seen, layer, next_one, placement, chain)
@@ -232,22 +231,18 @@ def _placement(graph: Graph, chain: list[Addition]) -> str:
     return "post" if normed and sum(normed) * 2 > len(normed) else "pre"
 
 
-def _is_flat(graph: Graph, runs: Sequence[_Run]) -> bool:
-    """Whether every block adds one branch, and not all of one kind."""
-    added = [branches(graph, run.members) for run in runs]
-    return all(len(b) == 1 for b in added) and len({b[0].kind for b in added}) > 1
+def _layers(graph: Graph, runs: Sequence[_Run]) -> tuple[Sequence[_Run], bool]:
+    """The runs of all layers, and whether the list of blocks is flat.
 
-
-def _paired(graph: Graph, runs: Sequence[_Run]) -> Sequence[_Run]:
-    """The layers of a flat list: two blocks each if attention and MLP alternate, else one.
-
-    In any other order no block belongs to another.
+    It is where every block adds one branch, and not all of one kind. Two blocks make a layer if
+    attention and MLP alternate; in any other order no block belongs to another.
     """
-    kinds = [branches(graph, run.members)[0].kind for run in runs]
-    if len(kinds) % 2 or set(kinds[::2]) != {"attn"} or set(kinds[1::2]) != {"mlp"}:
-        return runs
+    kinds = [[branch.kind for branch in branches(graph, run.members)] for run in runs]
+    is_flat = all(len(of_run) == 1 for of_run in kinds) and len({k for k, *_ in kinds}) > 1
+    if not is_flat or kinds != [["attn"], ["mlp"]] * (len(runs) // 2):
+        return runs, is_flat
     pairs = zip(runs[::2], runs[1::2], strict=True)
-    return [_Run((*a.paths, *b.paths), [*a.members, *b.members]) for a, b in pairs]
+    return [_Run((*a.paths, *b.paths), [*a.members, *b.members]) for a, b in pairs], is_flat
 
 
 def _leaving(

@@ -1,7 +1,7 @@
 """The branches of a decoder: what kind each one is, and what each of its matrices does there."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from operator import mul
 
@@ -9,9 +9,16 @@ import torch
 
 from gptinit.facts.vocabulary import ParameterRole, Role
 from gptinit.forward.graph import MATMULS, SOFTMAXES, Graph, Operand, Vertex
-from gptinit.forward.residual import Writer
+from gptinit.forward.residual import Addition, Writer
 
-__all__ = ["branch_kind", "branch_roles", "fans_of", "matrices_behind", "product_of_tokens"]
+__all__ = [
+    "Branch",
+    "branch_roles",
+    "branches",
+    "fans_of",
+    "matrices_behind",
+    "product_of_tokens",
+]
 
 _ACTIVATIONS = frozenset(
     {
@@ -32,6 +39,10 @@ _RECURRENT = frozenset({"convolution", "cumsum", "conv1d", "fft", "_fft_r2c"})
 _SIDES = frozenset({"q", "k", "v", "qkv"})
 _WRITERS: Mapping[str, ParameterRole] = {"attn": "attn_out", "mlp": "mlp_down"}
 """Kind of a branch -> role of the matrix that it ends in; "other" where there is none."""
+
+
+_ORDER = ("attn", "mixer", "mlp", "other")
+"""Kinds of a branch, that of a sum of several first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,45 @@ class _Claim:
     vertices: set[int]
 
 
-def branch_kind(graph: Graph, writer: Writer) -> str:
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One branch.
+
+    Attributes:
+        kind: "attn" for attention, or what mixes positions in its place; "mlp"; or any other.
+        vertex: what is added.
+    """
+
+    kind: str
+    vertex: int
+
+
+def branches(graph: Graph, added: Sequence[Addition]) -> list[Branch]:
+    """The branches that a block adds, in order."""
+    found = [branch for addition in added for branch in _branches(graph, addition)]
+    if any(branch.kind == "attn" for branch in found):
+        return found
+    return [replace(b, kind="attn") if b.kind == "mixer" else b for b in found]
+
+
+def _branches(graph: Graph, addition: Addition) -> Iterator[Branch]:
+    """The branch that is added, or both where two are summed first.
+
+    What is summed with one but is of no kind itself (an adapter beside a matrix) is a part of it.
+    """
+    kinds = {w.vertex: _kind(graph, w) for w in addition.writers}
+    v = graph.vertices[addition.branch]
+    parents = graph.token_parents(addition.branch)
+    if len({*kinds.values()} - {"other"}) > 1 and v.name == "add" and len(parents) == 2:
+        for parent in parents:
+            inside = {kind for i, kind in kinds.items() if graph.depends(parent, i)} - {"other"}
+            if len(inside) == 1:
+                yield Branch(inside.pop(), parent)
+    elif kinds:
+        yield Branch(min(kinds.values(), key=_ORDER.index), addition.branch)
+
+
+def _kind(graph: Graph, writer: Writer) -> str:
     """Kind of the branch that ends in a writer.
 
     "attn" with a softmax, "mixer" if positions reach each other otherwise (a recurrence, linear
@@ -86,7 +135,7 @@ def _mixes_positions(graph: Graph, writer: Writer, hidden: Mapping[str, _Source]
         if not read or v.index in starts:
             continue
         inside.add(v.index)
-        of_tokens = [o for o in v.operands if any(graph.is_token(i) for i in o.nodes)]
+        of_tokens = [o for o in v.operands if graph.reads_tokens(o)]
         if v.name in MATMULS and len(of_tokens) > 1 and not graph.matrices_of(v):
             return True
         if any(_shows_less(graph, o, rows) for o in read):
@@ -139,7 +188,7 @@ def branch_roles(graph: Graph, writers: Iterable[Writer]) -> Iterator[tuple[str,
 
 
 def _branch(graph: Graph, writer: Writer) -> Iterator[_Claim]:
-    kind = branch_kind(graph, writer)
+    kind = _kind(graph, writer)
     role: ParameterRole = _WRITERS.get(kind, "other")
     yield _Claim(writer.weight, role, {writer.vertex})
     if kind == "attn":
@@ -217,16 +266,14 @@ def _sides(graph: Graph, writer: Writer, core: Vertex) -> Iterator[tuple[Role, l
         return
     scores = product_of_tokens(graph, core.index)
     if scores is not None:
-        tokens = [o for o in scores.operands if any(graph.is_token(i) for i in o.nodes)]
+        tokens = [o for o in scores.operands if graph.reads_tokens(o)]
         factors: tuple[Role, ...] = ("q", "k")
         yield from ((role, [o]) for role, o in zip(factors, tokens[-2:], strict=False))
     # Values are what the first product after the softmax multiplies its result by.
     for v in graph.within(writer.cone):
         if v.name in MATMULS and v.index > core.index and not graph.weight_operands(v.index):
-            reached = [
-                o for o in v.operands if not any(graph.depends(i, core.index) for i in o.nodes)
-            ]
-            yield "v", [o for o in reached if any(graph.is_token(i) for i in o.nodes)]
+            others = (o for o in v.operands if graph.reads_tokens(o))
+            yield "v", [o for o in others if not any(graph.depends(i, core.index) for i in o.nodes)]
             return
 
 

@@ -213,7 +213,7 @@ class _Pass:
         if name == "div":
             return self._any(_at(v, 0))
         adds = name in _LINEAR and not _adds_number(v) and not _nonzero_reals(v)
-        keeps_zero = adds or name in _ODD or name in _FLAT or _power(v) >= 1
+        keeps_zero = adds or name in _ODD or name in _FLAT or v.power >= 1
         return self._sum(v.operands) if keeps_zero and v.operands else None
 
     def _product(self, v: Vertex) -> _Cause | None:
@@ -239,7 +239,7 @@ class _Pass:
         if zero is not None:
             return zero
         cause = _CODE
-        varying = [o for o in v.operands if any(self._graph.is_token(i) for i in o.nodes)]
+        varying = [o for o in v.operands if self._graph.reads_tokens(o)]
         for o in varying:
             if all(i in known or not self._graph.is_token(i) for i in o.nodes):
                 cause = cause.union(*(known.get(i, _CODE) for i in o.nodes))
@@ -263,7 +263,7 @@ def _needed(v: Vertex, at: int) -> tuple[int, ...]:
         return {0: (1, 2), 1: (0, 2), 3: (2,)}.get(at, ())
     if v.name == "div":
         return (0,) if at == 1 else ()
-    return (at,) if v.name in _FLAT or _power(v) > 1 else ()
+    return (at,) if v.name in _FLAT or v.power > 1 else ()
 
 
 def _norm_places(v: Vertex) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -301,9 +301,3 @@ def _adds_number(v: Vertex) -> bool:
 
 def _times_zero(v: Vertex) -> bool:
     return v.name == "mul" and any(isinstance(a, int | float) and a == 0 for a in v.node.args)
-
-
-def _power(v: Vertex) -> float:
-    """The exponent of a power of a tensor; 0 for another node."""
-    exponent = v.node.args[1] if v.name == "pow" and len(v.node.args) > 1 else 0
-    return float(exponent) if isinstance(exponent, int | float) else 0.0

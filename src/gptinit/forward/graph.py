@@ -61,6 +61,12 @@ class Vertex:
         """The operator's name; "draw" or "constant" where there is none."""
         return self.node.name
 
+    @property
+    def power(self) -> float:
+        """The exponent of a power of a tensor; 0 for another node."""
+        exponent = self.node.args[1] if self.name == "pow" and len(self.node.args) > 1 else 0
+        return float(exponent) if isinstance(exponent, int | float) else 0.0
+
 
 class Graph:
     """The nodes that logits depend on.
@@ -161,6 +167,10 @@ class Graph:
         """Whether a node depends on tokens."""
         return bool(self.tokens >> index & 1)
 
+    def reads_tokens(self, operand: Operand) -> bool:
+        """Whether an operand depends on tokens."""
+        return any(self.is_token(i) for i in operand.nodes)
+
     def token_parents(self, index: int) -> list[int]:
         """The nodes that a node reads, of those that depend on tokens."""
         parents = [i for o in self.vertices[index].operands for i in o.nodes]
@@ -205,7 +215,7 @@ class Graph:
             if o.weight:
                 operands.append((o, o.weight))
             # A cast or a copy of a weight counts as the weight, a product of two does not.
-            elif o.nodes and not any(self.is_token(i) for i in o.nodes):
+            elif o.nodes and not self.reads_tokens(o):
                 names = self.weights_of(o.nodes[-1])
                 operands += [(o, names[0])] if len(names) == 1 else []
         return operands

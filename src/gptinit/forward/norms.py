@@ -152,7 +152,7 @@ def _normalised(graph: Graph, index: int) -> int | None:
         v = graph.vertices[max(reached)]
         if v.name not in _STEPS or graph.weight_operands(v.index):
             return None
-        is_rooted |= v.name in _ROOTS | FUSED_NORMS or _is_power_of_half(v)
+        is_rooted |= v.name in _ROOTS | FUSED_NORMS or abs(v.power) == 0.5
         reached.remove(v.index)
         reached.update(graph.token_parents(v.index))
         if is_rooted and len(reached) == 1:
@@ -160,11 +160,6 @@ def _normalised(graph: Graph, index: int) -> int | None:
         if not reached:
             return None
     return None
-
-
-def _is_power_of_half(v: Vertex) -> bool:
-    exponent = v.node.args[1] if v.name == "pow" and len(v.node.args) > 1 else None
-    return isinstance(exponent, float) and abs(exponent) == 0.5
 
 
 def _keeps_size(graph: Graph, norm: Norm) -> bool:

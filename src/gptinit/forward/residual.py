@@ -146,14 +146,7 @@ def _multiples(graph: Graph, index: int) -> Iterator[int]:
 
 
 def _is_later(graph: Graph, index: int, stream: int, before: Mapping[int, int]) -> bool:
-    """Whether a node is a multiple of the stream after another state of it.
-
-    Args:
-        graph: of one forward pass.
-        index: the node.
-        stream: the other state, or a multiple of it.
-        before: state of the stream -> the one before it, for all states so far.
-    """
+    """Whether a node is a multiple of the stream after another state of it, by `before`."""
     wanted = set(_multiples(graph, stream))
     while True:
         multiples = list(_multiples(graph, index))

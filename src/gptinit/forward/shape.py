@@ -118,9 +118,7 @@ def _activation(graph: Graph, decoder: Decoder) -> str | None:
         if v.name in _ACTIVATIONS:
             is_tanh = v.node.kwargs.get("approximate") == "tanh"
             # GELU by hand: x (1 + tanh(c (x + d x^3))) / 2.
-            is_by_hand = v.name == "tanh" and any(
-                w.name == "pow" and 3 in w.node.args[1:2] for w in inside
-            )
+            is_by_hand = v.name == "tanh" and any(w.power == 3 for w in inside)
             return "gelu_tanh" if (v.name == "gelu" and is_tanh) or is_by_hand else v.name
     return None
 

@@ -7,8 +7,8 @@ import pytest
 from support.foreign_models import FF, MLP, Block, C, Decoder
 from torch import nn
 
-from gptinit.forward.added import Branch, branches
 from gptinit.forward.blocks import find_decoder
+from gptinit.forward.branches import Branch, branches
 from gptinit.forward.observe import observe
 from gptinit.trace.record.tracing import trace
 
