@@ -136,8 +136,35 @@ def observe(
     Raises:
         SubjectError: if no way to call it gives logits.
     """
+    first: Exception | None = None
+    kinds: set[type[Exception]] = set()
     with _left_as_found(module), torch.no_grad():
-        return _observed(module, weights, function)
+        # Smaller ids only if an error looks as though a vocabulary were exceeded.
+        for tokens, call in product((_IDS, *_FEW_IDS), find_call(module, function)):
+            if tokens is not _IDS and not kinds & _WANTS_OTHER_IDS:
+                break
+            ids = torch.tensor([tokens])
+            seen: list[tuple[str, _Reads, _Reads]] = []
+            try:
+                with _recorded_alone(), _watched(module, seen):
+                    logits = call_model(module, call, ids, weights)
+            except Exception as error:  # any error of the model's: the next way may do
+                first = first or error
+                kinds.add(type(error))
+                continue
+            if isinstance(logits, TracedTensor):
+                graph = _graph_behind(logits, module, weights)
+                calls = tuple(
+                    ModuleCall(
+                        path=path, inputs=_nodes(graph, inputs), outputs=_nodes(graph, outputs)
+                    )
+                    for path, inputs, outputs in seen
+                )
+                return Observation(
+                    call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1]
+                )
+    assert first  # there is a way to call any module
+    raise SubjectError(_why_not(module, function, first)) from first
 
 
 def observe_longer(
@@ -208,37 +235,6 @@ def _left_as_found(module: nn.Module) -> Iterator[None]:
             vars(child).update(attributes)
             child._buffers.clear()
             child._buffers.update(buffers)
-
-
-def _observed(
-    module: nn.Module, weights: Mapping[str, TracedTensor] | None, function: Forward | None
-) -> Observation:
-    first: Exception | None = None
-    kinds: set[type[Exception]] = set()
-    # Smaller ids only if an error looks as though a vocabulary were exceeded.
-    for tokens, call in product((_IDS, *_FEW_IDS), find_call(module, function)):
-        if tokens is not _IDS and not kinds & _WANTS_OTHER_IDS:
-            break
-        ids = torch.tensor([tokens])
-        seen: list[tuple[str, _Reads, _Reads]] = []
-        try:
-            with _recorded_alone(), _watched(module, seen):
-                logits = call_model(module, call, ids, weights)
-        except Exception as error:  # any error of the model's: the next way may do
-            first = first or error
-            kinds.add(type(error))
-            continue
-        if isinstance(logits, TracedTensor):
-            graph = _graph_behind(logits, module, weights)
-            calls = tuple(
-                ModuleCall(path=path, inputs=_nodes(graph, inputs), outputs=_nodes(graph, outputs))
-                for path, inputs, outputs in seen
-            )
-            return Observation(
-                call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1]
-            )
-    assert first  # there is a way to call any module
-    raise SubjectError(_why_not(module, function, first)) from first
 
 
 def _why_not(module: nn.Module, function: Forward | None, error: Exception) -> str:
