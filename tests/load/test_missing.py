@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gptinit.errors import SubjectError
 from gptinit.load.loaded import load_file
 from gptinit.load.missing import MissingModulesError, folders_with
 from gptinit.load.stand_ins import StandIns
@@ -83,6 +84,18 @@ def test_imports_that_must_succeed_are_counted(tmp_path: Path, text: str) -> Non
     file.write_text(text, encoding="utf-8")
 
     assert missing_modules(file) == ["nowhere"]
+
+
+@pytest.mark.parametrize("line", ["from os import not_there", "from beside import not_there"])
+def test_a_name_that_python_or_a_file_beside_lacks_is_the_user_s_error(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "beside.py").write_text("here = 1\n", encoding="utf-8")
+    file = tmp_path / "model.py"
+    file.write_text(f"import nowhere\n{line}\n", encoding="utf-8")
+
+    with pytest.raises(SubjectError, match=r"ImportError: cannot import name 'not_there'"):
+        load_file(file, StandIns.of(["nowhere"]))
 
 
 def test_a_neighbour_inside_a_package_is_not_what_an_absolute_import_means(lab: Path) -> None:

@@ -93,6 +93,7 @@ TRAINS = [
     "import subprocess\nif not os.path.exists('data'):\n    subprocess.run(['wget', 'data'])",
     "import argparse\nargs = argparse.ArgumentParser().parse_args()",
     "with open('data.pt', 'rb') as file:\n    data = torch.load(file)",
+    "while n_head:\n    step(Model(Config()))",
     "import sys\nsys.exit(3)",
     "raise SystemExit(Model(Config()))",
     "if __name__ != '__main__':\n    n_head = 2\nexit()",

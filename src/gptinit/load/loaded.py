@@ -64,7 +64,7 @@ class Loaded:
         """The modules that code which ran needs and that are missing; none if that is no cause."""
         cause = failed_import(error)
         name = missing_name(cause, self.around.paths) if cause else ""
-        if not cause or self.around.stand_ins.covers(name):
+        if not cause or not name or self.around.stand_ins.covers(name):
             return []
         # More may be missing behind it in the package that was imported.
         frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]

@@ -3,12 +3,14 @@
 import ast
 import importlib.util
 import re
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from gptinit.errors import SubjectError
 from gptinit.load.script import source_tree
+from gptinit.user_code import is_installed
 
 __all__ = ["MissingModulesError", "failed_import", "folders_with", "is_guarded", "missing_name"]
 
@@ -86,13 +88,20 @@ def is_guarded(file: str, line: int) -> bool:
 
 
 def missing_name(error: ImportError, folders: Sequence[str]) -> str:
-    """What could not be imported: a module, or one inside a module that is there."""
+    """What could not be imported: a module, or one inside a module that is there.
+
+    It is "" for a name that Python's own modules or the user's lack: nothing is to be installed.
+    """
     name = error.name or ""
-    if not isinstance(error, ModuleNotFoundError):
-        # A folder of that name without code is not the module that is meant.
-        return f"{name}.{_not_in(error)}" if error.path else name
     top = name.partition(".")[0]
-    return name if _is_there(top, folders) else top
+    if isinstance(error, ModuleNotFoundError):
+        return name if _is_there(top, folders) else top
+    if not error.path:  # a folder of that name without code is not the module that is meant
+        return name
+    file = Path(error.path)
+    # What a package of the user's lacks may be a module of it, such as one to be compiled.
+    is_of_user = not is_installed(file) and file.name != "__init__.py"
+    return "" if top in sys.stdlib_module_names or is_of_user else f"{name}.{_not_in(error)}"
 
 
 def _not_in(error: ImportError) -> str:

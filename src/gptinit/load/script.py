@@ -3,8 +3,8 @@
 Scripts hold a model and, at module level, the code that trains it: `python train.py` downloads a
 data set and starts. A file is a script if statements at module level (those under `if __name__ ==
 "__main__"` aside, which nobody imports) train, download, load a checkpoint or read the command
-line, themselves or through functions of the file that they call, or if one ends the program. Every
-other file runs as it is.
+line, themselves or through functions of the file that they call, or if one ends the program or is
+a `while` loop. Every other file runs as it is.
 
 Of a script run, in their order:
 
@@ -174,7 +174,7 @@ def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) 
     loose = [stmt for stmt in body if not isinstance(stmt, _DEFINITIONS)]
     makers = list(_makers(tree))
     telling = _reaching(makers, _TELLING)
-    if not any(_calls(stmt) & telling or _exits(stmt) for stmt in loose):
+    if not any(_calls(stmt) & telling or _is_of_program(stmt) for stmt in loose):
         return None
     forbidden = _reaching(makers, _FORBIDDEN)
     waiting = _waiting(loose, _imported(tree))
@@ -188,8 +188,10 @@ def read_script(file: Path, within: Callable[[], AbstractContextManager[None]]) 
     )
 
 
-def _exits(stmt: ast.stmt) -> bool:
-    return isinstance(stmt, ast.Expr | ast.Raise) and bool(_calls(stmt) & _EXITS)
+def _is_of_program(stmt: ast.stmt) -> bool:
+    """Whether a statement ends the program, or goes on until something happens."""
+    is_exit = isinstance(stmt, ast.Expr | ast.Raise) and bool(_calls(stmt) & _EXITS)
+    return is_exit or isinstance(stmt, ast.While)
 
 
 def _never_runs(test: ast.expr) -> bool:

@@ -145,7 +145,7 @@ def loading(
         except Exception as error:
             lacking = failed_import(error)
             name = missing_name(lacking, folders) if lacking else ""
-            if lacking and not stand_ins.covers(name):
+            if lacking and name and not stand_ins.covers(name):
                 raise MissingModulesError(place, place_of(lacking), [name]) from error
             failed, where = failed_module(error)
             own = place.removesuffix(".py").rpartition(".")[2]
