@@ -217,9 +217,11 @@ class Caching(Decoder):
         super().__init__()
         self.register_buffer("table", torch.zeros(1))
         self.length = 0
+        self.cache: nn.Module | None = None
 
     def embed(self, ids: Any) -> Any:
         self.length = ids.shape[1]
+        self.cache = nn.Identity()  # as gpt-fast's keys and values: a module from then on
         self.table = torch.ones(ids.shape[1])
         return super().embed(ids)
 
@@ -235,6 +237,9 @@ def test_no_pass_leaves_a_cache_behind() -> None:
     assert (1, 20, C) in {v.node.shape for v in longer.vertices if v.name == "embedding"}
     assert module.table is table
     assert module.length == 0
+    assert module.cache is None
+    assert "cache" not in dict(module.named_modules())
+    assert "cache" not in {call.path for call in seen.calls}
 
 
 def test_a_hook_sees_the_number_of_a_call_where_a_module_runs_more_than_once() -> None:

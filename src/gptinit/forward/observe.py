@@ -138,31 +138,28 @@ def observe(
     """
     first: Exception | None = None
     kinds: set[type[Exception]] = set()
-    with _left_as_found(module), torch.no_grad():
-        # Smaller ids only if an error looks as though a vocabulary were exceeded.
-        for tokens, call in product((_IDS, *_FEW_IDS), find_call(module, function)):
-            if tokens is not _IDS and not kinds & _WANTS_OTHER_IDS:
-                break
-            ids = torch.tensor([tokens])
-            seen: list[tuple[str, _Reads, _Reads]] = []
-            try:
-                with _recorded_alone(), _watched(module, seen):
-                    logits = call_model(module, call, ids, weights)
-            except Exception as error:  # any error of the model's: the next way may do
-                first = first or error
-                kinds.add(type(error))
-                continue
-            if isinstance(logits, TracedTensor):
-                graph = _graph_behind(logits, module, weights)
-                calls = tuple(
-                    ModuleCall(
-                        path=path, inputs=_nodes(graph, inputs), outputs=_nodes(graph, outputs)
-                    )
-                    for path, inputs, outputs in seen
-                )
-                return Observation(
-                    call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1]
-                )
+    # Smaller ids only if an error looks as though a vocabulary were exceeded.
+    for tokens, call in product((_IDS, *_FEW_IDS), find_call(module, function)):
+        if tokens is not _IDS and not kinds & _WANTS_OTHER_IDS:
+            break
+        ids = torch.tensor([tokens])
+        seen: list[tuple[str, _Reads, _Reads]] = []
+        try:
+            with _left_as_found(module), torch.no_grad(), _recorded_alone(), _watched(module, seen):
+                logits = call_model(module, call, ids, weights)
+        except Exception as error:  # any error of the model's: the next way may do
+            first = first or error
+            kinds.add(type(error))
+            continue
+        if isinstance(logits, TracedTensor):
+            graph = _graph_behind(logits, module, weights)
+            calls = tuple(
+                ModuleCall(path=path, inputs=_nodes(graph, inputs), outputs=_nodes(graph, outputs))
+                for path, inputs, outputs in seen
+            )
+            return Observation(
+                call=call, graph=graph, calls=calls, ids=ids, vocab_size=logits.shape[-1]
+            )
     assert first  # there is a way to call any module
     raise SubjectError(_why_not(module, function, first)) from first
 
@@ -222,19 +219,21 @@ def reached_by_autograd(module: nn.Module, seen: Observation) -> frozenset[str] 
 
 @contextmanager
 def _left_as_found(module: nn.Module) -> Iterator[None]:
-    """In eval mode for a while; then with the attributes and buffers that it had."""
-    # Every module's own mode, as code may keep a part in eval mode. Buffers apart: they live in a
-    # dict of their own, of which vars() copies only the reference.
-    kept = [(child, dict(vars(child)), dict(child._buffers)) for child in module.modules()]
+    """In eval mode for a while; then with the attributes, buffers and submodules that it had."""
+    # Every module's own mode, as code may keep a part in eval mode. Buffers and modules apart: they
+    # live in dicts of their own, of which vars() copies only the references.
+    kept = [
+        (held, dict(held))
+        for child in module.modules()
+        for held in (vars(child), child._buffers, child._modules)
+    ]
     module.eval()
     try:
         yield
     finally:
-        for child, attributes, buffers in kept:
-            vars(child).clear()
-            vars(child).update(attributes)
-            child._buffers.clear()
-            child._buffers.update(buffers)
+        for held, before in kept:
+            held.clear()
+            held.update(before)
 
 
 def _why_not(module: nn.Module, function: Forward | None, error: Exception) -> str:
