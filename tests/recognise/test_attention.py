@@ -127,6 +127,10 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
         lambda q, k, v: fused(torch.cat([q[..., :HALF]] * 2, -1), k, v),
         "queries, keys and values are not just the outputs of their matrices",
     ),
+    "scores that are a sum": (
+        lambda q, k, v: softmax(q.sum(-1, keepdim=True) + k.sum(-1).unsqueeze(-2), v),
+        "its scores are not a product of queries and keys",
+    ),
     "fewer heads of keys": (
         lambda q, k, v: fused(q, k[:, :1].expand_as(q), v),
         "keys and values have different numbers of heads",
