@@ -18,6 +18,12 @@ FILES = {
 }
 
 
+def written(text: str, folder: Path) -> Path:
+    file = folder / "model.py"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
 def missing_modules(file: Path) -> list[str]:
     try:
         load_file(file, StandIns())
@@ -54,10 +60,7 @@ def test_missing_modules_of_a_file_its_package_and_what_they_import_are_named(la
     ],
 )
 def test_imports_that_need_not_succeed_are_not_counted(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "model.py"
-    file.write_text(text, encoding="utf-8")
-
-    assert missing_modules(file) == []
+    assert missing_modules(written(text, tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -80,10 +83,7 @@ def test_imports_that_need_not_succeed_are_not_counted(tmp_path: Path, text: str
     ],
 )
 def test_imports_that_must_succeed_are_counted(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "model.py"
-    file.write_text(text, encoding="utf-8")
-
-    assert missing_modules(file) == ["nowhere"]
+    assert missing_modules(written(text, tmp_path)) == ["nowhere"]
 
 
 @pytest.mark.parametrize("line", ["from os import not_there", "from beside import not_there"])
@@ -91,8 +91,7 @@ def test_a_name_that_python_or_a_file_beside_lacks_is_the_user_s_error(
     tmp_path: Path, line: str
 ) -> None:
     (tmp_path / "beside.py").write_text("here = 1\n", encoding="utf-8")
-    file = tmp_path / "model.py"
-    file.write_text(f"import nowhere\n{line}\n", encoding="utf-8")
+    file = written(f"import nowhere\n{line}\n", tmp_path)
 
     with pytest.raises(SubjectError, match=r"ImportError: cannot import name 'not_there'"):
         load_file(file, StandIns.of(["nowhere"]))

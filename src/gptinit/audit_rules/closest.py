@@ -49,7 +49,7 @@ def closest_scheme(
     table = load_schemes() if schemes is None else schemes
     few = {by_layer: _representatives(program, by_layer=by_layer) for by_layer in (True, False)}
     meant = _meant_stds(program)
-    ranked: list[tuple[tuple[float, ...], int, ClosestScheme]] = []
+    ranked: list[tuple[tuple[float, ...], int, tuple[Expectations, float, float | None]]] = []
     for scheme in table.values():
         part = few[_asks_layer(scheme)]
         held = expectations(scheme, part)
@@ -59,9 +59,8 @@ def closest_scheme(
                 variations = (factor != 1.0) + (cut is not None)
                 rank = _rank(part, found, meant, variations)
                 if rank is not None:
-                    closest = _described(part, found, factor, cut)
-                    ranked.append((rank, len(ranked), closest))
-    return min(ranked)[2] if ranked else None
+                    ranked.append((rank, len(ranked), (found, factor, cut)))
+    return _described(part, *min(ranked)[2]) if ranked else None
 
 
 def _described(

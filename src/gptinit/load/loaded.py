@@ -12,9 +12,8 @@ from gptinit.errors import ConfigError, GptInitError, SubjectError
 from gptinit.load.isolation import blamed_on
 from gptinit.load.missing import (
     MissingModulesError,
-    failed_import,
     folders_with,
-    missing_name,
+    missing_behind,
 )
 from gptinit.load.script import Script, main_guard_notes, read_script
 from gptinit.load.stand_ins import StandIns
@@ -62,10 +61,10 @@ class Loaded:
 
     def _missing(self, error: SubjectError) -> list[str]:
         """The modules that code which ran needs and that are missing; none if that is no cause."""
-        cause = failed_import(error)
-        name = missing_name(cause, self.around.paths) if cause else ""
-        if not cause or not name or self.around.stand_ins.covers(name):
+        missing = missing_behind(error, self.around.paths)
+        if missing is None or self.around.stand_ins.covers(missing[1]):
             return []
+        cause, name = missing
         # More may be missing behind it in the package that was imported.
         frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
         imported = [f.f_globals["__name__"] for f in frames if f.f_code.co_name == "<module>"]

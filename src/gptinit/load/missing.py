@@ -12,7 +12,7 @@ from gptinit.errors import SubjectError
 from gptinit.load.script import source_tree
 from gptinit.user_code import is_installed
 
-__all__ = ["MissingModulesError", "failed_import", "folders_with", "is_guarded", "missing_name"]
+__all__ = ["MissingModulesError", "failed_import", "folders_with", "is_guarded", "missing_behind"]
 
 _GUARDS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 _EXITS = ("exit", "quit", "_exit")
@@ -87,7 +87,19 @@ def is_guarded(file: str, line: int) -> bool:
     return any(line in lines for lines in _guarded_lines(file))
 
 
-def missing_name(error: ImportError, folders: Sequence[str]) -> str:
+def missing_behind(error: BaseException, folders: Sequence[str]) -> tuple[ImportError, str] | None:
+    """The import that an error came of, and what to install for it; None if there is none.
+
+    Args:
+        error: of the user's code.
+        folders: in which imports are looked up.
+    """
+    failed = failed_import(error)
+    name = _missing_name(failed, folders) if failed else ""
+    return (failed, name) if failed and name else None
+
+
+def _missing_name(error: ImportError, folders: Sequence[str]) -> str:
     """What could not be imported: a module, or one inside a module that is there.
 
     It is "" for a name that Python's own modules or the user's lack: nothing is to be installed.

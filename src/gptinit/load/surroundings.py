@@ -16,8 +16,7 @@ from gptinit.errors import GptInitError, SubjectError
 from gptinit.load.isolation import blamed_on, isolated
 from gptinit.load.missing import (
     MissingModulesError,
-    failed_import,
-    missing_name,
+    missing_behind,
 )
 from gptinit.load.no_cuda import CpuForCuda
 from gptinit.load.script import Script, source_tree
@@ -143,10 +142,10 @@ def loading(
         except GptInitError:
             raise
         except Exception as error:
-            lacking = failed_import(error)
-            name = missing_name(lacking, folders) if lacking else ""
-            if lacking and name and not stand_ins.covers(name):
-                raise MissingModulesError(place, place_of(lacking), [name]) from error
+            missing = missing_behind(error, folders)
+            if missing and not stand_ins.covers(missing[1]):
+                failing, name = missing
+                raise MissingModulesError(place, place_of(failing), [name]) from error
             failed, where = failed_module(error)
             own = place.removesuffix(".py").rpartition(".")[2]
             is_own = failed.rpartition(".")[2].rstrip("_") in ("", own.rstrip("_"))

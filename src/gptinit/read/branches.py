@@ -29,7 +29,7 @@ def never_taken(branches: Iterable[Branch], names: Iterable[str]) -> tuple[NameB
         asked = [_asked(condition, endings) for condition in branch.conditions]
         if all(texts and about for texts, about in asked):
             meant = {n for texts, about in asked for n in about if any(_has(n, t) for t in texts)}
-            texts = {text for texts, _ in asked for text in texts} - _OF_ALL
+            special = {text for texts, _ in asked for text in texts} - _OF_ALL
             found.append(
                 NameBranch(
                     file=branch.file,
@@ -37,7 +37,7 @@ def never_taken(branches: Iterable[Branch], names: Iterable[str]) -> tuple[NameB
                     test=branch.test,
                     asked=len({name for _, about in asked for name in about}),
                     meant=tuple(sorted(meant)),
-                    missed=tuple(n for n in known if any(_has(n, text) for text in texts)),
+                    missed=tuple(n for n in known if any(_has(n, text) for text in special)),
                 )
             )
     return tuple(found)
