@@ -14,7 +14,7 @@ from gptinit.load.initialiser import (
 
 
 class Model(nn.Linear):
-    """Its base has a reset_parameters of torch's own."""
+    """An init that needs an attribute."""
 
     def __init__(self) -> None:
         super().__init__(2, 2)
@@ -22,14 +22,8 @@ class Model(nn.Linear):
 
     @torch.no_grad()
     def init_weights(self, std: float) -> None:
-        """Needs an attribute."""
+        """Needs it by its name."""
         nn.init.constant_(self.weight, std)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """For one module."""
-
-    def init_hidden(self, size: int) -> None:
-        """Of a state, not of weights."""
 
 
 def test_what_it_needs_is_a_setting_and_else_an_attribute() -> None:
